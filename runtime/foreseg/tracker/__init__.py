@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trackers: from a spatial prompt on a keyframe to masks on the frames after it."""
