@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline remembers between two events: frozen records, no pixels, all bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from foreseg.catch_up import CatchUp, Rates
+from foreseg.config import Config
+from foreseg.dialogue import Answer, Query, QueryId
+from foreseg.events import AskId, JobStep, RequestId, TrackerJob
+from foreseg.frames import CameraId, FrameIndex, FrameRef
+from foreseg.prompts import ObjectId, SpatialPrompt
+from foreseg.tracks import NS, LabelPool, LiveTrack
+
+RATE_WEIGHT = 0.1  # of a new measurement in a running mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Prompts on a past or present frame that wait for the tracker: from an answer or a user."""
+
+    camera: CameraId
+    keyframe_index: FrameIndex
+    keyframe_stamp_ns: int
+    object_ids: tuple[ObjectId, ...]
+    prompts: tuple[SpatialPrompt, ...]
+    query_id: QueryId | None = None
+    ask_id: AskId | None = None
+    answer: Answer | None = None  # published when the hop is done
+    request_id: RequestId | None = None  # a user's, completed when the hop is done
+
+
+class JobKind(Enum):
+    """Why a tracker job runs."""
+
+    LIVE = "live"
+    HOP = "hop"
+    CATCH_UP = "catch_up"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningJob:
+    """The one job that the tracker has now."""
+
+    job: TrackerJob
+    kind: JobKind
+    frame: FrameRef  # the newest frame when it began
+    arrival: Arrival | None = None
+    catch_up: CatchUp | None = None
+    new_catch_ups: tuple[CatchUp, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraState:
+    """One camera's pipeline."""
+
+    camera: CameraId
+    labels: LabelPool
+    newest: FrameRef | None = None
+    first_stamp_ns: int = 0
+    oldest_index: FrameIndex = FrameIndex(0)
+    served_index: int = -1  # newest frame that was published or given to the tracker
+    published_index: int = -1
+    served_at_ns: int = 0
+    tracks: tuple[LiveTrack, ...] = ()
+    catch_ups: tuple[CatchUp, ...] = ()
+    chores: tuple[JobStep, ...] = ()  # drops and promotions for the head of the next job
+    frame_interval_ns: float = NS / 30
+    live_step_ns: float = NS / 30
+    branch_step_ns: float = 0.0  # 0 = not measured: as a live step
+    branch_credit: float = 0.0  # branch steps that are due beside the live ones
+
+    @property
+    def rates(self) -> Rates:
+        """Measured speeds."""
+        return Rates(
+            camera_hz=NS / self.frame_interval_ns,
+            live_hz=NS / self.live_step_ns,
+            branch_hz=NS / (self.branch_step_ns or self.live_step_ns),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingQuery:
+    """A query that waits to be asked, once or again."""
+
+    query: Query
+    due_ns: int
+    request_id: RequestId | None = None  # completed with the first answer
+    deadline_ns: int | None = None
+    num_asked: int = 0
+    last_asked_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The one question that the reasoner has now."""
+
+    ask_id: AskId
+    query: Query
+    asked_ns: int
+    asked_stamp_ns: int
+    frames: tuple[FrameRef, ...] = ()  # held
+    rationale: str = ""
+    answer: Answer | None = None  # NO_TARGET kept until the completion ends
+    has_arrival: bool = False  # targets were handed on; the hop publishes the answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The whole."""
+
+    config: Config
+    cameras: Mapping[CameraId, CameraState] = field(default_factory=dict)
+    arrivals: tuple[Arrival, ...] = ()
+    running: RunningJob | None = None
+    queries: tuple[StandingQuery, ...] = ()
+    asking: Asking | None = None
+    enabled: bool = True
+    reasoner_up: bool = False
+    reasoner_reason: str = "not started"
+    reasoner_s: float = 0.0  # running mean of answer latencies; 0 = none yet
+    counters: Mapping[str, int] = field(default_factory=dict)
+    hop_s: float = 0.0  # last answer: sensor stamp of its keyframe -> hop published (frames' stamps)
+    catch_up_s: float = 0.0  # last catch-up: begun -> joined
+    next_job: int = 1
+    next_ask: int = 1
+    next_object: int = 1
+
+    @classmethod
+    def start(cls, config: Config, cameras: tuple[CameraId, ...]) -> State:
+        """Nothing seen, nothing asked."""
+        pool = LabelPool(size=config.tracker.max_tracks)
+        return cls(
+            config=config,
+            cameras={camera: CameraState(camera=camera, labels=pool) for camera in cameras},
+        )
+
+
+def running_mean(mean: float, value: float) -> float:
+    """Exponential mean; starts at the first value (mean 0 = none yet)."""
+    return value if mean == 0 else mean + RATE_WEIGHT * (value - mean)
+
+
