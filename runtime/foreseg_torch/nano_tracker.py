@@ -36,7 +36,7 @@ class NanoTrackerConfig:
         image_size: side of the square model input, model pixels, a multiple of 16.
         widths: trunk channels at strides 2, 4, 8 and 16.
         num_blocks: residual blocks at strides 4, 8 and 16.
-        hidden_size: channels of neck and heads, a multiple of 64.
+        hidden_size: channels of neck and heads, a multiple of 64, at least 128.
         pixel_mean: per RGB channel, of pixels in 0..1.
         pixel_std: per RGB channel, of pixels in 0..1.
     """
@@ -57,8 +57,8 @@ class NanoTrackerConfig:
         if self.image_size % 16 or self.image_size <= 0:
             msg = f"image_size must be a positive multiple of 16, got {self.image_size}"
             raise ValueError(msg)
-        if self.hidden_size % _MEMORY_CHANNELS or self.hidden_size <= 0:
-            msg = f"hidden_size must be a positive multiple of 64, got {self.hidden_size}"
+        if self.hidden_size % _MEMORY_CHANNELS or self.hidden_size < 2 * _MEMORY_CHANNELS:
+            msg = f"hidden_size must be a multiple of 64, at least 128, got {self.hidden_size}"
             raise ValueError(msg)
 
     @property

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nano tracker: its architecture streams, saves, loads, and trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the nano tracker's training needs torch")
+pytest.importorskip("transformers", reason="the nano tracker is built from transformers")
+
+from transformers.models.sam2_video.modeling_sam2_video import (  # noqa: E402
+    Sam2VideoInferenceSession,
+)
+
+from foreseg_torch.nano_tracker import (  # noqa: E402
+    NanoTrackerConfig,
+    build_nano_tracker,
+    load_nano_tracker,
+    read_nano_tracker_config,
+    save_nano_tracker,
+)
+
+SMALL = NanoTrackerConfig(image_size=64, widths=(8, 8, 16, 16), hidden_size=128)
+LOGIT_TOLERANCE = 1e-3  # float32 sums in another order; logits are of the order of 1 to 10
+
+
+@pytest.fixture(scope="module")
+def small_model():  # noqa: ANN201
+    torch.manual_seed(3)
+    return build_nano_tracker(SMALL)
+
+
+def stream(model, pixels, points, labels):  # noqa: ANN001, ANN201
+    """Track one object through (T, 3, S, S) with transformers' own session."""
+    size = model.image_size
+    session = Sam2VideoInferenceSession(
+        video=None, video_height=size, video_width=size, dtype=torch.float32
+    )
+    row = session.obj_id_to_idx(1)
+    if points is None:
+        session.add_mask_inputs(row, 0, labels)
+    else:
+        session.add_point_inputs(row, 0, {"point_coords": points, "point_labels": labels})
+    session.obj_with_new_inputs = [1]
+    return [model(inference_session=session, frame=frame) for frame in pixels]
+
+
+def test_default_model_stays_within_three_million_parameters() -> None:
+    model = build_nano_tracker(NanoTrackerConfig())
+    assert sum(p.numel() for p in model.parameters()) <= 3_000_000
+
+
+def test_bad_geometry_is_refused_with_the_value() -> None:
+    with pytest.raises(ValueError, match="100"):
+        NanoTrackerConfig(image_size=100)
+    with pytest.raises(ValueError, match="96"):
+        NanoTrackerConfig(hidden_size=96)
+
+
+def test_checkpoint_keeps_config_and_weights(small_model, tmp_path: Path) -> None:  # noqa: ANN001
+    path = tmp_path / "small.safetensors"
+    save_nano_tracker(small_model, SMALL, path, dtype=torch.float32, notes={"made_by": "test"})
+    assert read_nano_tracker_config(path) == SMALL
+    loaded = load_nano_tracker(path).state_dict()
+    for name, value in small_model.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("presence", [2.0, 0.0, -2.0])
+@pytest.mark.parametrize("kind", ["box", "point", "points", "mask"])
+def test_training_unroll_equals_streaming(
+    small_model,  # noqa: ANN001
+    kind: str,
+    presence: float,
+) -> None:
+    from foreseg_training.tracker.batches import Batch, PromptKind, prompt_points
+    from foreseg_training.tracker.unroll import unroll
+
+    small_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
+    rng = np.random.default_rng(5)
+    pixels = torch.from_numpy(rng.normal(size=(1, 10, 3, 64, 64)).astype(np.float32))
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[20:44, 12:40] = True
+    points, labels = prompt_points(rng, [mask], PromptKind(kind))
+    targets = torch.from_numpy(np.stack([mask] * 10)[None]).float()
+    batch = Batch(
+        pixels=pixels,
+        rows=torch.zeros(1, dtype=torch.int64),
+        targets=targets,
+        kind=PromptKind(kind),
+        points=points,
+        labels=labels,
+    )
+    prompt = targets[:, 0:1] if points is None else labels
+    streamed = stream(small_model, pixels[0], points, prompt)
+    for t, (mine, theirs) in enumerate(zip(unroll(small_model.eval(), batch), streamed, strict=True)):
+        if kind == "mask" and t == 0:
+            continue  # streaming gives the prompt back instead of a prediction
+        logit = float(mine.object_logits[0])
+        assert logit == pytest.approx(float(theirs.object_score_logits.squeeze()), abs=LOGIT_TOLERANCE)
+        if logit > 0:
+            chosen = mine.masks[0, mine.selected[0]].detach()
+            difference = float((chosen - theirs.pred_masks[0, 0]).abs().max())
+            assert difference < LOGIT_TOLERANCE, f"frame {t}: {difference}"
+        else:
+            assert float(theirs.pred_masks.max()) < -1000
+
+
+def test_training_improves_on_held_out_clips(tmp_path: Path) -> None:
+    from foreseg_training.tracker.loop import TrainingConfig, train
+
+    torch.set_num_threads(1)
+    config = TrainingConfig(out=tmp_path, minutes=0.05, num_held_out=1, score_every_s=1.0)
+    best = train(config, SMALL)
+    assert read_nano_tracker_config(best) == SMALL
+    assert (tmp_path / "state.pt").exists()

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train the nano tracker: `python -m foreseg_training.tracker --out DIR --minutes 110`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import cv2
+import torch
+
+from foreseg_torch.nano_tracker import NanoTrackerConfig
+
+from .loop import TrainingConfig, train
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--image-size", type=int, default=192, help="model pixels a side")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--score-every-s", type=float, default=240.0)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR/state.pt")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(0)
+    config = TrainingConfig(
+        out=arguments.out,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        peak_rate=arguments.rate,
+        score_every_s=arguments.score_every_s,
+        bfloat16=not arguments.float32,
+        resume=arguments.resume,
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    train(config, NanoTrackerConfig(image_size=arguments.image_size))
+
+
+if __name__ == "__main__":
+    main()

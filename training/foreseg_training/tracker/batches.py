@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: clips, chosen objects and one kind of prompt, as tensors.
+
+One kind of prompt per batch keeps the tokens of every row equal in number, as at run time.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from foreseg_simulation.textures import U8Array
+
+from .clips import Clip, make_clip
+
+_MIN_AREA_PX = 80  # model pixels of an object on the prompted frame
+
+
+class PromptKind(enum.Enum):
+    """What the first frame is prompted with."""
+
+    BOX = "box"
+    POINT = "point"
+    POINTS = "points"
+    MASK = "mask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Objects as rows, each in one of the clips.
+
+    Points are model pixels; labels as in SAM 2: 1 foreground, 0 background, 2 and 3 corners.
+    """
+
+    pixels: torch.Tensor  # (B, T, 3, S, S) float32, normalised
+    rows: torch.Tensor  # (O,) int64, the clip of each object
+    targets: torch.Tensor  # (O, T, S, S) float32, 0 or 1
+    kind: PromptKind
+    points: torch.Tensor | None  # (O, 1, P, 2) float32
+    labels: torch.Tensor | None  # (O, 1, P) int32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchShape:
+    """How much goes into a batch."""
+
+    num_clips: int
+    num_frames: int
+    num_objects: int
+    image_size: int
+
+
+def normalise(
+    images: U8Array, mean: tuple[float, ...], std: tuple[float, ...]
+) -> torch.Tensor:
+    """Turn (..., S, S, 3) RGB into (..., 3, S, S) float32 as the model wants it."""
+    pixels = torch.from_numpy(images).to(torch.float32).div_(255)
+    pixels = (pixels - torch.tensor(mean)) / torch.tensor(std)
+    return pixels.movedim(-1, -3)
+
+
+def make_batch(
+    rng: np.random.Generator,
+    shape: BatchShape,
+    kind: PromptKind,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Batch:
+    """Render clips, choose objects visible on the first frame, and prompt them."""
+    clips: list[Clip] = []
+    chosen: list[list[int]] = []
+    while len(clips) < shape.num_clips:
+        clip = make_clip(int(rng.integers(1 << 40)), shape.num_frames, shape.image_size)
+        objects = choose_objects(rng, clip.instance_ids, shape.num_objects)
+        if objects:
+            clips.append(clip)
+            chosen.append(objects)
+    masks = [
+        clip.instance_ids == k for clip, objects in zip(clips, chosen, strict=True) for k in objects
+    ]
+    points, labels = prompt_points(rng, [mask[0] for mask in masks], kind)
+    return Batch(
+        pixels=normalise(np.stack([clip.images for clip in clips]), mean, std),
+        rows=torch.arange(shape.num_clips).repeat_interleave(shape.num_objects),
+        targets=torch.from_numpy(np.stack(masks)).to(torch.float32),
+        kind=kind,
+        points=points,
+        labels=labels,
+    )
+
+
+def choose_objects(rng: np.random.Generator, ids: U8Array, num_objects: int) -> list[int]:
+    """Pick objects of a clip (T, S, S) seen on its first frame; repeats where there are few."""
+    areas = np.bincount(ids[0].ravel(), minlength=2)
+    eligible = [k for k in range(1, len(areas)) if areas[k] >= _MIN_AREA_PX]
+    if not eligible:
+        return []
+    order = [int(k) for k in rng.permutation(eligible)]
+    return (order * num_objects)[:num_objects]
+
+
+def prompt_points(
+    rng: np.random.Generator, masks: list[np.ndarray], kind: PromptKind
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Prompt (S, S) bool masks; returns points (O, 1, P, 2) and labels (O, 1, P), or Nones."""
+    if kind is PromptKind.MASK:
+        return None, None
+    if kind is PromptKind.BOX:
+        points = [_jittered_box(rng, mask).reshape(2, 2) for mask in masks]
+        labels = [(2, 3)] * len(masks)
+    else:
+        num_points = 1 if kind is PromptKind.POINT else int(rng.integers(2, 5))
+        clicks = [_clicks(rng, mask, num_points) for mask in masks]
+        points = [np.stack([xy for xy, _ in click]) for click in clicks]
+        labels = [tuple(label for _, label in click) for click in clicks]
+    return (
+        torch.from_numpy(np.stack(points).astype(np.float32))[:, None],
+        torch.tensor(labels, dtype=torch.int32)[:, None],
+    )
+
+
+def _jittered_box(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Box the mask by its outer edges, (4,) x0 y0 x1 y1, off by up to a tenth of a side."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float64)
+    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    if rng.random() < 0.7:
+        box += np.clip(rng.normal(0, 0.04, 4), -0.1, 0.1) * sides
+    return np.clip(box, 0, mask.shape[0])
+
+
+def _clicks(
+    rng: np.random.Generator, mask: np.ndarray, num_points: int
+) -> list[tuple[np.ndarray, int]]:
+    """Click inside the mask first; further clicks fall inside, or outside but near."""
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    inside = inner if inner.any() else mask
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((25, 25), np.uint8)).astype(bool) & ~mask
+    clicks = []
+    for i in range(num_points):
+        background = i > 0 and bool(near.any()) and rng.random() < 0.4
+        ys, xs = np.nonzero(near if background else inside)
+        j = rng.integers(len(ys))
+        clicks.append((np.array([xs[j], ys[j]], dtype=np.float64), 0 if background else 1))
+    return clicks

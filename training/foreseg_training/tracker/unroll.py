@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Sam2VideoModel`'s streaming, batched over objects and differentiable.
+
+The same steps as `Sam2VideoModel.forward` with an inference session: one conditioning entry,
+six recent ones, sixteen pointers. A test holds the two to each other. Differences in
+training: soft masks enter memory on tracked frames, and every mask token is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers import Sam2VideoModel
+from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE, get_1d_sine_pe
+
+from .batches import Batch, PromptKind
+
+_NUM_POINTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepOutput:
+    """One frame's predictions for every row."""
+
+    masks: torch.Tensor  # (O, 4, S/4, S/4) logits, not blanked
+    ious: torch.Tensor  # (O, 4) 0..1
+    object_logits: torch.Tensor  # (O,)
+    selected: torch.Tensor  # (O,) int64, the mask that streaming would use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Features:
+    s0: torch.Tensor  # (O, C/8, S/4, S/4)
+    s1: torch.Tensor  # (O, C/4, S/8, S/8)
+    top: torch.Tensor  # (O, C, S/16, S/16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Memory:
+    features: torch.Tensor  # (hw, O, 64)
+    pointer: torch.Tensor  # (O, C)
+
+
+def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
+    """Prompt the first frame and track through the others, yielding each frame's output."""
+    num_frames = batch.pixels.shape[1]
+    features, position = _encode_frames(model, batch)
+    memories: list[_Memory] = []
+    for t in range(num_frames):
+        current = features(t)
+        flat = current.top.flatten(2).permute(2, 0, 1)
+        mask_prompt = None
+        if t:
+            conditioned = _attend(model, flat, position, memories)
+        elif batch.kind is PromptKind.MASK:
+            conditioned = flat
+            mask_prompt = batch.targets[:, 0:1]
+        else:
+            conditioned = flat + model.no_memory_embedding
+        prompted = t == 0
+        output, tokens = _decode(
+            model,
+            current,
+            conditioned.permute(1, 2, 0).unflatten(2, current.top.shape[-2:]),
+            points=batch.points if prompted else None,
+            labels=batch.labels if prompted else None,
+            mask_prompt=mask_prompt,
+        )
+        yield output
+        if t + 1 < num_frames:
+            memories.append(_remember(model, current, output, tokens, mask_prompt, prompted))
+
+
+def _encode_frames(model: Sam2VideoModel, batch: Batch):  # noqa: ANN202
+    """Run the trunk once over all frames; returns a getter by time and the position map."""
+    num_clips, num_frames = batch.pixels.shape[:2]
+    pixels = batch.pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    s0, s1, top = _pyramid(model, pixels)
+    maps = (model.mask_decoder.conv_s0(s0), model.mask_decoder.conv_s1(s1), top)
+    maps = tuple(m.unflatten(0, (num_clips, num_frames)) for m in maps)
+    encoding = model.vision_encoder.neck.position_encoding
+    shape = torch.Size((1, *top.shape[1:]))
+    position = encoding(shape, top.device, torch.float32).flatten(2).permute(2, 0, 1)
+
+    def at(t: int) -> _Features:
+        a, b, c = (m[:, t].index_select(0, batch.rows) for m in maps)
+        return _Features(s0=a, s1=b, top=c)
+
+    return at, position
+
+
+def _pyramid(
+    model: Sam2VideoModel, pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Do what the neck does, without the position maps of every level and frame.
+
+    Those, and its detour through float32, cost as much as the trunk.
+    """
+    neck = model.vision_encoder.neck
+    maps = model.vision_encoder.backbone(pixels).intermediate_hidden_states
+    levels: list[torch.Tensor] = []
+    for conv, feature in zip(neck.convs, reversed(maps), strict=True):
+        level = conv(feature.permute(0, 3, 1, 2))
+        if levels:
+            level = level + functional.interpolate(levels[-1], scale_factor=2.0, mode="nearest")
+        levels.append(level)
+    top, s1, s0 = levels
+    return s0, s1, top
+
+
+def _attend(
+    model: Sam2VideoModel, flat: torch.Tensor, position: torch.Tensor, memories: list[_Memory]
+) -> torch.Tensor:
+    """Condition (hw, O, C) features on the memories of all frames so far."""
+    now = len(memories)
+    recent = range(max(1, now - model.num_maskmem + 1), now)
+    entries = [(0, memories[0]), *((now - i, memories[i]) for i in recent)]
+    side = model.backbone_feature_sizes[-1]
+    shape = torch.Size((1, model.mem_dim, *side))
+    encoding = model.memory_encoder.position_encoding
+    spatial = encoding(shape, flat.device, torch.float32).flatten(2).permute(2, 0, 1)
+    temporal = model.memory_temporal_positional_encoding
+    keys = [memory.features for _, memory in entries]
+    key_positions = [(spatial + temporal[age - 1]).expand_as(memory.features) for age, memory in entries]
+
+    pointer_frames = [0, *(i for i in range(now - 1, max(0, now - _NUM_POINTERS), -1))]
+    ages = torch.tensor([now - i for i in pointer_frames], dtype=torch.float32)
+    sine = get_1d_sine_pe(ages / (_NUM_POINTERS - 1), dim=model.hidden_dim)
+    age_positions = model.temporal_positional_encoding_projection_layer(sine)
+    splits = model.hidden_dim // model.mem_dim
+    pointers = torch.stack([memories[i].pointer for i in pointer_frames])  # (F, O, C)
+    tokens = pointers.unflatten(2, (splits, model.mem_dim)).permute(0, 2, 1, 3).flatten(0, 1)
+    positions = age_positions.repeat_interleave(splits, dim=0)[:, None].expand_as(tokens)
+    attended = model.memory_attention(
+        current_vision_features=flat,
+        current_vision_position_embeddings=position,
+        memory=torch.cat([*keys, tokens.to(keys[0].dtype)]),
+        memory_posision_embeddings=torch.cat([*key_positions, positions]),
+        num_object_pointer_tokens=len(tokens),
+    )
+    return attended.squeeze(0).transpose(0, 1)
+
+
+def _decode(
+    model: Sam2VideoModel,
+    current: _Features,
+    conditioned: torch.Tensor,
+    *,
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    mask_prompt: torch.Tensor | None,
+) -> tuple[StepOutput, torch.Tensor]:
+    """Run prompt encoder and mask decoder; returns all four masks and their tokens (O, 4, C)."""
+    num_rows = len(conditioned)
+    single_mask = points is not None and points.shape[2] > 1
+    if points is None:
+        points = conditioned.new_zeros((num_rows, 1, 1, 2), dtype=torch.float32)
+        labels = torch.full((num_rows, 1, 1), -1, dtype=torch.int32)
+    dense_prompt = None if mask_prompt is None else model.mask_downsample(mask_prompt)
+    sparse, dense = model.prompt_encoder(points, labels, None, dense_prompt)
+    decoder = model.mask_decoder
+    own = torch.cat(
+        [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
+    )
+    tokens = torch.cat([own.expand(num_rows, 1, -1, -1), sparse], dim=2)
+    image_position = model.get_image_wide_positional_embeddings().expand(num_rows, -1, -1, -1)
+    tokens, image = decoder.transformer(
+        point_embeddings=tokens,
+        image_embeddings=conditioned + dense,
+        image_positional_embeddings=image_position,
+        attention_similarity=None,
+    )
+    image = image.squeeze(1).transpose(1, 2).unflatten(2, conditioned.shape[-2:])
+    upscaled = decoder.upscale_conv1(image) + current.s1
+    upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
+    upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + current.s0)
+    mask_tokens = tokens[:, 0, 2 : 2 + decoder.num_mask_tokens]
+    kernels = torch.stack(
+        [mlp(mask_tokens[:, i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+    )
+    masks = (kernels @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:]).float()
+    ious = decoder.iou_prediction_head(tokens[:, 0, 1]).float()
+    object_logits = decoder.pred_obj_score_head(tokens[:, 0, 0]).float().squeeze(-1)
+    selected = _select(model, masks.detach(), ious.detach(), single_mask=single_mask)
+    output = StepOutput(masks=masks, ious=ious, object_logits=object_logits, selected=selected)
+    return output, mask_tokens
+
+
+def _select(
+    model: Sam2VideoModel, masks: torch.Tensor, ious: torch.Tensor, *, single_mask: bool
+) -> torch.Tensor:
+    """Choose as streaming does: by IoU, or the first mask unless it is unstable."""
+    best = ious[:, 1:].argmax(dim=1) + 1
+    if not single_mask:
+        return best
+    if model.training:
+        return torch.zeros_like(best)
+    stability = model.mask_decoder._get_stability_scores(masks[:, 0])  # noqa: SLF001
+    stable = stability >= model.mask_decoder.dynamic_multimask_stability_thresh
+    return torch.where(stable, torch.zeros_like(best), best)
+
+
+def _remember(
+    model: Sam2VideoModel,
+    current: _Features,
+    output: StepOutput,
+    tokens: torch.Tensor,
+    mask_prompt: torch.Tensor | None,
+    prompted: bool,  # noqa: FBT001
+) -> _Memory:
+    """Encode a frame and its selected mask into memory."""
+    every = torch.arange(len(tokens))
+    believed = visible = (output.object_logits.detach() > 0)[:, None]
+    logits = output.masks.detach()[every, output.selected][:, None]
+    logits = torch.where(visible[..., None, None], logits, torch.tensor(NO_OBJ_SCORE))
+    if mask_prompt is not None:
+        visible = mask_prompt.flatten(1).any(dim=1, keepdim=True)
+        weight = mask_prompt
+    else:
+        side = (model.image_size, model.image_size)
+        large = functional.interpolate(logits, size=side, mode="bilinear", align_corners=False)
+        weight = (large > 0).float() if prompted else large.sigmoid()
+    config = model.config
+    weight = weight * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+    features, _ = model.memory_encoder(current.top, weight)
+    occlusion = model.occlusion_spatial_embedding_parameter[..., None, None]
+    features = features + (~visible).float()[..., None, None] * occlusion
+    pointer = model.object_pointer_proj(tokens[every, output.selected])
+    pointer = torch.where(visible & believed, pointer.float(), model.no_object_pointer)
+    return _Memory(
+        features=features.to(torch.bfloat16).flatten(2).permute(2, 0, 1).float(), pointer=pointer
+    )
