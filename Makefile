@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. Everything happens in .venv; set-up repeats only what changed.
+
+PYTHON ?= python3
+VIDEO ?=
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(PYTHON) ros_ws/setup_venv.py
+ROOMS := $(wildcard runtime/foreseg_torch export/foreseg_export training/foreseg_training \
+	evaluation/foreseg_evaluation simulation/foreseg_simulation)
+
+# Another ROS, sourced in this shell, must not leak into the environment of the wheels.
+unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
+
+.PHONY: help python venv venv-dev demo test lint format types unit clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "set-up failed: no $(PYTHON) here; sudo apt install python3 python3-venv" >&2; exit 1; }
+
+venv: python  ## the environment of the demo: ROS 2 wheels, foreseg_msgs, foreseg
+	@$(SETUP)
+
+venv-dev: python  ## the same, and what the tests need (torch among it)
+	@$(SETUP) --with dev
+
+demo: venv  ## the main job over real ROS 2; VIDEO=file for your own
+	@$(BIN)/python -m foreseg_ros.demo $(if $(VIDEO),--video "$(VIDEO)")
+
+test: venv-dev  ## lint, types and all tests
+	@$(MAKE) --no-print-directory run-lint run-types run-tests
+
+lint: venv-dev run-lint  ## ruff: lint and format
+types: venv-dev run-types  ## mypy: strict for the core and the node
+
+format: venv-dev  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: venv-dev  ## the fast tests alone: no ROS, nothing slow
+	$(BIN)/python -m pytest -m "not ros and not slow"
+
+.PHONY: run-lint run-types run-tests
+run-lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+run-types:
+	$(BIN)/mypy
+
+run-tests:
+	$(BIN)/python -m pytest
+
+clean:  ## remove the environment and everything made
+	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf ros_ws/build ros_ws/install ros_ws/log runtime/*.egg-info *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
