@@ -135,8 +135,8 @@ class VenvSetup:
     def _make_venv(self) -> None:
         self._say(f"making {self.venv.name} with Python {sys.version.split()[0]}")
         try:
-            import ensurepip  # noqa: F401, PLC0415 (Debian splits both off)
-            import venv  # noqa: PLC0415
+            import ensurepip  # noqa: F401 (Debian splits both off)
+            import venv
         except ImportError as error:
             msg = f"this Python has no venv module ({error}); {APT_LINE}"
             raise SetupError(msg) from error
@@ -365,14 +365,22 @@ def _use_fitting_python() -> None:
         return
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         found = shutil.which(f"python3.{minor}")
-        if found and subprocess.run([found, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0:
-            os.execv(found, [found, *sys.argv])
+        if found and _runs(found):
+            os.execv(found, [found, *sys.argv])  # noqa: S606 (the same script, no shell)
     version = ".".join(str(n) for n in sys.version_info[:3])
     msg = (
         f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is wanted, this is {version}"
         " and no other was found; install one and run `make PYTHON=python3.11 ...`"
     )
     raise SetupError(msg)
+
+
+def _runs(python: str) -> bool:
+    """Version managers leave launchers on PATH for versions that are not active."""
+    done = subprocess.run(
+        [python, "-c", ""], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return done.returncode == 0
 
 
 def _try_lock(lock: object) -> bool:
