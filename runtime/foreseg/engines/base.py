@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of an engine: named arrays in, named arrays out, checked once at this boundary.
+
+Knows nothing of what a graph computes, nor of the file it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foreseg.errors import EngineError
+
+Array = (  # the dtype of each tensor stands in its spec
+    NDArray[np.float32]
+    | NDArray[np.float16]
+    | NDArray[np.int32]
+    | NDArray[np.int64]
+    | NDArray[np.bool_]
+    | NDArray[np.uint8]
+)
+Dimension = int | str  # a name stands for any size; equal names in one call, equal sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, shape and dtype of one input or output."""
+
+    name: str
+    shape: tuple[Dimension, ...]
+    dtype: str  # as numpy names it
+
+    def __str__(self) -> str:
+        return f"{self.name} {_shape_text(self.shape)} {self.dtype}"
+
+
+class Engine(Protocol):
+    """A graph that is ready to run. Not thread-safe: one owner at a time."""
+
+    @property
+    def name(self) -> str:
+        """The piece it is, such as 'decoder'."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` wants."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` returns."""
+
+    @property
+    def provider(self) -> str:
+        """What executes it, such as 'CPUExecutionProvider'."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once.
+
+        Raises:
+            EngineError: wrong names, shapes or dtypes, or the back-end failed.
+        """
+
+    def close(self) -> None:
+        """Free what it holds; `run` fails afterwards. Closing twice is allowed."""
+
+
+def check_inputs(
+    engine_name: str, specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]
+) -> None:
+    """Compare arrays with the specs.
+
+    Raises:
+        EngineError: with what was wanted, and what came.
+    """
+    names = {spec.name for spec in specs}
+    if inputs.keys() != names:
+        missing, extra = sorted(names - inputs.keys()), sorted(inputs.keys() - names)
+        msg = f"engine {engine_name!r} wants the inputs {sorted(names)}: missing {missing}, unknown {extra}"
+        raise EngineError(msg)
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        value = inputs[spec.name]
+        if value.dtype != np.dtype(spec.dtype) or not _fits(spec.shape, value.shape, sizes):
+            msg = f"engine {engine_name!r} wants {spec}, got {value.shape} {value.dtype}"
+            if sizes:
+                msg += f" (with {', '.join(f'{k} = {v}' for k, v in sorted(sizes.items()))})"
+            raise EngineError(msg)
+
+
+def _fits(wanted: tuple[Dimension, ...], got: tuple[int, ...], sizes: dict[str, int]) -> bool:
+    if len(wanted) != len(got):
+        return False
+    return all(
+        size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim)
+        for dim, size in zip(wanted, got, strict=True)
+    )
+
+
+def _shape_text(shape: tuple[Dimension, ...]) -> str:
+    inner = ", ".join(str(dim) for dim in shape)
+    return f"({inner},)" if len(shape) == 1 else f"({inner})"

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of an engine bundle: what the graphs are, what they were made from, their hashes.
+
+Reads and writes `manifest.json`; knows nothing of what executes the graphs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from foreseg.errors import EngineError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sam2Geometry:
+    """The sizes that the numpy half of a SAM2 tracker needs.
+
+    `mask_kernel` and `mask_bias` are the one convolution (4 x 4, stride 4) that turns a mask
+    prompt into the scale of mask logits.
+    """
+
+    image_size: int  # side of the square model input, model pixels
+    feature_size: int  # side of the stride-16 feature map
+    mask_size: int  # side of the mask logits
+    hidden_channels: int
+    memory_channels: int
+    num_recent: int  # memory entries besides the conditioning one
+    num_pointers: int  # object pointers, the conditioning one included
+    multimask_min_points: int  # a prompt with so many points gets the best of several masks
+    multimask_max_points: int
+    multimask_in_tracking: bool
+    pixel_mean: tuple[float, ...]  # RGB, of pixels in 0..1
+    pixel_std: tuple[float, ...]
+    mask_kernel: tuple[float, ...]  # 16, row by row
+    mask_bias: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One graph of the bundle."""
+
+    name: str
+    file: str  # a plain name inside the bundle
+    precision: str  # of its arithmetic: fp32, fp16, ...
+    stored: str  # of its weights in the file
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How well the bundle's masks agree with those of the reference it was made from."""
+
+    reference: str
+    frames: int
+    objects: int
+    masks: int  # compared: the reference's area is at least `min_area_px`
+    min_area_px: int
+    max_abs_logit: float
+    rms_logit: float
+    reference_rms_logit: float  # the scale that the two above are read against
+    min_iou: float
+    mean_iou: float
+    gate_mean_iou: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True if masks were compared and their mean overlap reached the gate."""
+        return self.masks > 0 and self.mean_iou >= self.gate_mean_iou
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All that is known about a bundle."""
+
+    format_version: int
+    family: str  # sam2
+    name: str
+    geometry: Sam2Geometry
+    target: str  # cpu, a100, jetson-orin, ...
+    flavour: str  # onnx, tensorrt, ...
+    opset: int
+    pieces: tuple[Piece, ...]
+    source_name: str  # the checkpoint's file or folder name
+    source_sha256: str
+    exporters: tuple[str, ...]  # "package version"
+    parity: Parity
+    created: str  # ISO 8601, UTC
+
+    def piece(self, name: str) -> Piece:
+        """The piece with this name.
+
+        Raises:
+            EngineError: if there is none.
+        """
+        for piece in self.pieces:
+            if piece.name == name:
+                return piece
+        msg = f"bundle {self.name!r} has no piece {name!r}, only {[p.name for p in self.pieces]}"
+        raise EngineError(msg)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into a bundle's folder."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`, without looking at the graphs.
+
+    Raises:
+        EngineError: no bundle there, unreadable, a field missing or of another type, or made in
+            a newer format.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"no engine bundle in {folder}: {error.strerror or error}"
+        raise EngineError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} is damaged: {error}"
+        raise EngineError(msg) from error
+    try:
+        data: Json = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        msg = f"{path} is damaged: {error}"
+        raise EngineError(msg) from error
+    fields = _Fields(data, str(path))
+    version = fields.integer("format_version")
+    if version != FORMAT_VERSION:
+        age = "newer" if version > FORMAT_VERSION else "older"
+        msg = (
+            f"{path} has format version {version}, {age} than {FORMAT_VERSION}, which this"
+            " foreseg reads: upgrade foreseg, or export the bundle again"
+        )
+        raise EngineError(msg)
+    return _manifest(fields, version)
+
+
+def read_piece(folder: Path, piece: Piece) -> bytes:
+    """Read a graph whole, and compare it with the manifest before anybody parses it.
+
+    Raises:
+        EngineError: missing, truncated, or changed since the export.
+    """
+    path = folder / piece.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        msg = f"bundle {folder} lacks {piece.file}: {error.strerror or error}"
+        raise EngineError(msg) from error
+    if len(content) != piece.num_bytes:
+        msg = f"{path} has {len(content)} bytes, its manifest says {piece.num_bytes}: truncated or replaced"
+        raise EngineError(msg)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != piece.sha256:
+        msg = (
+            f"{path} has sha256 {digest[:12]}..., its manifest says {piece.sha256[:12]}...:"
+            " changed since the export; export or copy the bundle again"
+        )
+        raise EngineError(msg)
+    return content
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, or of a folder's files with their names in sorted order."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class _Fields:
+    """Typed access to a JSON object; every mistake names the file and the field."""
+
+    def __init__(self, data: Json, where: str) -> None:
+        if not isinstance(data, dict):
+            msg = f"{where} wants an object, got {type(data).__name__}"
+            raise EngineError(msg)
+        self._data = data
+        self._where = where
+
+    def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Json:
+        value = self._data.get(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            msg = f"{self._where} wants {wanted} in {key!r}, got {value!r:.60}"
+            raise EngineError(msg)
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, (str,), "a text"))
+
+    def integer(self, key: str) -> int:
+        value = self._get(key, (int,), "an integer")
+        return value if isinstance(value, int) else 0
+
+    def number(self, key: str) -> float:
+        value = self._get(key, (int, float), "a number")
+        return float(value) if isinstance(value, (int, float)) else 0.0
+
+    def flag(self, key: str) -> bool:
+        return bool(self._get(key, (bool,), "true or false"))
+
+    def items(self, key: str) -> list[Json]:
+        value = self._get(key, (list,), "a list")
+        return value if isinstance(value, list) else []
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        values = self.items(key)
+        numbers = tuple(float(v) for v in values if isinstance(v, (int, float)))
+        if len(numbers) != len(values) or len(numbers) != count:
+            msg = f"{self._where} wants {count} numbers in {key!r}, got {values!r:.60}"
+            raise EngineError(msg)
+        return numbers
+
+    def child(self, key: str) -> _Fields:
+        return _Fields(self._data.get(key), f"{self._where} ({key})")
+
+    def children(self, key: str) -> list[_Fields]:
+        return [_Fields(item, f"{self._where} ({key})") for item in self.items(key)]
+
+
+def _manifest(fields: _Fields, version: int) -> Manifest:
+    family = fields.text("family")
+    if family != "sam2":
+        msg = f"a bundle of the model family {family!r} is unknown here, expected 'sam2'"
+        raise EngineError(msg)
+    return Manifest(
+        format_version=version,
+        family=family,
+        name=fields.text("name"),
+        geometry=_geometry(fields.child("geometry")),
+        target=fields.text("target"),
+        flavour=fields.text("flavour"),
+        opset=fields.integer("opset"),
+        pieces=tuple(_piece(child) for child in fields.children("pieces")),
+        source_name=fields.text("source_name"),
+        source_sha256=fields.text("source_sha256"),
+        exporters=tuple(str(item) for item in fields.items("exporters")),
+        parity=_parity(fields.child("parity")),
+        created=fields.text("created"),
+    )
+
+
+def _geometry(fields: _Fields) -> Sam2Geometry:
+    return Sam2Geometry(
+        image_size=fields.integer("image_size"),
+        feature_size=fields.integer("feature_size"),
+        mask_size=fields.integer("mask_size"),
+        hidden_channels=fields.integer("hidden_channels"),
+        memory_channels=fields.integer("memory_channels"),
+        num_recent=fields.integer("num_recent"),
+        num_pointers=fields.integer("num_pointers"),
+        multimask_min_points=fields.integer("multimask_min_points"),
+        multimask_max_points=fields.integer("multimask_max_points"),
+        multimask_in_tracking=fields.flag("multimask_in_tracking"),
+        pixel_mean=fields.numbers("pixel_mean", 3),
+        pixel_std=fields.numbers("pixel_std", 3),
+        mask_kernel=fields.numbers("mask_kernel", 16),
+        mask_bias=fields.number("mask_bias"),
+    )
+
+
+def _piece(fields: _Fields) -> Piece:
+    file = fields.text("file")
+    if PurePosixPath(file).name != file or "\\" in file:
+        msg = f"a piece's file is a plain name inside the bundle, got {file!r}"
+        raise EngineError(msg)
+    return Piece(
+        name=fields.text("name"),
+        file=file,
+        precision=fields.text("precision"),
+        stored=fields.text("stored"),
+        sha256=fields.text("sha256"),
+        num_bytes=fields.integer("num_bytes"),
+    )
+
+
+def _parity(fields: _Fields) -> Parity:
+    return Parity(
+        reference=fields.text("reference"),
+        frames=fields.integer("frames"),
+        objects=fields.integer("objects"),
+        masks=fields.integer("masks"),
+        min_area_px=fields.integer("min_area_px"),
+        max_abs_logit=fields.number("max_abs_logit"),
+        rms_logit=fields.number("rms_logit"),
+        reference_rms_logit=fields.number("reference_rms_logit"),
+        min_iou=fields.number("min_iou"),
+        mean_iou=fields.number("mean_iou"),
+        gate_mean_iou=fields.number("gate_mean_iou"),
+        note=fields.text("note"),
+    )

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines that ONNX Runtime executes.
+
+ONNX Runtime quietly falls back to the CPU when a provider cannot load; here that is an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Protocol, cast
+
+from foreseg.engines.base import Array, Dimension, TensorSpec, check_inputs
+from foreseg.errors import ConfigError, EngineError, MissingExtraError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class _Node(Protocol):
+    """What ONNX Runtime tells of an input or output."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class _Session(Protocol):
+    """The part of `onnxruntime.InferenceSession` that is used here."""
+
+    def get_inputs(self) -> list[_Node]: ...
+
+    def get_outputs(self) -> list[_Node]: ...
+
+    def get_providers(self) -> list[str]: ...
+
+    def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]: ...
+
+
+class OnnxEngine:
+    """One ONNX graph in an ONNX Runtime session.
+
+    Args:
+        name: the piece it is; stands in every error.
+        graph: the serialised ONNX model.
+        providers: execution providers in order of preference; the first must be the one used.
+        threads: intra-op threads, at least 1. Operators run one after the other.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        EngineError: the graph does not load, or another provider was given than asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        graph: bytes,
+        *,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        threads: int = 1,
+    ) -> None:
+        if threads < 1 or not providers:
+            msg = (
+                f"an engine wants a provider and at least 1 thread, got {providers} and {threads}"
+            )
+            raise ConfigError(msg)
+        self._name = name
+        runtime = _import_runtime()
+        self._failures = _failure_types(runtime)
+        session = _open_session(runtime, name, graph, providers, threads)
+        self._session: _Session | None = session
+        self._provider = _checked_provider(runtime, name, session, providers[0])
+        self._inputs = tuple(_spec(name, node) for node in session.get_inputs())
+        self._outputs = tuple(_spec(name, node) for node in session.get_outputs())
+        self._output_names = [spec.name for spec in self._outputs]
+        _log.info("engine %r runs on %s with %d thread(s)", name, self._provider, threads)
+
+    @property
+    def name(self) -> str:
+        """The piece it is."""
+        return self._name
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` wants."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` returns."""
+        return self._outputs
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use."""
+        return self._provider
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; see `Engine.run`."""
+        if self._session is None:
+            msg = f"engine {self._name!r} is closed"
+            raise EngineError(msg)
+        check_inputs(self._name, self._inputs, inputs)
+        try:
+            values = self._session.run(self._output_names, dict(inputs))
+        except self._failures as error:
+            msg = f"engine {self._name!r} failed in ONNX Runtime: {error}"
+            raise EngineError(msg) from error
+        return dict(zip(self._output_names, values, strict=True))
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _import_runtime() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        package, extra = "onnxruntime", "cpu"
+        raise MissingExtraError(package, extra, "running an ONNX engine") from error
+
+
+def _failure_types(runtime: ModuleType) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its own classes have no common base of their own."""
+    state = importlib.import_module(f"{runtime.__name__}.capi.onnxruntime_pybind11_state")
+    named = (
+        "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile",
+        "NotImplemented", "RuntimeException", "EPFail",
+    )  # fmt: skip
+    return (ValueError, RuntimeError, *(getattr(state, n) for n in named if hasattr(state, n)))
+
+
+def _open_session(
+    runtime: ModuleType, name: str, graph: bytes, providers: Sequence[str], threads: int
+) -> _Session:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = False  # batches differ from call to call: plan no arena for each
+    options.enable_cpu_mem_arena = False  # memory goes back after each call
+    options.log_severity_level = 3  # errors; warnings are about optimisations not made
+    try:
+        session = runtime.InferenceSession(graph, sess_options=options, providers=list(providers))
+    except _failure_types(runtime) as error:
+        msg = f"engine {name!r} does not load in ONNX Runtime {runtime.__version__}: {error}"
+        raise EngineError(msg) from error
+    return cast("_Session", session)
+
+
+def _checked_provider(runtime: ModuleType, name: str, session: _Session, wanted: str) -> str:
+    got = session.get_providers()[0]
+    if got != wanted:
+        msg = (
+            f"engine {name!r} wants {wanted}, ONNX Runtime gave {got}; this build has"
+            f" {runtime.get_available_providers()}: install the one that has it, or ask for {got}"
+        )
+        raise EngineError(msg)
+    return got
+
+
+def _spec(engine_name: str, node: _Node) -> TensorSpec:
+    if node.type not in _DTYPES:
+        msg = f"engine {engine_name!r} has {node.name} of {node.type}: not one of {list(_DTYPES)}"
+        raise EngineError(msg)
+    shape: list[Dimension] = [dim if isinstance(dim, int) else str(dim) for dim in node.shape]
+    return TensorSpec(name=node.name, shape=tuple(shape), dtype=_DTYPES[node.type])
