@@ -152,6 +152,7 @@ class ObjectsAdded:
 
     camera: CameraId
     frame_index: FrameIndex | None
+    frame_stamp_ns: int = 0  # of that frame; unused for the newest
     object_ids: tuple[ObjectId, ...]  # "" = make one
     prompts: tuple[SpatialPrompt, ...]
     request_id: RequestId

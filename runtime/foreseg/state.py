@@ -40,6 +40,7 @@ class JobKind(Enum):
     HOP = "hop"
     CATCH_UP = "catch_up"
     JOIN = "join"
+    CHORES = "chores"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

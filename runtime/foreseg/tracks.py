@@ -61,6 +61,7 @@ class LiveTrack:
     by_user: bool = False
     confirmed: bool = True  # False after a hop, until the catch-up has arrived
     catching_up: bool = False
+    is_lost: bool = False
     last: TrackedObject | None = None
 
     def state(self, stamp_ns: int, config: TrackerConfig) -> TrackState:

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrivals: prompts on a keyframe that hop to the newest frame and meet the tracks that run.
+
+The same object: the track goes on untouched. A new object: a new track, with a branch that
+catches up where one can arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foreseg import asking
+from foreseg.catch_up import CatchUp, plan_catch_up
+from foreseg.events import DropStep, ForkStep, JobStep, PromptStep, ReleaseWindow, StepResult, TrackStep
+from foreseg.frames import FrameRef
+from foreseg.masks import rle_iou
+from foreseg.prompts import ObjectId
+from foreseg.roster import drop_tracks, leave_out
+from foreseg.state import Arrival, CameraState, RunningJob
+from foreseg.tracker.base import TrackedObject, TrackKey
+from foreseg.tracks import NS, LiveTrack
+from foreseg.turn import Turn
+
+
+def key_of(camera: CameraState, object_id: ObjectId) -> TrackKey:
+    """The row of an object: its track's, or the one it would get."""
+    known = next((t.key for t in camera.tracks if t.object_id == object_id), None)
+    return TrackKey(object_id) if known is None else known
+
+
+def steps_of_arrival(
+    turn: Turn, camera: CameraState, frame: FrameRef, arrival: Arrival
+) -> tuple[tuple[JobStep, ...], tuple[CatchUp, ...]]:
+    """Prompt at the keyframe, fork what shall catch up, then one step of all rows to `frame`."""
+    known = {track.object_id for track in camera.tracks}
+    backlog = int(frame.index) - int(arrival.keyframe_index)
+    plan = None
+    if backlog > 0:
+        plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up)
+        turn.count("catch_ups_planned" if plan else "catch_ups_impossible")
+    steps: list[JobStep] = []
+    catch_ups: list[CatchUp] = []
+    new_keys: list[TrackKey] = []
+    for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True):
+        key = key_of(camera, object_id)
+        steps.append(PromptStep(frame_index=arrival.keyframe_index, key=key, prompt=prompt))
+        if object_id in known:
+            continue
+        new_keys.append(key)
+        if plan is not None:
+            branch = TrackKey(f"{key}~{turn.state.next_job}")
+            steps.append(ForkStep(source=key, target=branch))
+            catch_ups.append(
+                CatchUp(
+                    object_id=object_id,
+                    branch=branch,
+                    position=arrival.keyframe_index,
+                    stride=plan.stride,
+                    started_ns=turn.at_ns,
+                    began_index=arrival.keyframe_index,
+                )
+            )
+    keys = (*(track.key for track in camera.tracks), *new_keys)
+    steps.append(TrackStep(frame_index=frame.index, keys=keys))
+    return tuple(steps), tuple(catch_ups)
+
+
+def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
+    """Decide, on the newest frame, which targets are tracks already; start tracks for the rest."""
+    arrival = running.arrival
+    if arrival is None:
+        return
+    if not asking.is_current(turn, arrival):
+        turn.count("answers_stale")
+        for object_id in arrival.object_ids:
+            _discard_row(turn, running, object_id)
+        if arrival.ask_id is not None:
+            turn.emit(ReleaseWindow(ask_id=arrival.ask_id))
+        return
+    results = {result.key: result for result in final.objects}
+    before = turn.camera(arrival.camera).tracks
+    named: list[ObjectId] = []
+    labels: list[int] = []
+    for object_id in arrival.object_ids:
+        camera = turn.camera(arrival.camera)
+        known = next((t for t in camera.tracks if t.object_id == object_id), None)
+        if known is None:
+            result = results.get(TrackKey(object_id))
+            if result is None:
+                continue  # its track was dropped while the job ran
+            known = _twin(turn, before, results, result) if arrival.query_id else None
+            if known is None:
+                track = _start_track(turn, running, arrival, object_id, result)
+                if track is not None:
+                    named.append(track.object_id)
+                    labels.append(track.index)
+                continue
+            turn.count("answers_matched")
+            _discard_row(turn, running, object_id)
+        stamp = max(known.answered_stamp_ns, arrival.keyframe_stamp_ns)
+        changed = replace(known.named_by(arrival.query_id, stamp), by_user=known.by_user or arrival.query_id is None)
+        _swap(turn, camera, known, changed)
+        named.append(known.object_id)
+        labels.append(known.index)
+    if arrival.query_id is not None:
+        leave_out(turn, arrival.camera, arrival.query_id, frozenset(named))
+    turn.set(hop_s=(running.frame.stamp_ns - arrival.keyframe_stamp_ns) / NS)
+    asking.resolve_arrival(turn, arrival, tuple(named), labels=tuple(labels))
+
+
+def _twin(
+    turn: Turn,
+    tracks: tuple[LiveTrack, ...],
+    results: dict[TrackKey, TrackedObject],
+    result: TrackedObject,
+) -> LiveTrack | None:
+    """The running track whose mask on this frame is the same object's, if there is one."""
+    if result.object_logit <= 0:
+        return None
+    alive = {t.object_id for c in turn.state.cameras.values() for t in c.tracks}
+    scored = [
+        (rle_iou(result.mask, results[t.key].mask), t)
+        for t in tracks
+        if t.key in results and t.object_id in alive and results[t.key].object_logit > 0
+    ]
+    best = max(scored, key=lambda item: item[0], default=None)
+    if best is None or best[0] < turn.state.config.scheduler.match_iou:
+        return None
+    camera = next(c for c in turn.state.cameras.values() if any(t.object_id == best[1].object_id for t in c.tracks))
+    return next(t for t in camera.tracks if t.object_id == best[1].object_id)
+
+
+def _start_track(
+    turn: Turn, running: RunningJob, arrival: Arrival, object_id: ObjectId, result: TrackedObject
+) -> LiveTrack | None:
+    _make_room(turn, arrival)
+    camera = turn.camera(arrival.camera)
+    taken = camera.labels.taken(1, turn.at_ns)
+    if taken is None or len(camera.tracks) >= turn.state.config.tracker.max_tracks:
+        turn.count("tracks_refused")
+        _discard_row(turn, running, object_id)
+        return None
+    pool, (label,) = taken
+    is_past = running.frame.index > arrival.keyframe_index
+    branch = tuple(c for c in running.new_catch_ups if c.object_id == object_id)
+    seen = running.frame.stamp_ns if result.object_logit > 0 else arrival.keyframe_stamp_ns
+    track = LiveTrack(
+        object_id=object_id,
+        key=result.key,
+        index=label,
+        answered_stamp_ns=arrival.keyframe_stamp_ns,
+        seen_stamp_ns=seen,
+        query_ids=() if arrival.query_id is None else (arrival.query_id,),
+        by_user=arrival.query_id is None,
+        confirmed=not is_past,
+        catching_up=bool(branch),
+        last=result,
+    )
+    turn.set_camera(
+        camera.camera,
+        labels=pool,
+        tracks=(*camera.tracks, track),
+        catch_ups=(*camera.catch_ups, *branch),
+    )
+    return track
+
+
+def _make_room(turn: Turn, arrival: Arrival) -> None:
+    """Where all tracks are taken, the longest unseen one that no standing query wants goes."""
+    camera = turn.camera(arrival.camera)
+    if len(camera.tracks) < turn.state.config.tracker.max_tracks:
+        return
+    standing = {q.query.id for q in turn.state.queries if q.query.period_s}
+    spare = [t for t in camera.tracks if not t.by_user and not standing.intersection(t.query_ids)]
+    spare = [t for t in spare if arrival.query_id not in t.query_ids]
+    if spare:
+        victim = min(spare, key=lambda t: (t.seen_stamp_ns, t.answered_stamp_ns, t.index))
+        turn.count("tracks_replaced")
+        drop_tracks(turn, camera, (victim,))
+
+
+def _discard_row(turn: Turn, running: RunningJob, object_id: ObjectId) -> None:
+    arrival = running.arrival
+    if arrival is None:
+        return
+    keys = [TrackKey(object_id)]
+    keys += [c.branch for c in running.new_catch_ups if c.object_id == object_id]
+    camera = turn.camera(arrival.camera)
+    turn.set_camera(
+        camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in keys))
+    )
+
+
+def _swap(turn: Turn, camera: CameraState, old: LiveTrack, new: LiveTrack) -> None:
+    tracks = tuple(new if t.object_id == old.object_id else t for t in camera.tracks)
+    turn.set_camera(camera.camera, tracks=tracks)

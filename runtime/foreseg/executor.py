@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that touches pixels on the pipeline's behalf: histories, trackers, windows, label maps.
+
+Has no thread and no clock. `worker` drives it with threads, `player` on a simulated clock. Only
+`run_job` may be called from another thread than the rest; it works on frames held for the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from foreseg.config import Config
+from foreseg.dialogue import Answer
+from foreseg.errors import ForesegError, InputError
+from foreseg.events import (
+    AskId,
+    DropStep,
+    ForkStep,
+    FrameArrived,
+    FrameDropped,
+    JobId,
+    PromoteStep,
+    PromptStep,
+    PublishMasks,
+    StepResult,
+    TrackerJob,
+    TrackStep,
+    WindowTaken,
+)
+from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow, U8Array
+from foreseg.history import History
+from foreseg.pipeline import admit
+from foreseg.tracker.base import FrameMasks, LabelMap, Tracker
+from foreseg.tracks import Track
+from foreseg.windows import WindowPolicy
+
+TRACKER_ROWS_PER_TRACK = 2  # a track, and a branch of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PublishedMasks:
+    """One frame's masks as subscribers get them."""
+
+    frame: FrameRef
+    image: U8Array | None  # the source frame, valid during the call only; None if evicted
+    label_map: LabelMap  # (H, W): 0 background, k = Track.index
+    tracks: tuple[Track, ...]
+
+
+class Output(Protocol):
+    """Where published things go; called from the thread that drives the pipeline."""
+
+    def publish_masks(self, masks: PublishedMasks) -> None:
+        """A frame's label map and tracks."""
+
+    def publish_answer(self, answer: Answer) -> None:
+        """An answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedJob:
+    """A tracker job with the frames it needs, held until `finish_job`."""
+
+    job: TrackerJob
+    frames: dict[FrameIndex, Frame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobOutput:
+    """What a job gave: array-free results for the pipeline, and the last step's label map."""
+
+    job_id: JobId
+    results: tuple[StepResult, ...]
+    masks: FrameMasks | None
+
+
+class FrameEvictedError(ForesegError):
+    """A job needs a frame that the history has no more."""
+
+
+class Executor:
+    """Histories and trackers of all cameras."""
+
+    def __init__(
+        self,
+        config: Config,
+        cameras: Sequence[CameraId],
+        make_tracker: Callable[[int], Tracker],
+    ) -> None:
+        """Make one history and one tracker a camera.
+
+        Args:
+            config: sizes.
+            cameras: names.
+            make_tracker: given the number of rows, a tracker of its own for each camera.
+        """
+        rows = config.tracker.max_tracks * TRACKER_ROWS_PER_TRACK
+        settings = config.history
+        self._label_type = np.uint8 if config.tracker.max_tracks <= np.iinfo(np.uint8).max else np.uint16
+        self._trackers = {camera: make_tracker(rows) for camera in cameras}
+        self._histories = {
+            camera: History(
+                camera=camera,
+                max_bytes=settings.max_bytes,
+                max_frames=settings.max_frames,
+                sparse_hz=settings.sparse_hz,
+                sparse_frames=settings.sparse_frames,
+                sparse_max_side_px=settings.sparse_max_side_px,
+                max_held_frames=settings.max_held_frames,
+            )
+            for camera in cameras
+        }
+        self._origins: dict[AskId, tuple[CameraId, FrameIndex]] = {}
+        self._output: JobOutput | None = None
+
+    @property
+    def histories(self) -> dict[CameraId, History]:
+        """By camera; for reading."""
+        return self._histories
+
+    def push(
+        self, camera: CameraId, image: U8Array, *, stamp_ns: int, at_ns: int, frame_id: str = ""
+    ) -> FrameArrived | FrameDropped:
+        """Copy a frame into its history, or refuse its stamp."""
+        history = self._histories[camera]
+        newest = history.newest
+        cause = admit(None if newest is None else newest.ref, stamp_ns)
+        if cause is not None:
+            return FrameDropped(camera=camera, cause=cause, at_ns=at_ns)
+        frame = history.push(image, stamp_ns=stamp_ns, received_ns=at_ns, frame_id=frame_id)
+        oldest = history.oldest_index
+        return FrameArrived(
+            frame=frame.ref, oldest_index=frame.index if oldest is None else oldest, at_ns=at_ns
+        )
+
+    def take_window(
+        self, ask_id: AskId, camera: CameraId, policy: WindowPolicy
+    ) -> FrameWindow:
+        """Pick and hold the frames of a first round; may be empty."""
+        view = self._histories[camera].view()
+        timeline = view.timeline
+        origin = timeline[0].index if timeline else FrameIndex(0)
+        self._origins[ask_id] = (camera, origin)
+        return self._hold(ask_id, policy.select(view))
+
+    def more_frames(self, ask_id: AskId, indices: Sequence[FrameIndex]) -> FrameWindow:
+        """Hold the frames that a later round wants; those that are gone are left out."""
+        return self._hold(ask_id, sorted(set(indices)))
+
+    def window_taken(self, ask_id: AskId, window: FrameWindow, at_ns: int) -> WindowTaken:
+        """The event that tells the pipeline of held frames."""
+        frames = tuple(frame.ref for frame in window.frames)
+        return WindowTaken(ask_id=ask_id, frames=frames, at_ns=at_ns)
+
+    def release_window(self, ask_id: AskId) -> None:
+        """Let go what an asking holds."""
+        held = self._origins.pop(ask_id, None)
+        if held is not None:
+            self._histories[held[0]].release(f"ask-{ask_id}")
+
+    def newest_frame(self, camera: CameraId) -> FrameRef:
+        """The newest frame.
+
+        Raises:
+            InputError: unknown camera, or no frame yet.
+        """
+        if camera not in self._histories:
+            msg = f"no camera {camera!r}; cameras are {', '.join(sorted(self._histories))}"
+            raise InputError(msg)
+        newest = self._histories[camera].newest
+        if newest is None:
+            msg = f"no frame of camera {camera!r} has come yet"
+            raise InputError(msg)
+        return newest.ref
+
+    def find_frame(self, camera: CameraId, stamp_ns: int) -> FrameRef | None:
+        """The dense frame with exactly this sensor stamp."""
+        if camera not in self._histories:
+            return None
+        dense = self._histories[camera].view().dense
+        return next((ref for ref in reversed(dense) if ref.stamp_ns == stamp_ns), None)
+
+    def prepare_job(self, job: TrackerJob) -> PreparedJob:
+        """Hold the frames of a job.
+
+        Raises:
+            FrameEvictedError: if one is gone.
+        """
+        wanted = {s.frame_index for s in job.steps if isinstance(s, (PromptStep, TrackStep))}
+        history = self._histories[job.camera]
+        frames = {frame.index: frame for frame in history.hold(f"job-{job.id}", sorted(wanted))}
+        missing = sorted(wanted - set(frames))
+        if missing:
+            history.release(f"job-{job.id}")
+            msg = f"frame {missing[0]} has left the history"
+            raise FrameEvictedError(msg)
+        return PreparedJob(job=job, frames=frames)
+
+    def run_job(self, prepared: PreparedJob) -> JobOutput:
+        """Run a job's steps in order; the only method for the tracker's thread.
+
+        Raises:
+            ForesegError: if a prompt or row is refused; the steps before it have been done.
+        """
+        tracker = self._trackers[prepared.job.camera]
+        results: list[StepResult] = []
+        masks: FrameMasks | None = None
+        for item in prepared.job.steps:
+            if isinstance(item, TrackStep):
+                masks = tracker.track(prepared.frames[item.frame_index], item.keys)
+                results.append(
+                    StepResult(frame_index=item.frame_index, objects=masks.objects)
+                )
+            elif isinstance(item, PromptStep):
+                tracker.prompt(prepared.frames[item.frame_index], item.key, item.prompt)
+            elif isinstance(item, ForkStep):
+                tracker.fork(item.source, item.target)
+            elif isinstance(item, PromoteStep):
+                tracker.promote(item.source, item.target)
+            elif isinstance(item, DropStep):
+                tracker.drop(item.key)
+        return JobOutput(job_id=prepared.job.id, results=tuple(results), masks=masks)
+
+    def finish_job(self, prepared: PreparedJob, output: JobOutput | None) -> None:
+        """Let a job's frames go and keep its label map for publishing."""
+        self._histories[prepared.job.camera].release(f"job-{prepared.job.id}")
+        if output is not None:
+            self._output = output
+
+    def render(self, command: PublishMasks) -> PublishedMasks:
+        """The label map of a publish command: rows become `Track.index`."""
+        frame = self._histories[command.frame.camera].get(command.frame.index)
+        width, height = command.frame.size_wh
+        output = self._output
+        if command.job_id is None or output is None or output.job_id != command.job_id:
+            label_map: LabelMap = np.zeros((height, width), dtype=self._label_type)
+        else:
+            labels = {track.key: track.index for track in command.tracks}
+            rows = () if output.masks is None else output.masks.objects
+            table = np.array([0, *(labels.get(row.key, 0) for row in rows)], self._label_type)
+            assert output.masks is not None  # noqa: S101 (a job that publishes ends in a track step)
+            label_map = table[output.masks.label_map]
+        is_full = frame is not None and frame.image.shape[:2] == (height, width)
+        return PublishedMasks(
+            frame=command.frame,
+            image=frame.image if frame is not None and is_full else None,
+            label_map=label_map,
+            tracks=command.tracks,
+        )
+
+    def _hold(self, ask_id: AskId, indices: Sequence[FrameIndex]) -> FrameWindow:
+        camera, origin = self._origins[ask_id]
+        wanted = [index for index in indices if index >= origin]
+        frames = self._histories[camera].hold(f"ask-{ask_id}", wanted)
+        return FrameWindow(frames=frames, origin_index=origin)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trace: every event and command as one JSON line, and its replay without any engine.
+
+A record is an object whose "type" is its class; tuples are lists, NaN is the string "nan".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Union, get_args, get_origin, get_type_hints
+
+from foreseg import dialogue, events, tracks
+from foreseg.config import Config, config_from_settings, settings_of
+from foreseg.errors import InputError
+from foreseg.events import Command, Event
+from foreseg.frames import CameraId
+from foreseg.pipeline import step
+from foreseg.state import State
+
+FORMAT = "foreseg-trace"
+VERSION = 1
+DEFAULT_MAX_BYTES = 1_000_000_000
+
+
+class TraceWriter:
+    """Appends to a JSONL file until `max_bytes`; what comes after is counted, not written."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        cameras: tuple[CameraId, ...],
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self.num_skipped = 0
+        self._left = max_bytes
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "cameras": list(cameras),
+            "config": {name: value for name, value, _ in settings_of(config)},
+        }
+        self._write(json.dumps(head))
+
+    def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
+        """One event with the commands it led to."""
+        self._write(json.dumps({"event": encode(event), "commands": [encode(c) for c in commands]}))
+
+    def close(self) -> None:
+        """Flush and close; writing after it is an error."""
+        self._file.close()
+
+    def _write(self, line: str) -> None:
+        if self._left < len(line) + 1:
+            self._left = 0
+            self.num_skipped += 1
+            return
+        self._left -= len(line) + 1
+        self._file.write(line + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay found."""
+
+    num_events: int
+    num_commands: int
+    first_difference: str  # "" = every command came out the same
+    state: State
+
+
+def replay(path: Path) -> ReplayReport:
+    """Feed a trace's events to the pipeline, and compare the commands with those recorded.
+
+    Raises:
+        InputError: if the file is no trace, or a line is broken; names the line.
+    """
+    state: State | None = None
+    num_events = num_commands = 0
+    difference = ""
+    for number, record in _records(path):
+        if state is None:
+            state = _start(path, record)
+            continue
+        try:
+            event = decode(Event, record["event"])
+            recorded = record["commands"]
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}, line {number}: not an event with its commands ({error})"
+            raise InputError(msg) from error
+        state, commands = step(state, event)
+        num_events += 1
+        num_commands += len(commands)
+        if not difference and [encode(c) for c in commands] != recorded:
+            got = json.dumps([encode(c) for c in commands])[:300]
+            want = json.dumps(recorded)[:300]
+            difference = f"line {number}: recorded {want}, replayed {got}"
+    if state is None:
+        msg = f"{path} is empty, expected a trace written by foreseg"
+        raise InputError(msg)
+    return ReplayReport(
+        num_events=num_events,
+        num_commands=num_commands,
+        first_difference=difference,
+        state=state,
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    msg = f"{path}, line {number}: not JSON ({error.msg})"
+                    raise InputError(msg) from error
+                if not isinstance(record, dict):
+                    msg = f"{path}, line {number}: expected an object, got {line[:40]!r}"
+                    raise InputError(msg)
+                yield number, record
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the trace {path}: {error}"
+        raise InputError(msg) from error
+
+
+def _start(path: Path, head: Mapping[str, Any]) -> State:
+    if head.get("format") != FORMAT or head.get("version") != VERSION:
+        msg = (
+            f"{path} is no trace of format {FORMAT} version {VERSION}:"
+            f" got {head.get('format')!r} version {head.get('version')!r}"
+        )
+        raise InputError(msg)
+    cameras = tuple(CameraId(name) for name in head["cameras"])
+    return State.start(config_from_settings(head["config"]), cameras)
+
+
+def encode(value: Any) -> Any:  # noqa: ANN401, PLR0911 (one return per kind of value)
+    """A record as JSON-able values."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value
+    if is_dataclass(value):
+        record = {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+        return {"type": type(value).__name__, **record}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    msg = f"a trace holds plain records, got {type(value).__name__}"
+    raise TypeError(msg)
+
+
+def decode(hint: Any, value: Any) -> Any:  # noqa: ANN401, PLR0911 (mirrors encode)
+    """The record that `encode` made, given the type that is expected."""
+    hint = _plain(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return _decode_union(get_args(hint), value)
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if len(items) == 2 and items[1] is Ellipsis:  # noqa: PLR2004
+            return tuple(decode(items[0], item) for item in value)
+        return tuple(decode(item, part) for item, part in zip(items, value, strict=True))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        hints = _hints(hint)
+        names = hint._fields
+        return hint(*(decode(hints[n], part) for n, part in zip(names, value, strict=True)))
+    if is_dataclass(hint) and isinstance(hint, type):
+        if value.get("type") != hint.__name__:
+            msg = f"expected {hint.__name__}, got {value.get('type')!r}"
+            raise ValueError(msg)
+        hints = _hints(hint)
+        return hint(**{f.name: decode(hints[f.name], value[f.name]) for f in fields(hint)})
+    if hint is float:
+        return float(value)
+    if not isinstance(value, hint):
+        msg = f"expected {hint}, got {value!r}"
+        raise TypeError(msg)
+    return value
+
+
+def _decode_union(options: tuple[Any, ...], value: Any) -> Any:  # noqa: ANN401
+    if value is None and type(None) in options:
+        return None
+    left = [_plain(option) for option in options if option is not type(None)]
+    if isinstance(value, dict) and "type" in value:
+        for option in left:
+            if getattr(option, "__name__", "") == value["type"]:
+                return decode(option, value)
+        msg = f"unknown record {value['type']!r}"
+        raise ValueError(msg)
+    return decode(left[0], value)
+
+
+def _plain(hint: Any) -> Any:  # noqa: ANN401
+    while hasattr(hint, "__supertype__"):
+        hint = hint.__supertype__
+    return hint
+
+
+@lru_cache(maxsize=None)
+def _hints(record: type) -> dict[str, Any]:
+    spaces = {**vars(dialogue), **vars(tracks), **vars(events)}
+    return get_type_hints(record, localns=spaces)

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker's side of a step: which job runs next, and what its results mean.
+
+Always the newest frame, never a queue. A late answer hops from its keyframe to the newest frame
+in one memory step; a branch of it catches up through the ring beside the live tracks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foreseg import asking
+from foreseg.arrivals import match_arrival, steps_of_arrival
+from foreseg.catch_up import CatchUp
+from foreseg.events import (
+    DropStep,
+    JobId,
+    JobStep,
+    ObjectRemoved,
+    ObjectsAdded,
+    PromoteStep,
+    PublishMasks,
+    ResetRequested,
+    RunTracker,
+    StepResult,
+    TrackerFailed,
+    TrackerFinished,
+    TrackerJob,
+    TrackStep,
+)
+from foreseg.frames import FrameRef
+from foreseg.masks import rle_iou
+from foreseg.prompts import ObjectId
+from foreseg.roster import drop_tracks, give_up_branch
+from foreseg.state import Arrival, CameraState, JobKind, RunningJob, running_mean
+from foreseg.telemetry import DropCause
+from foreseg.tracker.base import TrackedObject
+from foreseg.tracks import NS, LiveTrack, TrackState
+from foreseg.turn import Turn
+
+MAX_CREDIT = 2.0  # branch steps that may pile up while live ones are late
+ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
+
+
+def publish_if_empty(turn: Turn, frame: FrameRef) -> None:
+    """No track still publishes an empty map, at once and without the tracker."""
+    camera = turn.camera(frame.camera)
+    is_awaited = any(arrival.camera == frame.camera for arrival in turn.state.arrivals)
+    running = turn.state.running
+    is_hopping = running is not None and running.arrival is not None
+    if not turn.state.enabled or camera.tracks or is_awaited or is_hopping:
+        return
+    _mark_served(turn, frame)
+    _publish(turn, frame, None)
+
+
+def begin_next_job(turn: Turn) -> None:
+    """Give the tracker its next job, if it is idle and there is one."""
+    state = turn.state
+    if state.running is not None or not state.enabled:
+        return
+    for arrival in state.arrivals:
+        camera = turn.camera(arrival.camera)
+        if camera.newest is not None:
+            turn.set(arrivals=tuple(a for a in state.arrivals if a is not arrival))
+            _begin_hop(turn, camera, camera.newest, arrival)
+            return
+    waiting = sorted(state.cameras.values(), key=lambda camera: camera.served_at_ns)
+    for camera in waiting:
+        if camera.newest is None:
+            continue
+        is_live_due = bool(camera.tracks) and camera.newest.index > camera.served_index
+        if camera.catch_ups and (camera.branch_credit >= 1 or not is_live_due):
+            _begin_catch_up(turn, camera, camera.newest)
+            return
+        if is_live_due:
+            _begin_live(turn, camera, camera.newest)
+            return
+    for camera in waiting:
+        if camera.chores and camera.newest is not None:
+            _begin(turn, camera, camera.newest, JobKind.CHORES, ())
+            return
+
+
+def finish_job(turn: Turn, event: TrackerFinished) -> None:
+    """Update tracks from a job's results, and publish."""
+    running = turn.state.running
+    if running is None or running.job.id != event.job_id:
+        turn.count("tracker_results_unexpected")
+        return
+    turn.set(running=None)
+    camera = turn.camera(running.job.camera)
+    if running.kind is JobKind.LIVE:
+        turn.set_camera(
+            camera.camera,
+            live_step_ns=running_mean(camera.live_step_ns, event.elapsed_ns),
+            branch_credit=min(MAX_CREDIT, camera.branch_credit + _credit_per_live_step(turn, camera)),
+        )
+    if running.kind is JobKind.CHORES:
+        return
+    if running.kind is JobKind.CATCH_UP:
+        _finish_branch_step(turn, running, event.elapsed_ns)
+        return
+    final = event.results[-1]
+    if running.arrival is not None:
+        match_arrival(turn, running, final)
+    if running.kind is JobKind.JOIN and running.catch_up is not None:
+        _join(turn, running.catch_up, event.results[-2], final)
+    _update(turn, running.frame, final)
+    _publish(turn, running.frame, running.job.id)
+
+
+def fail_job(turn: Turn, event: TrackerFailed) -> None:
+    """A job broke off: its arrival or branch is given up, the live tracks go on."""
+    running = turn.state.running
+    if running is None or running.job.id != event.job_id:
+        return
+    turn.set(running=None)
+    turn.count("tracker_failures")
+    camera = running.job.camera
+    if running.catch_up is not None:
+        give_up_branch(turn, camera, running.catch_up)
+    if running.arrival is not None:
+        known = {track.key for track in turn.camera(camera).tracks}
+        started = {s.key for s in running.job.steps if not isinstance(s, TrackStep) and hasattr(s, "key")}
+        begun = [c.branch for c in running.new_catch_ups]
+        drops = tuple(DropStep(key=key) for key in (*sorted(started - known), *begun))
+        turn.set_camera(camera, chores=(*turn.camera(camera).chores, *drops))
+        asking.resolve_arrival(
+            turn, running.arrival, (), failure=event.reason, is_evicted=event.is_evicted
+        )
+
+
+def add_objects(turn: Turn, event: ObjectsAdded) -> None:
+    """A user's prompts, on the newest or a past frame."""
+    camera = turn.state.cameras.get(event.camera)
+    problem = _problem_with(turn, event, camera)
+    if problem or camera is None or camera.newest is None:
+        turn.count("requests_refused")
+        turn.reply(event.request_id, success=False, message=problem or "no frame has come yet")
+        return
+    ids: list[ObjectId] = []
+    for given in event.object_ids:
+        ids.append(given or ObjectId(f"object-{turn.state.next_object}"))
+        turn.set(next_object=turn.state.next_object + (0 if given else 1))
+    index = camera.newest.index if event.frame_index is None else event.frame_index
+    is_newest = index == camera.newest.index
+    arrival = Arrival(
+        camera=event.camera,
+        keyframe_index=index,
+        keyframe_stamp_ns=camera.newest.stamp_ns if is_newest else event.frame_stamp_ns,
+        object_ids=tuple(ids),
+        prompts=event.prompts,
+        request_id=event.request_id,
+    )
+    turn.set(arrivals=(*turn.state.arrivals, arrival))
+
+
+def remove_object(turn: Turn, event: ObjectRemoved) -> None:
+    """Drop a track, with its branch."""
+    for camera in turn.state.cameras.values():
+        track = next((t for t in camera.tracks if t.object_id == event.object_id), None)
+        if track is not None:
+            drop_tracks(turn, camera, (track,))
+            turn.reply(event.request_id, success=True)
+            return
+    turn.count("requests_refused")
+    known = sorted(t.object_id for c in turn.state.cameras.values() for t in c.tracks)
+    message = f"no object {event.object_id!r} is tracked; tracked are {', '.join(known) or 'none'}"
+    turn.reply(event.request_id, success=False, message=message)
+
+
+def reset(turn: Turn, event: ResetRequested) -> None:
+    """Forget all tracks."""
+    for camera in turn.state.cameras.values():
+        drop_tracks(turn, camera, camera.tracks)
+    for arrival in turn.state.arrivals:
+        asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
+    turn.set(
+        arrivals=(),
+        queries=tuple(
+            replace(q, due_ns=turn.at_ns) if q.query.period_s else q for q in turn.state.queries
+        ),
+    )
+    turn.reply(event.request_id, success=True)
+
+
+def forget_lost(turn: Turn) -> None:
+    """Drop tracks that are LOST for long and that nobody waits for; give up stuck branches."""
+    config = turn.state.config
+    standing = {q.query.id for q in turn.state.queries if q.query.period_s}
+    for camera in turn.state.cameras.values():
+        if camera.newest is None:
+            continue
+        limit = camera.newest.stamp_ns - (config.tracker.forget_after_s * NS)
+        stale = tuple(
+            t
+            for t in camera.tracks
+            if t.seen_stamp_ns < limit and not standing.intersection(t.query_ids) and not t.by_user
+        )
+        if stale:
+            turn.count("tracks_forgotten", len(stale))
+            drop_tracks(turn, camera, stale)
+        running = turn.state.running
+        busy = None if running is None else running.catch_up
+        for branch in turn.camera(camera.camera).catch_ups:
+            age_s = (turn.at_ns - branch.started_ns) / NS
+            is_busy = busy is not None and busy.branch == branch.branch
+            if age_s > ABANDON_FACTOR * config.catch_up.budget_s and not is_busy:
+                give_up_branch(turn, camera.camera, branch)
+
+
+def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -> str | None:
+    if camera is None:
+        known = ", ".join(sorted(turn.state.cameras))
+        return f"no camera {event.camera!r}; cameras are {known}"
+    if camera.newest is None:
+        return "no frame has come yet"
+    given = [i for i in event.object_ids if i]
+    if len(given) != len(set(given)):
+        return f"duplicate object id in one request: {', '.join(given)}"
+    if not event.prompts:
+        return "no prompt was given"
+    known_ids = {t.object_id for t in camera.tracks}
+    elsewhere = [
+        t.object_id
+        for c in turn.state.cameras.values()
+        if c.camera != camera.camera
+        for t in c.tracks
+        if t.object_id in given
+    ]
+    if elsewhere:
+        return f"object id {elsewhere[0]!r} is in use on another camera"
+    num_new = sum(1 for i in event.object_ids if i not in known_ids)
+    room = turn.state.config.tracker.max_tracks - len(camera.tracks)
+    if num_new > room:
+        return f"{num_new} new objects do not fit: {room} of tracker.max_tracks are free"
+    return None
+
+
+def _begin(
+    turn: Turn, camera: CameraState, frame: FrameRef, kind: JobKind, steps: tuple[JobStep, ...],
+    arrival: Arrival | None = None, catch_up: CatchUp | None = None,
+    new_catch_ups: tuple[CatchUp, ...] = (),
+) -> None:
+    job_id = JobId(turn.state.next_job)
+    job = TrackerJob(id=job_id, camera=camera.camera, steps=(*camera.chores, *steps))
+    turn.set_camera(camera.camera, chores=())
+    turn.set(
+        next_job=job_id + 1,
+        running=RunningJob(
+            job=job, kind=kind, frame=frame, arrival=arrival, catch_up=catch_up,
+            new_catch_ups=new_catch_ups,
+        ),
+    )
+    turn.emit(RunTracker(job=job))
+
+
+def _begin_live(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
+    _mark_served(turn, frame)
+    keys = tuple(track.key for track in camera.tracks)
+    steps = (TrackStep(frame_index=frame.index, keys=keys),)
+    _begin(turn, turn.camera(camera.camera), frame, JobKind.LIVE, steps)
+
+
+def _begin_hop(turn: Turn, camera: CameraState, frame: FrameRef, arrival: Arrival) -> None:
+    _mark_served(turn, frame)
+    camera = turn.camera(camera.camera)
+    steps, catch_ups = steps_of_arrival(turn, camera, frame, arrival)
+    _begin(turn, camera, frame, JobKind.HOP, steps, arrival=arrival, new_catch_ups=catch_ups)
+
+
+def _begin_catch_up(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
+    branch = camera.catch_ups[0]
+    turn.set_camera(camera.camera, branch_credit=max(0.0, camera.branch_credit - 1))
+    if branch.joins_at(frame.index):
+        _mark_served(turn, frame)
+        camera = turn.camera(camera.camera)
+        keys = tuple(track.key for track in camera.tracks)
+        steps: tuple[JobStep, ...] = (
+            TrackStep(frame_index=frame.index, keys=(branch.branch,)),
+            TrackStep(frame_index=frame.index, keys=keys),
+        )
+        _begin(turn, camera, frame, JobKind.JOIN, steps, catch_up=branch)
+        return
+    index = branch.next_index(camera.oldest_index, frame.index)
+    turn.count("catch_up_frames_evicted", max(0, index - branch.position - branch.stride))
+    step = TrackStep(frame_index=index, keys=(branch.branch,))
+    moved = replace(branch, position=index)
+    _begin(turn, turn.camera(camera.camera), frame, JobKind.CATCH_UP, (step,), catch_up=moved)
+
+
+def _finish_branch_step(turn: Turn, running: RunningJob, elapsed_ns: int) -> None:
+    moved = running.catch_up
+    camera = turn.camera(running.job.camera)
+    rest = tuple(c for c in camera.catch_ups if moved is None or c.branch != moved.branch)
+    is_wanted = moved is not None and len(rest) < len(camera.catch_ups)
+    turn.set_camera(
+        camera.camera,
+        branch_step_ns=running_mean(camera.branch_step_ns, elapsed_ns),
+        catch_ups=(*rest, moved) if is_wanted and moved is not None else rest,  # take turns
+    )
+    turn.count("catch_up_steps")
+
+
+def _credit_per_live_step(turn: Turn, camera: CameraState) -> float:
+    share = turn.state.config.catch_up.live_share
+    rates = camera.rates
+    kept_hz = share * min(rates.camera_hz, rates.live_hz)
+    return rates.share_hz(share) / kept_hz if kept_hz > 0 else MAX_CREDIT
+
+
+def _join(turn: Turn, branch: CatchUp, caught: StepResult, live: StepResult) -> None:
+    """The branch is at the newest frame: it confirms the hopped track, or replaces it."""
+    camera_id = next(
+        (c.camera for c in turn.state.cameras.values() if branch in c.catch_ups), None
+    )
+    if camera_id is None:
+        return  # its track was dropped while the job ran; the chores drop the row
+    camera = turn.camera(camera_id)
+    track = next(t for t in camera.tracks if t.object_id == branch.object_id)
+    result = caught.objects[0]
+    hopped = next(o for o in live.objects if o.key == track.key)
+    agrees = _overlap(result, hopped) >= turn.state.config.catch_up.agree_iou
+    turn.count("catch_ups_agreed" if agrees else "catch_ups_disagreed")
+    turn.set(catch_up_s=(turn.at_ns - branch.started_ns) / NS)
+    twin = _twin_at_join(turn, camera, track, result, live)
+    if twin is not None:
+        turn.count("tracks_merged")
+        merged = twin
+        for query_id in track.query_ids:
+            merged = merged.named_by(query_id, max(twin.answered_stamp_ns, track.answered_stamp_ns))
+        others = tuple(merged if t is twin else t for t in camera.tracks)
+        drop_tracks(turn, turn.set_camera(camera_id, tracks=others), (track,))
+        return
+    confirmed = replace(track, confirmed=True, catching_up=False)
+    turn.set_camera(
+        camera_id,
+        tracks=tuple(confirmed if t is track else t for t in camera.tracks),
+        catch_ups=tuple(c for c in camera.catch_ups if c.branch != branch.branch),
+        chores=(*camera.chores, PromoteStep(source=branch.branch, target=track.key)),
+    )
+
+
+def _twin_at_join(
+    turn: Turn, camera: CameraState, track: LiveTrack, caught: TrackedObject, live: StepResult
+) -> LiveTrack | None:
+    """Another track that the branch turns out to be: the hop had not shown it."""
+    if not track.query_ids or caught.object_logit <= 0:
+        return None
+    results = {result.key: result for result in live.objects}
+    limit = turn.state.config.scheduler.match_iou
+    return next(
+        (
+            t
+            for t in camera.tracks
+            if t is not track and t.key in results and _overlap(caught, results[t.key]) >= limit
+        ),
+        None,
+    )
+
+
+def _update(turn: Turn, frame: FrameRef, final: StepResult) -> None:
+    camera = turn.camera(frame.camera)
+    config = turn.state.config.tracker
+    results = {result.key: result for result in final.objects}
+    tracks: list[LiveTrack] = []
+    lost = []
+    for track in camera.tracks:
+        result = results.get(track.key)
+        changed = track if result is None else track.updated(result, frame)
+        is_lost = changed.state(frame.stamp_ns, config) is TrackState.LOST
+        if is_lost and not track.is_lost:
+            lost.extend(changed.query_ids)
+        changed = replace(changed, is_lost=is_lost)
+        tracks.append(changed)
+    turn.set_camera(camera.camera, tracks=tuple(tracks))
+    if lost:
+        turn.count("targets_lost")
+        asking.ask_again(turn, lost)
+
+
+def _publish(turn: Turn, frame: FrameRef, job_id: JobId | None) -> None:
+    camera = turn.camera(frame.camera)
+    if frame.index <= camera.published_index:
+        return
+    turn.set_camera(frame.camera, published_index=int(frame.index))
+    tracker = turn.state.config.tracker
+    tracks = [t.published(frame, tracker) for t in camera.tracks if t.last is not None]
+    tracks.sort(key=lambda track: track.index)
+    turn.count("masks_out")
+    turn.emit(PublishMasks(frame=frame, job_id=job_id, tracks=tuple(tracks)))
+
+
+def _mark_served(turn: Turn, frame: FrameRef) -> None:
+    camera = turn.camera(frame.camera)
+    skipped = int(frame.index) - camera.served_index - 1
+    if skipped > 0:
+        turn.count(f"dropped_{DropCause.TRACKER_BUSY.value}", skipped)
+    index = max(int(frame.index), camera.served_index)
+    turn.set_camera(frame.camera, served_index=index, served_at_ns=turn.at_ns)
+
+
+def _overlap(a: TrackedObject, b: TrackedObject) -> float:
+    if (a.mask.height, a.mask.width) != (b.mask.height, b.mask.width):
+        return 0.0
+    return rle_iou(a.mask, b.mask)
+

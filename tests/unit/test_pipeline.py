@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a frame and of a query, on a manual clock."""
+
+from __future__ import annotations
+
+import pytest
+from foreseg.config import Config, SchedulerConfig
+from foreseg.dialogue import AnswerFailed, AnswerStatus, RationalePart
+from foreseg.events import (
+    AnswerPartArrived,
+    EnableSet,
+    FrameDropped,
+    ReasonerChanged,
+    RequestId,
+    ResetRequested,
+    RunTracker,
+    TrackerFailed,
+)
+from foreseg.frames import CameraId
+from foreseg.geometry import BoxXyxy
+from foreseg.telemetry import DropCause
+from foreseg.tracks import TrackState
+
+from tests.support.bench import NS, Bench, still
+
+
+def moving(index: int) -> BoxXyxy:
+    x = 5 + index * 0.05
+    return BoxXyxy(x, 20, x + 12, 32)
+
+
+def test_without_tracks_every_frame_publishes_an_empty_map_at_once() -> None:
+    bench = Bench({})
+    bench.run(1.0)
+    assert [m.frame.index for m in bench.masks] == list(range(bench.num_frames["camera"]))
+    assert all(m.job_id is None and m.tracks == () for m in bench.masks)
+
+
+def test_a_users_box_is_tracked_from_the_newest_frame_on() -> None:
+    bench = Bench({"cup": still(10, 10)})
+    bench.run(0.5)
+    request = bench.point("cup", "mug")
+    bench.run(0.5)
+    reply = bench.replies[request]
+    assert (reply.success, reply.object_ids, reply.label_indices) == (True, ("mug",), (1,))
+    track = bench.masks[-1].tracks[0]
+    assert (track.object_id, track.index, track.state) == ("mug", 1, TrackState.TRACKED)
+
+
+def test_a_slow_tracker_takes_the_newest_frame_and_counts_the_rest() -> None:
+    bench = Bench({"cup": still(10, 10)}, tracker_s=0.1)
+    bench.run(0.1)
+    bench.point("cup")
+    bench.run(5.0)
+    shown = [m.frame.index for m in bench.masks]
+    assert shown == sorted(set(shown))
+    missed = bench.num_frames["camera"] - len(shown)
+    assert bench.count("dropped_tracker_busy") == pytest.approx(missed, abs=4)
+    assert missed > 50
+
+
+def test_late_answer_hops_as_uncertain_then_catches_up_and_is_confirmed() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=2.0)
+    bench.run(1.1)
+    request = bench.ask()
+    bench.run(2.0)
+    bench.run(0.2)
+    hopped = next(m for m in bench.masks if m.tracks)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.OK
+    assert answer.keyframe_index is not None
+    assert hopped.frame.index - answer.keyframe_index > 50
+    assert hopped.tracks[0].state is TrackState.UNCERTAIN
+    assert hopped.tracks[0].catching_up
+    assert hopped.tracks[0].answer_age_s == pytest.approx(2.0, abs=0.2)
+    bench.run(3.0)
+    last = bench.masks[-1].tracks[0]
+    assert (last.state, last.catching_up) == (TrackState.TRACKED, False)
+    assert bench.count("catch_ups_agreed") == 1
+    assert bench.held == set()
+
+
+def test_a_hop_that_went_astray_is_replaced_by_the_catch_up() -> None:
+    world = {"ball": moving, "decoy": still(70, 45)}
+    bench = Bench(world, reasoner_s=2.0)
+    bench.tracker["camera"].loses_after = 40
+    bench.tracker["camera"].astray = "decoy"
+    bench.run(1.1)
+    bench.ask()
+    bench.run(6.0)
+    hopped = next(m for m in bench.masks if m.tracks)
+    assert hopped.tracks[0].box == world["decoy"](0)
+    assert bench.count("catch_ups_disagreed") == 1
+    last = bench.masks[-1]
+    assert last.tracks[0].box == moving(last.frame.index)
+    assert len(bench.tracker["camera"].rows) == 1
+
+
+def test_catch_up_leaves_live_tracks_their_share() -> None:
+    config = Config()
+    bench = Bench({"cup": still(10, 10), "ball": moving}, tracker_s=0.025, reasoner_s=3.0)
+    bench.target = "ball"
+    bench.run(0.2)
+    bench.point("cup")
+    bench.run(1.0)
+    bench.ask()
+    bench.run(3.0)
+    start = bench.now_ns
+    bench.run(2.0)
+    during = [m for m in bench.masks if start < m.frame.stamp_ns]
+    if bench.count("catch_ups_planned"):
+        assert bench.count("catch_up_steps") > 0
+    assert len(during) >= config.catch_up.live_share * 2.0 * 30 * 0.95
+
+
+def test_no_stride_arrives_so_the_hop_stays_uncertain() -> None:
+    bench = Bench({"ball": moving}, tracker_s=0.5, reasoner_s=2.0)
+    bench.run(1.1)
+    bench.ask()
+    bench.run(8.0)
+    bench.ask(query_id="r")
+    bench.run(8.0)
+    assert bench.count("catch_ups_impossible") >= 1
+
+
+def test_an_evicted_keyframe_is_a_clean_counted_result() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=1.0)
+    bench.parts = lambda command, frames: [
+        replace_keyframe(part) for part in bench._answer(command, frames)
+    ]
+
+    def replace_keyframe(part):  # noqa: ANN001, ANN202
+        from dataclasses import replace
+
+        return replace(part, keyframe_index=3) if hasattr(part, "keyframe_index") else part
+
+    bench.run(1.5)
+    request = bench.ask()
+    bench.run(2.0)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.EVICTED
+    assert "keyframe 3" in answer.reason
+    assert bench.count("answers_evicted") == 1
+    assert bench.held == set()
+
+
+def test_an_answer_to_a_changed_query_is_stale_dropped_and_counted() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=1.0)
+    bench.run(1.1)
+    first = bench.ask("what falls?")
+    bench.run(0.5)
+    second = bench.ask("what rolls?")
+    bench.run(3.0)
+    assert bench.replies[first].success is False
+    assert bench.replies[second].success is True
+    assert bench.count("answers_stale") == 1
+    assert bench.cancelled == {1}
+    assert [a.query_text for a in bench.answers if a.status is AnswerStatus.OK] == ["what rolls?"]
+    assert bench.held == set()
+
+
+def test_a_query_removed_while_its_answer_hops_leaves_no_track() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=1.0, tracker_s=0.2)
+    bench.run(1.1)
+    bench.ask(period_s=5.0)
+    bench.run(1.1)  # the answer has come, the hop runs
+    assert bench.state.running is not None
+    assert bench.state.running.arrival is not None
+    bench.forget()
+    bench.run(1.0)
+    assert bench.masks[-1].tracks == ()
+    assert bench.tracker["camera"].rows == {}
+    assert bench.held == set()
+
+
+def test_re_asking_about_the_same_object_leaves_its_track_untouched() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.5)
+    bench.run(1.1)
+    bench.ask(period_s=2.0)
+    bench.run(12.0)
+    assert len(bench.asks) >= 5
+    assert bench.count("answers_matched") >= 4
+    track = bench.masks[-1].tracks[0]
+    assert (track.object_id, track.index) == ("object-1", 1)
+    assert {a.object_ids for a in bench.answers} == {("object-1",)}
+    assert bench.tracker["camera"].max_rows_seen <= 4
+
+
+def test_a_different_answer_must_repeat_before_the_old_object_is_let_go() -> None:
+    bench = Bench({"ball": moving, "cup": still(70, 10)}, reasoner_s=0.5)
+    bench.run(1.1)
+    bench.ask(period_s=2.0)
+    bench.run(2.0)
+    bench.target = "cup"
+    bench.run(1.2)
+    assert len(bench.masks[-1].tracks) == 2
+    bench.run(2.0)
+    assert [t.object_id for t in bench.masks[-1].tracks] != ["object-1"]
+    assert len(bench.masks[-1].tracks) == 1
+
+
+def test_no_target_is_an_answer_with_its_reason() -> None:
+    bench = Bench({}, reasoner_s=0.2)
+    bench.run(1.1)
+    request = bench.ask()
+    bench.run(1.0)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert (answer.status, answer.reason) == (AnswerStatus.NO_TARGET, "nothing fits")
+    assert bench.state.queries == ()
+
+
+def test_the_first_question_waits_until_the_stream_is_warm() -> None:
+    bench = Bench({"ball": moving})
+    bench.ask()
+    bench.run(0.9)
+    assert bench.asks == []
+    bench.run(0.4)
+    assert len(bench.asks) == 1
+
+
+def test_the_reasoner_dying_fails_its_question_and_masks_go_on() -> None:
+    bench = Bench({"cup": still(10, 10)}, reasoner_s=30.0)
+    bench.run(1.1)
+    bench.point("cup")
+    request = bench.ask()
+    bench.run(0.5)
+    bench.send(ReasonerChanged(is_up=False, reason="killed by signal 9", at_ns=bench.now_ns))
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.FAILED
+    assert "signal 9" in answer.reason
+    before = len(bench.masks)
+    bench.run(1.0)
+    assert len(bench.masks) - before >= 29
+    bench.reasoner_s = 0.2
+    bench.send(ReasonerChanged(is_up=True, reason="again", at_ns=bench.now_ns))
+    again = bench.ask()
+    bench.run(1.0)
+    assert bench.replies[again].success
+    assert bench.held == set()
+
+
+def test_a_question_without_an_end_times_out() -> None:
+    config = Config()
+    bench = Bench({"ball": moving}, config=config)
+    bench.parts = lambda *_: [RationalePart(text="hm")]
+    bench.run(1.1)
+    request = bench.ask()
+    bench.run(config.reasoner.timeout_s + 1)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert (answer.status, answer.rationale) == (AnswerStatus.FAILED, "hm")
+    assert bench.held == set()
+
+
+def test_a_users_own_deadline_ends_the_wait() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=20)
+    bench.run(1.1)
+    request = bench.ask(timeout_s=1.5)
+    bench.run(2.0)
+    assert bench.replies[request].success is False
+    assert bench.state.queries == ()
+    assert bench.state.asking is None
+
+
+def test_a_failed_answer_says_why() -> None:
+    bench = Bench({"ball": moving})
+    bench.parts = lambda *_: [AnswerFailed(reason="unparsable")]
+    bench.run(1.1)
+    request = bench.ask()
+    bench.run(2.0)
+    assert "unparsable" in bench.replies[request].message
+
+
+def test_a_period_shorter_than_an_answer_takes_is_refused() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=2.0)
+    bench.run(1.1)
+    bench.ask()
+    bench.run(3.0)
+    reply = bench.replies[bench.ask(query_id="often", period_s=0.5)]
+    assert reply.success is False
+    assert "0.5 s is shorter" in reply.message
+
+
+def test_queries_are_bounded_and_take_turns() -> None:
+    config = Config(scheduler=SchedulerConfig(max_queries=3))
+    bench = Bench({"ball": moving}, config=config, reasoner_s=0.5)
+    for name in "abc":
+        bench.ask(query_id=name, period_s=1.0)
+    reply = bench.replies[bench.ask(query_id="d", period_s=1.0)]
+    assert reply.success is False
+    bench.run(12.0)
+    counts = [sum(a.query.id == name for a in bench.asks) for name in "abc"]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_an_unseen_object_is_occluded_then_lost_and_asked_again() -> None:
+    def hidden(index: int) -> BoxXyxy | None:
+        return None if 90 < index < 300 else moving(index)
+
+    bench = Bench({"ball": hidden}, reasoner_s=0.2)
+    bench.run(1.1)
+    bench.ask(period_s=1000.0)
+    bench.run(2.5)
+    assert bench.masks[-1].tracks[0].state is TrackState.OCCLUDED
+    asked = len(bench.asks)
+    bench.run(4.0)
+    assert bench.masks[-1].tracks[0].state is TrackState.LOST
+    assert len(bench.asks) == asked + 1
+    bench.run(5.0)
+    assert bench.masks[-1].tracks[0].state is TrackState.TRACKED
+
+
+def test_labels_rest_before_they_are_used_again() -> None:
+    bench = Bench({"a": still(5, 5), "b": still(40, 5), "c": still(70, 5)})
+    bench.run(0.2)
+    bench.point("a", "a")
+    bench.point("b", "b")
+    bench.run(0.2)
+    remove(bench, "a")
+    bench.run(0.2)
+    bench.point("c", "c")
+    bench.run(0.2)
+    assert {t.object_id: t.index for t in bench.masks[-1].tracks} == {"b": 2, "c": 3}
+    bench.run(3.0)
+    bench.point("a", "a")
+    bench.run(0.2)
+    assert {t.object_id: t.index for t in bench.masks[-1].tracks} == {"a": 1, "b": 2, "c": 3}
+
+
+def remove(bench: Bench, object_id: str) -> bool:
+    from foreseg.events import ObjectRemoved
+    from foreseg.prompts import ObjectId
+
+    request = RequestId(10_000 + len(bench.log))
+    bench.send(
+        ObjectRemoved(object_id=ObjectId(object_id), request_id=request, at_ns=bench.now_ns)
+    )
+    return bench.replies[request].success
+
+
+def test_removing_what_is_not_there_is_refused_with_what_is() -> None:
+    bench = Bench({"a": still(5, 5)})
+    bench.run(0.2)
+    assert remove(bench, "a") is False
+    bench.point("a", "a")
+    bench.run(0.2)
+    assert remove(bench, "a") is True
+    bench.run(0.2)
+    assert bench.tracker["camera"].rows == {} or bench.masks[-1].tracks == ()
+
+
+def test_a_refined_object_keeps_its_id_and_label() -> None:
+    bench = Bench({"a": still(5, 5), "b": still(40, 5)})
+    bench.run(0.2)
+    bench.point("a", "it")
+    bench.run(0.2)
+    bench.point("b", "it")
+    bench.run(0.2)
+    tracks = bench.masks[-1].tracks
+    assert [(t.object_id, t.index, t.box) for t in tracks] == [("it", 1, BoxXyxy(40, 5, 50, 15))]
+
+
+def test_a_prompt_on_a_past_frame_hops_and_catches_up_like_an_answer() -> None:
+    bench = Bench({"ball": moving})
+    bench.run(2.0)
+    bench.point("ball", "it", frame_index=10)
+    bench.run(0.1)
+    first = next(m for m in bench.masks if m.tracks)
+    assert first.tracks[0].state is TrackState.UNCERTAIN
+    bench.run(3.0)
+    assert bench.masks[-1].tracks[0].state is TrackState.TRACKED
+
+
+def test_more_objects_than_tracks_are_refused() -> None:
+    bench = Bench({"a": still(5, 5)})
+    bench.run(0.2)
+    replies = [bench.point("a", f"id{i}") for i in range(9)]
+    bench.run(1.0)
+    assert [bench.replies[r].success for r in replies] == [True] * 8 + [False]
+
+
+def test_two_cameras_share_the_tracker_fairly_and_stay_apart() -> None:
+    left, right = CameraId("left"), CameraId("right")
+    bench = Bench({"cup": still(10, 10)}, cameras=(left, right), tracker_s=0.03)
+    bench.run(0.5)
+    bench.point("cup", "l", camera=left)
+    bench.point("cup", "r", camera=right)
+    bench.run(4.0)
+    shown = {c: [m for m in bench.masks if m.frame.camera == c and m.tracks] for c in (left, right)}
+    assert abs(len(shown[left]) - len(shown[right])) <= 2
+    assert {t.object_id for m in shown[left] for t in m.tracks} == {"l"}
+    assert {t.object_id for m in shown[right] for t in m.tracks} == {"r"}
+
+
+def test_a_failed_job_gives_up_its_arrival_and_live_tracks_go_on() -> None:
+    bench = Bench({"cup": still(10, 10), "ball": moving})
+    bench.run(0.2)
+    bench.point("cup", "cup")
+    bench.run(0.2)
+    request = bench.point("ball", "ball")
+    running = bench.state.running
+    while running is None or running.arrival is None:
+        bench.run(0.005)
+        running = bench.state.running
+    bench._queue.clear()
+    bench.send(
+        TrackerFailed(
+            job_id=running.job.id, reason="no row is free", is_evicted=False, at_ns=bench.now_ns
+        )
+    )
+    assert bench.replies[request].message == "no row is free"
+    bench.run(0.5)
+    assert [t.object_id for t in bench.masks[-1].tracks] == ["cup"]
+    assert set(bench.tracker["camera"].rows) == {"cup"}
+
+
+def test_reset_forgets_tracks_and_asks_standing_queries_anew() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.2)
+    bench.run(1.1)
+    bench.ask(period_s=100.0)
+    bench.run(1.0)
+    bench.send(ResetRequested(request_id=RequestId(77), at_ns=bench.now_ns))
+    assert bench.replies[RequestId(77)].success
+    bench.run(1.0)
+    assert [t.object_id for t in bench.masks[-1].tracks] == ["object-2"]
+    assert len(bench.asks) == 2
+
+
+def test_disabled_asks_and_tracks_nothing() -> None:
+    bench = Bench({"ball": moving})
+    bench.run(1.1)
+    bench.send(EnableSet(enabled=False, request_id=RequestId(5), at_ns=bench.now_ns))
+    bench.ask()
+    bench.run(2.0)
+    assert bench.asks == []
+    assert not any(isinstance(c, RunTracker) for _, commands in bench.log for c in commands)
+
+
+def test_drops_are_counted_by_cause() -> None:
+    bench = Bench({})
+    for _ in range(3):
+        bench.send(FrameDropped(camera=CameraId("camera"), cause=DropCause.BAD_IMAGE, at_ns=0))
+    assert bench.count(f"dropped_{DropCause.BAD_IMAGE.value}") == 3
+
+
+def test_a_restarted_stream_keeps_its_tracks() -> None:
+    bench = Bench({"cup": still(10, 10)})
+    bench.run(2.0)
+    bench.point("cup", "cup")
+    bench.run(0.2)
+    bench.frame(stamp_ns=0)
+    assert bench.count("stream_restarts") == 1
+    bench.run(0.025)
+    track = bench.masks[-1].tracks[0]
+    assert track.answer_age_s == 0
+    assert track.state is TrackState.TRACKED
+
+
+def test_parts_for_a_question_that_is_over_are_ignored() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.2)
+    bench.run(1.1)
+    bench.ask()
+    bench.run(1.0)
+    part = RationalePart(text="late")
+    bench.send(AnswerPartArrived(ask_id=bench.asks[0].ask_id, part=part, at_ns=bench.now_ns))
+    assert bench.count("answer_parts_stale") == 1
+
+
+def test_the_state_does_not_grow_with_the_stream() -> None:
+    import pickle
+
+    bench = Bench({"ball": moving}, reasoner_s=0.3)
+    bench.run(1.1)
+    bench.ask(period_s=1.0)
+    sizes = []
+    for _ in range(6):
+        bench.run(20.0)
+        sizes.append(len(pickle.dumps(bench.state)))
+    assert max(sizes[1:]) <= sizes[0] * 1.3
+    assert bench.now_ns > 100 * NS
