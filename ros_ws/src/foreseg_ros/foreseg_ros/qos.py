@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of service of every topic, by name; each says why.
+
+A reliable publisher serves reliable and best-effort subscribers alike, a best-effort one only the
+latter; so what others read is published reliably, and what is only wanted fresh is read without.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+MASK_DEPTH: Final = 5  # at depth 1 a reliable writer still overwrites frames under load
+ANSWER_DEPTH: Final = 10
+EVENT_DEPTH: Final = 10
+
+
+def image_in() -> QoSProfile:
+    """Camera frames: the newest or none; a frame sent again would come too late."""
+    return _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 1)
+
+
+def masks() -> QoSProfile:
+    """`~/masks`, `~/tracks`, `~/detections`: frame by frame, for viewers and planners alike."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, MASK_DEPTH)
+
+
+def overlay() -> QoSProfile:
+    """`~/overlay`: for the eye; reliable because viewers ask for it, one because old is useless."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 1)
+
+
+def answers() -> QoSProfile:
+    """`~/answers`: rare and needed; who comes late still gets the last ones."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, ANSWER_DEPTH)
+
+
+def label_info() -> QoSProfile:
+    """`~/label_info`: the current names, for who comes late too."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 1)
+
+
+def queries() -> QoSProfile:
+    """`~/query`: every word counts."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, EVENT_DEPTH)
+
+
+def diagnostics() -> QoSProfile:
+    """`/diagnostics`: as aggregators expect it."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, EVENT_DEPTH)
+
+
+def _profile(
+    reliability: ReliabilityPolicy, durability: DurabilityPolicy, depth: int
+) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=reliability,
+        durability=durability,
+    )
