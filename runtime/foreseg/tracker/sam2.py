@@ -155,6 +155,14 @@ class Sam2Tracker:
             label_map=label_map([_score_map(state, size_wh) for state in states], size_wh),
         )
 
+    def logits_of(self, key: TrackKey) -> F32:
+        """Mask logits (m, m) of a row on the frame that it saw last, on the model's grid.
+
+        Raises:
+            InputError: unknown key.
+        """
+        return self._known(key).logits
+
     def fork(self, source: TrackKey, target: TrackKey) -> None:
         """Copy a row's memory to a new key.
 

@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A `Sam2VideoModel` cut into the four graphs that the numpy runtime drives.
+
+Each piece is a module with tensors in and tensors out, without state, without Python branches on
+data, with masks instead of lists of varying length. Position encodings and RoPE tables are
+constants. Does not know how the pieces are exported or what runs them.
+
+Letters: B rows, P points, C hidden channels, Cm memory channels, L cells of the stride-16 map,
+S model input side, m mask side (S / 4), K memory entries, R object pointers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Sam2VideoModel
+from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
+from transformers.utils import logging as transformers_logging
+
+_MASKED = -1.0e4  # added to the attention logits of unused entries; finite, and fit for float16
+_ABSENT = -1024.0  # mask logit of an absent object, as the reference has it
+_NOT_A_POINT = -1
+
+
+class ImageEncoder(nn.Module):
+    """pixels (1, 3, S, S) -> stride4 (1, C/8, ..), stride8 (1, C/4, ..), feat, feat_no_memory."""
+
+    def __init__(self, model: Sam2VideoModel) -> None:
+        super().__init__()
+        self.vision_encoder = model.vision_encoder
+        self.conv_s0 = model.mask_decoder.conv_s0
+        self.conv_s1 = model.mask_decoder.conv_s1
+        self.register_buffer("no_memory", model.no_memory_embedding.detach().reshape(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode one frame."""
+        maps = self.vision_encoder(pixels, return_dict=True).fpn_hidden_states
+        feat = maps[2]
+        return self.conv_s0(maps[0]), self.conv_s1(maps[1]), feat, feat + self.no_memory
+
+
+class RotarySelfAttention(nn.Module):
+    """One-headed self-attention with axial RoPE as two slices and a concatenation.
+
+    The rows of the query and key projections are permuted, even channels first: q.k does not
+    change under a common permutation, and the pairwise rotation needs no strided access.
+    """
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.query = _even_first(source.q_proj)
+        self.key = _even_first(source.k_proj)
+        self.value = source.v_proj
+        self.out = source.o_proj
+        self.scale = source.scaling
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attend within (B, L, C)."""
+        query = _rotate(self.query(x), cos, sin) * self.scale
+        key = _rotate(self.key(x), cos, sin)
+        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        return self.out(weights @ self.value(x))
+
+
+class RotaryMemoryAttention(nn.Module):
+    """Cross-attention to memory maps (with RoPE) and object pointers (without).
+
+    Rows of a softmax sum to 1, so the value and output projections are applied after it, as one
+    matrix: A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
+    """
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.query = _even_first(source.q_proj)
+        self.key = _even_first(source.k_proj)
+        self.scale = source.scaling
+        value, out = source.v_proj, source.o_proj
+        self.out = nn.Linear(value.in_features, out.out_features)
+        with torch.no_grad():
+            self.out.weight.copy_(out.weight.double() @ value.weight.double())
+            self.out.bias.copy_(out.weight.double() @ value.bias.double() + out.bias.double())
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor, Tensor, Tensor],
+        tables: tuple[Tensor, Tensor],
+        bias: Tensor,
+    ) -> Tensor:
+        """Attend from (1 or B, L, C) to (B, K, L, Cm) maps and (B, R', Cm) pointer tokens."""
+        maps_key, maps_value, pointers_key, pointers_value = memory
+        cos, sin = tables
+        batch, channels = maps_key.shape[0], maps_key.shape[3]
+        query = _rotate(self.query(x), cos, sin) * self.scale
+        key = _rotate(self.key(maps_key), cos, sin)
+        key = key.reshape(batch, -1, key.shape[3])
+        key = torch.cat((key, self.key(pointers_key)), dim=1)
+        value = torch.cat((maps_value.reshape(batch, -1, channels), pointers_value), dim=1)
+        weights = torch.softmax(query @ key.transpose(1, 2) + bias, dim=-1)
+        return self.out(weights @ value)
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, memory attention and an MLP, each behind a layer norm."""
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (
+            source.layer_norm1,
+            source.layer_norm2,
+            source.layer_norm3,
+        )
+        self.self_attention = RotarySelfAttention(source.self_attn)
+        self.memory_attention = RotaryMemoryAttention(source.cross_attn_image)
+        self.linear1, self.linear2 = source.linear1, source.linear2
+        self.activation = source.activation
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor, Tensor, Tensor],
+        tables: tuple[Tensor, Tensor],
+        bias: Tensor,
+    ) -> Tensor:
+        """Map (1 or B, L, C) to (B, L, C)."""
+        x = x + self.self_attention(self.norm1(x), *tables)
+        x = x + self.memory_attention(self.norm2(x), memory, tables, bias)
+        return x + self.linear2(self.activation(self.linear1(self.norm3(x))))
+
+
+class MemoryAttention(nn.Module):
+    """A frame's feat (1, C, h, w), conditioned on each row's memory: (B, C, h, w).
+
+    The frame is shared by the rows; the first self-attention runs once for all of them.
+    """
+
+    def __init__(self, model: Sam2VideoModel) -> None:
+        super().__init__()
+        source = model.memory_attention
+        self.layers = nn.ModuleList(MemoryAttentionLayer(layer) for layer in source.layers)
+        self.norm = source.layer_norm
+        self.time_projection = model.temporal_positional_encoding_projection_layer
+        self.side = model.backbone_feature_sizes[-1][0]
+        self.hidden = model.hidden_dim
+        self.splits = model.hidden_dim // model.mem_dim
+        self.time_in_pointers = model.config.enable_temporal_pos_encoding_for_object_pointers
+        self.age_scale = 1.0 / (model.config.max_object_pointers_in_encoder - 1)
+        tokens = torch.zeros(1, self.side**2, model.hidden_dim)
+        cos, sin = source.rotary_emb(tokens, source.position_ids)
+        self.register_buffer("cos", cos[0, :, ::2].clone())
+        self.register_buffer("sin", sin[0, :, ::2].clone())
+        self.register_buffer("frame_position", 0.1 * _frame_position(model))
+        self.register_buffer("memory_position", _memory_position(model))
+        table = model.memory_temporal_positional_encoding.detach()
+        self.register_buffer("time_table", table.reshape(model.num_maskmem, model.mem_dim))
+
+    def forward(
+        self,
+        feat: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        memory_valid: Tensor,
+        pointer: Tensor,
+        pointer_age: Tensor,
+        pointer_valid: Tensor,
+    ) -> Tensor:
+        """Condition; see `foreseg.tracker.memory_bank.MemoryBatch` for the inputs."""
+        batch, slots, cells, channels = memory.shape
+        time = self.time_table[memory_position.reshape(-1).long()]
+        keys = memory + self.memory_position + time.reshape(batch, slots, 1, channels)
+        tokens = pointer.reshape(batch, -1, channels)
+        token_keys = tokens
+        if self.time_in_pointers:
+            sine = get_1d_sine_pe(pointer_age * self.age_scale, dim=self.hidden)
+            when = self.time_projection(sine).unsqueeze(2)
+            token_keys = tokens + when.expand(-1, -1, self.splits, -1).reshape(batch, -1, channels)
+        slot_bias = (1.0 - memory_valid) * _MASKED
+        token_bias = (1.0 - pointer_valid) * _MASKED
+        bias = torch.cat(
+            (
+                slot_bias.unsqueeze(2).expand(-1, -1, cells).reshape(batch, -1),
+                token_bias.unsqueeze(2).expand(-1, -1, self.splits).reshape(batch, -1),
+            ),
+            dim=1,
+        ).unsqueeze(1)
+        x = feat.flatten(2).transpose(1, 2) + self.frame_position
+        for layer in self.layers:
+            x = layer(x, (keys, memory, token_keys, tokens), (self.cos, self.sin), bias)
+        x = self.norm(x).transpose(1, 2)
+        return x.reshape(batch, self.hidden, self.side, self.side)
+
+
+class Decoder(nn.Module):
+    """Prompt encoder, mask decoder, choice of the mask, object pointer.
+
+    One graph for points, boxes (two points with labels 2 and 3), masks and plain tracking (one
+    point with label -1). `multimask` and `has_mask` are 0 or 1 for each row.
+    """
+
+    def __init__(self, model: Sam2VideoModel) -> None:
+        super().__init__()
+        prompts, decoder = model.prompt_encoder, model.mask_decoder
+        self.decoder = decoder
+        self.pointer_projection = model.object_pointer_proj
+        self.mask_embed = prompts.mask_embed
+        self.side = float(model.image_size)
+        self.num_masks = decoder.num_mask_tokens
+        self.delta = decoder.dynamic_multimask_stability_delta
+        self.least_stability = (
+            decoder.dynamic_multimask_stability_thresh
+            if decoder.dynamic_multimask_via_stability
+            else 0.0
+        )
+        self.register_buffer(
+            "point_frequencies", prompts.shared_embedding.positional_embedding.detach()
+        )
+        self.register_buffer("point_table", prompts.point_embed.weight.detach())
+        self.register_buffer("not_a_point", prompts.not_a_point_embed.weight.detach())
+        self.register_buffer("no_mask", prompts.no_mask_embed.weight.detach().reshape(1, -1, 1, 1))
+        self.register_buffer("no_pointer", model.no_object_pointer.detach())
+        with torch.no_grad():
+            position = model.get_image_wide_positional_embeddings()
+            tokens = (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)
+            self.register_buffer("image_position", position.clone())
+            self.register_buffer("tokens", torch.cat([t.weight.detach() for t in tokens]))
+
+    def forward(
+        self,
+        feat: Tensor,
+        stride4: Tensor,
+        stride8: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask: Tensor,
+        multimask: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decode B rows: mask logits (B, m, m), score (B,), object logit (B,), pointer (B, C)."""
+        sparse = self._embed_points(point_coords, point_labels)
+        given = has_mask.reshape(-1, 1, 1, 1)
+        dense = given * self.mask_embed(mask_input.unsqueeze(1)) + (1.0 - given) * self.no_mask
+        batch = feat.shape[0]
+        tokens = torch.cat((self.tokens.unsqueeze(0).expand(batch, -1, -1), sparse), dim=1)
+        hidden, image = self.decoder.transformer(
+            point_embeddings=tokens.unsqueeze(1),
+            image_embeddings=feat + dense,
+            image_positional_embeddings=self.image_position,
+            attention_similarity=None,
+        )
+        hidden = hidden.squeeze(1)
+        mask_tokens = hidden[:, 2 : 2 + self.num_masks]
+        masks = self._masks(image.squeeze(1), mask_tokens, stride4, stride8)
+        scores = self.decoder.iou_prediction_head(hidden[:, 1])
+        object_logit = self.decoder.pred_obj_score_head(hidden[:, 0])
+        mask_weights, token_weights = self._choice(masks, scores, multimask.reshape(-1, 1))
+        mask = (mask_weights.unsqueeze(2).unsqueeze(3) * masks).sum(1)
+        score = (mask_weights * scores).sum(1)
+        token = (token_weights.unsqueeze(2) * mask_tokens).sum(1)
+        visible = (object_logit > 0).to(mask.dtype)
+        mask = torch.where(object_logit.unsqueeze(2) > 0, mask, torch.full_like(mask, _ABSENT))
+        pointer = visible * self.pointer_projection(token) + (1.0 - visible) * self.no_pointer
+        return mask, score, object_logit.squeeze(1), pointer
+
+    def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """(B, P + 1, C): the points at their pixels' centres, and one point that is none."""
+        coords = functional.pad(coords + 0.5, (0, 0, 0, 1))
+        labels = functional.pad(labels, (0, 1), value=_NOT_A_POINT).unsqueeze(2)
+        angles = 2 * math.pi * ((2.0 * coords / self.side - 1.0) @ self.point_frequencies)
+        encoded = torch.cat((angles.sin(), angles.cos()), dim=-1)
+        kinds = self.point_table[labels.squeeze(2).clamp(min=0).long()]
+        return torch.where(labels >= 0, encoded + kinds, self.not_a_point.expand_as(encoded))
+
+    def _masks(
+        self, image: Tensor, mask_tokens: Tensor, stride4: Tensor, stride8: Tensor
+    ) -> Tensor:
+        """All candidate masks (B, 4, m, m)."""
+        decoder = self.decoder
+        side = stride8.shape[-1] // 2
+        image = image.transpose(1, 2).reshape(-1, image.shape[2], side, side)
+        up = decoder.upscale_conv1(image) + stride8
+        up = decoder.activation(decoder.upscale_layer_norm(up))
+        up = decoder.activation(decoder.upscale_conv2(up) + stride4)
+        heads = [
+            head(mask_tokens[:, i]) for i, head in enumerate(decoder.output_hypernetworks_mlps)
+        ]
+        masks = torch.stack(heads, dim=1) @ up.flatten(2)
+        return masks.reshape(-1, self.num_masks, up.shape[2], up.shape[3])
+
+    def _choice(self, masks: Tensor, scores: Tensor, multimask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 4) weights, one of them 1: of the mask, and of the token that becomes the pointer.
+
+        Where one mask is asked for, an unstable one gives way to the best of the others; the
+        pointer stays with the first token, as in the reference.
+        """
+        best = torch.argmax(scores[:, 1:], dim=1, keepdim=True) + 1
+        index = torch.arange(self.num_masks, device=scores.device).unsqueeze(0)
+        of_several = (index == best).to(scores.dtype)
+        first = (index == 0).to(scores.dtype).expand_as(of_several)
+        flat = masks[:, 0].flatten(1)
+        inner = (flat > self.delta).float().sum(1, keepdim=True)
+        outer = (flat > -self.delta).float().sum(1, keepdim=True)
+        stable = inner >= self.least_stability * outer
+        of_one = torch.where(stable, first, of_several)
+        return (
+            multimask * of_several + (1.0 - multimask) * of_one,
+            multimask * of_several + (1.0 - multimask) * first,
+        )
+
+
+class MemoryEncoder(nn.Module):
+    """feat (1, C, h, w), mask logits (B, m, m), object logit and `hard` (B,) -> (B, L, Cm)."""
+
+    def __init__(self, model: Sam2VideoModel) -> None:
+        super().__init__()
+        source = model.memory_encoder
+        self.downsampler = source.mask_downsampler
+        self.feature_projection = source.feature_projection
+        self.fuser = source.memory_fuser
+        self.projection = source.projection
+        self.scale = float(model.config.sigmoid_scale_for_mem_enc)
+        self.bias = float(model.config.sigmoid_bias_for_mem_enc)
+        absent = model.occlusion_spatial_embedding_parameter
+        absent = torch.zeros(1, model.mem_dim) if absent is None else absent.detach()
+        self.register_buffer("absent", absent.reshape(1, 1, -1))
+
+    def forward(
+        self, feat: Tensor, mask_logits: Tensor, object_logit: Tensor, hard: Tensor
+    ) -> Tensor:
+        """Encode B masks on one frame; `hard` = 1 takes the mask's sign, 0 its probability."""
+        fine = functional.interpolate(
+            mask_logits.unsqueeze(1), scale_factor=4.0, mode="bilinear", align_corners=False
+        )
+        hard = hard.reshape(-1, 1, 1, 1)
+        masks = hard * (fine > 0).to(fine.dtype) + (1.0 - hard) * torch.sigmoid(fine)
+        masks = self.downsampler(masks * self.scale + self.bias)
+        fused = self.projection(self.fuser(self.feature_projection(feat) + masks))
+        visible = (object_logit > 0).to(feat.dtype).reshape(-1, 1, 1)
+        return fused.flatten(2).transpose(1, 2) + (1.0 - visible) * self.absent
+
+
+def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:
+    """The four pieces, on a copy of the model with batch norms folded, in the order of a frame.
+
+    Raises:
+        ValueError: for a geometry that the pieces do not cover.
+    """
+    config = model.config
+    if (
+        config.memory_attention_num_attention_heads != 1
+        or config.memory_attention_downsample_rate != 1
+    ):
+        msg = (
+            "memory attention wants one head and no downsampling, got"
+            f" {config.memory_attention_num_attention_heads} heads and rate"
+            f" {config.memory_attention_downsample_rate}"
+        )
+        raise ValueError(msg)
+    model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
+    _attend_explicitly(model)
+    _fold_batch_norms(model)
+    return {
+        "image_encoder": ImageEncoder(model).eval(),
+        "memory_attention": MemoryAttention(model).eval(),
+        "decoder": Decoder(model).eval(),
+        "memory_encoder": MemoryEncoder(model).eval(),
+    }
+
+
+def _attend_explicitly(model: Sam2VideoModel) -> None:
+    """Attention as (q k^T) s -> softmax -> v: fused forms are traced into what TensorRT breaks."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it warns of parts that have no class of their own
+    model.set_attn_implementation("eager")
+    transformers_logging.set_verbosity(level)
+    model.config.mask_decoder_config._attn_implementation = "eager"  # noqa: SLF001
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    even, odd = x.chunk(2, dim=-1)
+    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+
+
+@torch.no_grad()
+def _even_first(source: nn.Linear) -> nn.Linear:
+    order = torch.cat(
+        (torch.arange(0, source.out_features, 2), torch.arange(1, source.out_features, 2))
+    )
+    linear = nn.Linear(source.in_features, source.out_features)
+    linear.weight.copy_(source.weight[order])
+    linear.bias.copy_(source.bias[order])
+    return linear
+
+
+@torch.no_grad()
+def _frame_position(model: Sam2VideoModel) -> Tensor:
+    """(1, L, C) position encoding of the stride-16 map."""
+    side = model.image_size
+    encoding = model.vision_encoder(torch.zeros(1, 3, side, side), return_dict=True)
+    return encoding.fpn_position_encoding[-1].flatten(2).transpose(1, 2).clone()
+
+
+@torch.no_grad()
+def _memory_position(model: Sam2VideoModel) -> Tensor:
+    """(1, 1, L, Cm) position encoding of a memory map."""
+    side = model.backbone_feature_sizes[-1][0]
+    shape = torch.Size((1, model.mem_dim, side, side))
+    encoding = model.memory_encoder.position_encoding(shape, torch.device("cpu"), torch.float32)
+    return encoding.flatten(2).transpose(1, 2).unsqueeze(1).clone()
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Fold each batch norm into the convolution registered just before it in the same parent."""
+    previous: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and previous is not None:
+            conv_name, conv = previous
+            if isinstance(conv, nn.Conv2d) and conv.out_channels == child.num_features:
+                setattr(module, conv_name, nn.utils.fuse_conv_bn_eval(conv, child))
+                setattr(module, name, nn.Identity())
+        else:
+            _fold_batch_norms(child)
+        previous = (name, child)

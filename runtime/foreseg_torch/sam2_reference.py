@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers`' own SAM2 streaming, driven frame by frame: what engines are compared with.
+
+Takes pixels that are already resized and normalised, so no image processor (and no torchvision).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Sam2VideoInferenceSession, Sam2VideoModel
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+
+class Sam2Reference:
+    """One session: prompt on the next frame, then step; frames are counted from 0."""
+
+    def __init__(self, model: Sam2VideoModel) -> None:
+        self._model = model
+        side = model.image_size
+        self._session = Sam2VideoInferenceSession(
+            video=None,
+            video_height=side,
+            video_width=side,
+            inference_device="cpu",
+            inference_state_device="cpu",
+            video_storage_device="cpu",
+            dtype=torch.float32,
+        )
+        self._next_frame = 0
+
+    def prompt_points(self, object_id: int, coords: F32, labels: I32) -> None:
+        """Points (P, 2) in model pixels with labels (P,) for the next frame; a box is 2 and 3."""
+        row = self._session.obj_id_to_idx(object_id)
+        inputs = {
+            "point_coords": torch.from_numpy(coords)[None, None],
+            "point_labels": torch.from_numpy(labels)[None, None],
+        }
+        self._session.add_point_inputs(row, self._next_frame, inputs)
+        self._session.obj_with_new_inputs.append(object_id)
+
+    def prompt_mask(self, object_id: int, mask: F32) -> None:
+        """A mask (S, S) of 0 and 1 for the next frame."""
+        row = self._session.obj_id_to_idx(object_id)
+        self._session.add_mask_inputs(row, self._next_frame, torch.from_numpy(mask)[None, None])
+        self._session.obj_with_new_inputs.append(object_id)
+
+    def step(self, pixels: F32) -> tuple[F32, F32]:
+        """Segment the next frame, (1, 3, S, S): mask logits (N, m, m) and object logits (N,)."""
+        out = self._model(inference_session=self._session, frame=torch.from_numpy(pixels)[0])
+        self._next_frame += 1
+        logits = out.pred_masks.float().reshape(-1, *out.pred_masks.shape[-2:])
+        return logits.numpy(), out.object_score_logits.float().reshape(-1).numpy()
