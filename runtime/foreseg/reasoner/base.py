@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Union
+from typing import Protocol
 
 from foreseg.dialogue import AnswerPart, Query
 from foreseg.frames import FrameWindow
 from foreseg.windows import WindowPolicy
 
-AnswerStream = Generator[AnswerPart, Union[FrameWindow, None], None]
+AnswerStream = Generator[AnswerPart, FrameWindow | None, None]
 """Yields parts; is sent the wanted frames after `FramesWanted`, None after every other part.
 
 Ends with exactly one of `AnswerDone` and `AnswerFailed`, and before `AnswerDone` exactly one of

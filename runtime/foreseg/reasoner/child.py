@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main loop of the reasoner's own process (`process` starts it).
+
+Answers one asking at a time and looks for messages between parts. An exception inside the reasoner
+ends its answer, never the process; the process ends with its parent, whatever it is doing. It has
+one thread besides: the one that waits for the parent's end.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import select
+import signal
+import threading
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted
+from foreseg.errors import ForesegError
+from foreseg.frames import FrameWindow
+from foreseg.reasoner.base import AnswerStream, Reasoner, ReasonerSpec
+from foreseg.reasoner.exchange import ENDINGS, checked_ask
+from foreseg.reasoner.load import build_reasoner
+from foreseg.reasoner.messages import (
+    Alive,
+    AskMessage,
+    CancelMessage,
+    FromReasoner,
+    MoreFrames,
+    NotBuilt,
+    PartMessage,
+    Ping,
+    Ready,
+    Stop,
+)
+
+CANCELLED = "cancelled"
+MAX_REASON_CHARS = 2_000
+
+_LOG = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    ChildEnd: TypeAlias = Connection[FromReasoner, object]
+
+
+def main(descriptor: int, nice: int) -> None:
+    """Be the reasoner's process: `descriptor` is its end of the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    faulthandler.enable()
+    logging.basicConfig(
+        level=logging.INFO, format="reasoner[%(process)d] %(levelname)s %(message)s"
+    )
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 (os takes it by position only)
+    os.nice(nice)
+    threading.Thread(target=_leave_with_parent, args=(descriptor,), daemon=True).start()
+    connection: ChildEnd = Connection(descriptor)
+    try:
+        spec = connection.recv()
+        if isinstance(spec, ReasonerSpec):
+            serve(connection, spec)
+    except (EOFError, ConnectionError):
+        _LOG.info("the parent is gone")
+
+
+def serve(connection: ChildEnd, spec: ReasonerSpec) -> None:
+    """Build the reasoner and answer until told to stop.
+
+    Raises:
+        EOFError, ConnectionError: the other end is gone.
+    """
+    try:
+        reasoner = build_reasoner(spec)
+    except ForesegError as error:
+        connection.send(NotBuilt(reason=str(error)))
+        return
+    connection.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy))
+    server = _Server(connection, reasoner)
+    while server.attend():
+        pass
+
+
+def _leave_with_parent(descriptor: int) -> NoReturn:
+    """Wait, in a thread, for the other end to close, and leave even if the reasoner is busy."""
+    hang_up = select.poll()
+    hang_up.register(descriptor, 0)  # reports hang-ups only
+    while not hang_up.poll():
+        pass
+    os._exit(0)
+
+
+class _Cancelled(Exception):  # noqa: N818 (no error)
+    """The asking in flight is to end."""
+
+
+class _Stopped(Exception):  # noqa: N818 (no error)
+    """The process is to end."""
+
+
+class _Server:
+    """The process's side of the conversation, once its reasoner is built."""
+
+    def __init__(self, connection: ChildEnd, reasoner: Reasoner) -> None:
+        self._connection = connection
+        self._reasoner = reasoner
+
+    def attend(self) -> bool:
+        """Wait for one message and act on it; False once told to stop."""
+        message = self._connection.recv()
+        try:
+            if isinstance(message, AskMessage):
+                self._answer(message)
+            else:
+                self._act_on(message)
+        except _Stopped:
+            return False
+        return True
+
+    def _answer(self, ask: AskMessage) -> None:
+        stream = checked_ask(self._reasoner, ask.query, ask.window)
+        frames: FrameWindow | None = None
+        try:
+            while True:
+                part = _next_part(stream, frames)
+                self._connection.send(PartMessage(ask_id=ask.ask_id, part=part))
+                if isinstance(part, ENDINGS):
+                    return
+                frames = self._between_parts(ask.ask_id, part)
+        except _Cancelled:
+            _close(stream)
+            cancelled = AnswerFailed(reason=CANCELLED)
+            self._connection.send(PartMessage(ask_id=ask.ask_id, part=cancelled))
+
+    def _between_parts(self, ask_id: int, part: AnswerPart) -> FrameWindow | None:
+        """Read what has come; after `FramesWanted`, wait for the frames and return them."""
+        wants_frames = isinstance(part, FramesWanted)
+        while wants_frames or self._connection.poll():
+            message = self._connection.recv()
+            if isinstance(message, CancelMessage) and message.ask_id == ask_id:
+                raise _Cancelled
+            if wants_frames and isinstance(message, MoreFrames) and message.ask_id == ask_id:
+                return message.window
+            self._act_on(message)
+        return None
+
+    def _act_on(self, message: object) -> None:
+        """What is the same whether an asking runs or not."""
+        if isinstance(message, Stop):
+            raise _Stopped
+        if isinstance(message, Ping):
+            self._connection.send(Alive())
+        elif isinstance(message, AskMessage):
+            busy = AnswerFailed(reason="the reasoner is busy with another query")
+            self._connection.send(PartMessage(ask_id=message.ask_id, part=busy))
+        elif not isinstance(message, (CancelMessage, MoreFrames)):  # those two came too late
+            _LOG.warning("ignored a message of the unknown type %s", type(message).__name__)
+
+
+def _next_part(stream: AnswerStream, frames: FrameWindow | None) -> AnswerPart:
+    """The next part; an exception inside the reasoner ends its answer, not the process."""
+    try:
+        return stream.send(frames)
+    except Exception as error:  # noqa: BLE001 (the reasoner's outermost frame)
+        _LOG.exception("the reasoner failed")
+        return AnswerFailed(reason=f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS])
+
+
+def _close(stream: AnswerStream) -> None:
+    try:
+        stream.close()
+    except Exception:  # noqa: BLE001 (the reasoner's outermost frame)
+        _LOG.exception("the reasoner failed when it was cancelled")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One asking held to the reasoner's contract: ordered, bounded, and about frames it was given.
+
+Whatever a reasoner yields, a caller of `checked_ask` sees a stream as `reasoner.base` defines it.
+Does not know processes; an exception inside the reasoner passes through.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerFailed,
+    AnswerPart,
+    FramesWanted,
+    NoTarget,
+    Query,
+    RationalePart,
+    TargetsFound,
+)
+from foreseg.errors import InputError
+from foreseg.frames import FrameIndex, FrameWindow
+from foreseg.reasoner.base import AnswerStream, Reasoner
+
+MAX_REPLY_CHARS = 100_000  # of one answer, all parts together; what is beyond is cut
+MAX_PARTS = 100_000
+MAX_TARGETS = 64
+MAX_ROUNDS = 64  # of frames wanted
+MAX_FRAMES_WANTED = 256  # in one round
+
+ENDINGS = (AnswerDone, AnswerFailed)
+
+
+def checked_ask(reasoner: Reasoner, query: Query, window: FrameWindow) -> AnswerStream:
+    """Yield the parts of `reasoner.ask`, or an `AnswerFailed` in place of the first bad one."""
+    stream = reasoner.ask(query, window)
+    audit = _Audit(window)
+    frames: FrameWindow | None = None
+    try:
+        for _ in range(MAX_PARTS):
+            try:
+                given: object = stream.send(frames)
+            except StopIteration:
+                given = AnswerFailed(reason="the reasoner stopped in the middle of its answer")
+            part = audit.passed(given)
+            frames = yield part
+            if isinstance(part, ENDINGS):
+                return
+            if isinstance(part, FramesWanted) and frames is not None:
+                audit.add(frames)
+        yield AnswerFailed(reason=f"the reasoner's answer has more than {MAX_PARTS} parts")
+    finally:
+        stream.close()
+
+
+class _Audit:
+    """What has been said and shown in one asking."""
+
+    def __init__(self, window: FrameWindow) -> None:
+        self._sizes: dict[FrameIndex, tuple[int, int]] = {}
+        self._chars_left = MAX_REPLY_CHARS
+        self._rounds = 0
+        self._has_verdict = False
+        self.add(window)
+
+    def add(self, window: FrameWindow) -> None:
+        """Note the frames that a keyframe may be chosen from."""
+        self._sizes.update({frame.index: frame.ref.size_wh for frame in window.frames})
+
+    def passed(self, part: object) -> AnswerPart:  # noqa: PLR0911 (one for each kind)
+        """The part, cut where it is too long; or the failure that it is."""
+        if isinstance(part, RationalePart):
+            return replace(part, text=self._cut(part.text))
+        if isinstance(part, FramesWanted):
+            return self._passed_wanted(part)
+        if isinstance(part, TargetsFound):
+            return self._passed_targets(part)
+        if isinstance(part, NoTarget):
+            fault = self._verdict_fault(part.confidence)
+            return fault or replace(part, reason=self._cut(part.reason), text=self._cut(part.text))
+        if isinstance(part, AnswerFailed):
+            return replace(part, reason=part.reason[:MAX_REPLY_CHARS])
+        if isinstance(part, AnswerDone):
+            return part if self._has_verdict else _broken("ended without targets or no target")
+        return _broken(f"yielded a {type(part).__name__}, which is no part of an answer")
+
+    def _passed_wanted(self, part: FramesWanted) -> AnswerPart:
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            return _broken(f"wanted frames more than {MAX_ROUNDS} times")
+        if len(part.indices) > MAX_FRAMES_WANTED:
+            return _broken(f"wanted {len(part.indices)} frames, at most {MAX_FRAMES_WANTED}")
+        return part
+
+    def _passed_targets(self, part: TargetsFound) -> AnswerPart:
+        fault = self._verdict_fault(part.confidence)
+        if fault is not None:
+            return fault
+        size_wh = self._sizes.get(part.keyframe_index)
+        if size_wh is None:
+            return _broken(f"answered about frame {part.keyframe_index}, which it was not given")
+        if not 0 < len(part.prompts) <= MAX_TARGETS:
+            return _broken(f"found {len(part.prompts)} targets, expected 1 to {MAX_TARGETS}")
+        try:
+            prompts = tuple(prompt.checked(size_wh) for prompt in part.prompts)
+        except InputError as error:
+            return _broken(f"gave an unusable prompt: {error}")
+        return replace(part, prompts=prompts, text=self._cut(part.text))
+
+    def _verdict_fault(self, confidence: float) -> AnswerFailed | None:
+        if self._has_verdict:
+            return _broken("gave a second verdict")
+        self._has_verdict = True
+        if not math.isnan(confidence) and not 0 <= confidence <= 1:
+            return _broken(f"gave the confidence {confidence}, expected 0 to 1 or NaN")
+        return None
+
+    def _cut(self, text: str) -> str:
+        kept = text[: self._chars_left]
+        self._chars_left -= len(kept)
+        return kept
+
+
+def _broken(what: str) -> AnswerFailed:
+    return AnswerFailed(reason=f"the reasoner broke its contract: it {what}")
