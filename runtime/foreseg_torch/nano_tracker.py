@@ -41,7 +41,7 @@ class NanoTrackerConfig:
         pixel_std: per RGB channel, of pixels in 0..1.
     """
 
-    image_size: int = 192
+    image_size: int = 256
     widths: tuple[int, int, int, int] = (24, 48, 96, 144)
     num_blocks: tuple[int, int, int] = (1, 2, 2)
     hidden_size: int = 128

@@ -35,6 +35,13 @@ class Pose:
     stretch: float = 1.0
 
 
+def full_area_px(sprite: Sprite, pose: Pose) -> float:
+    """Compute the area of a sprite, square pixels, as if nothing hid it or cut it off."""
+    x, y = sprite.outline[:, 0], sprite.outline[:, 1]
+    unit = 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+    return unit * pose.radius_px**2 * pose.stretch
+
+
 def draw_sprite(
     image: U8Array, instance_ids: U8Array, sprite: Sprite, pose: Pose, instance_id: int
 ) -> None:

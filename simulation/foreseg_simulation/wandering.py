@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .shapes import ShapeKind, outline
-from .sprites import Pose, Sprite, draw_sprite
+from .sprites import Pose, Sprite, draw_sprite, full_area_px
 from .textures import U8Array, make_texture
 
 SpriteMaker = Callable[[np.random.Generator], Sprite]
@@ -28,6 +28,7 @@ class WorldFrame:
     stamp_ns: int
     image: U8Array  # (H, W, 3) RGB
     instance_ids: U8Array  # (H, W), 0 background, k = visible part of object k
+    full_areas_px: tuple[float, ...]  # of object k at k - 1, were nothing hidden or cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class WanderingConfig:
     size_wh: tuple[int, int] = (320, 240)
     rate_hz: float = 30.0
     num_objects: tuple[int, int] = (3, 6)
-    radius_px: tuple[float, float] = (14.0, 44.0)
+    radius_px: tuple[float, float] = (18.0, 48.0)
     speed_px: tuple[float, float] = (0.0, 5.0)
     meeting_frames: tuple[int, int] = (4, 16)
     twin_probability: float = 0.3
@@ -99,10 +100,17 @@ def wander(
     while True:
         image = camera.view(background, config.size_wh)
         instance_ids = np.zeros((height, width), dtype=np.uint8)
-        for number, body in enumerate(bodies, start=1):
-            draw_sprite(image, instance_ids, body.sprite, _breathing(body, index), number)
+        poses = [_breathing(body, index) for body in bodies]
+        for number, (body, pose) in enumerate(zip(bodies, poses, strict=True), start=1):
+            draw_sprite(image, instance_ids, body.sprite, pose, number)
         yield WorldFrame(
-            index=index, stamp_ns=index * period_ns, image=image, instance_ids=instance_ids
+            index=index,
+            stamp_ns=index * period_ns,
+            image=image,
+            instance_ids=instance_ids,
+            full_areas_px=tuple(
+                full_area_px(body.sprite, pose) for body, pose in zip(bodies, poses, strict=True)
+            ),
         )
         camera.step()
         for body in bodies:

@@ -17,7 +17,7 @@ from foreseg_simulation.textures import U8Array
 
 from .clips import Clip, make_clip
 
-_MIN_AREA_PX = 80  # model pixels of an object on the prompted frame
+_MIN_AREA_SHARE = 0.002  # of the frame, for an object on the prompted frame
 
 
 class PromptKind(enum.Enum):
@@ -75,7 +75,10 @@ def make_batch(
     chosen: list[list[int]] = []
     while len(clips) < shape.num_clips:
         clip = make_clip(int(rng.integers(1 << 40)), shape.num_frames, shape.image_size)
-        objects = choose_objects(rng, clip.instance_ids, shape.num_objects)
+        visible = float(rng.choice([0.3, 0.6]))
+        objects = choose_objects(
+            rng, clip.instance_ids[0], clip.full_areas_px, visible, shape.num_objects
+        )
         if objects:
             clips.append(clip)
             chosen.append(objects)
@@ -93,10 +96,29 @@ def make_batch(
     )
 
 
-def choose_objects(rng: np.random.Generator, ids: U8Array, num_objects: int) -> list[int]:
-    """Pick objects of a clip (T, S, S) seen on its first frame; repeats where there are few."""
-    areas = np.bincount(ids[0].ravel(), minlength=2)
-    eligible = [k for k in range(1, len(areas)) if areas[k] >= _MIN_AREA_PX]
+def choose_objects(
+    rng: np.random.Generator,
+    ids: U8Array,
+    full_areas_px: tuple[float, ...],
+    visible: float,
+    num_objects: int,
+) -> list[int]:
+    """Pick objects to prompt on a frame; repeats where there are few, empty where none fits.
+
+    Args:
+        rng: source of the order.
+        ids: (S, S) instance ids of the frame.
+        full_areas_px: area of object k at k - 1, hidden parts included.
+        visible: least share of the full area that must be seen, 0..1.
+        num_objects: how many to return.
+    """
+    areas = np.bincount(ids.ravel(), minlength=len(full_areas_px) + 1)
+    least = _MIN_AREA_SHARE * ids.size
+    eligible = [
+        k
+        for k, full in enumerate(full_areas_px, start=1)
+        if areas[k] >= max(least, visible * full)
+    ]
     if not eligible:
         return []
     order = [int(k) for k in rng.permutation(eligible)]

@@ -26,6 +26,7 @@ class Clip:
 
     images: U8Array  # (T, S, S, 3) RGB
     instance_ids: U8Array  # (T, S, S)
+    full_areas_px: tuple[float, ...]  # model pixels on the first frame, of object k at k - 1
 
 
 def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:
@@ -49,7 +50,9 @@ def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:
     frames = list(itertools.islice(world, num_frames))
     images = np.stack([_shrink(f.image, image_size, cv2.INTER_AREA) for f in frames])
     ids = np.stack([_shrink(f.instance_ids, image_size, cv2.INTER_NEAREST) for f in frames])
-    return Clip(images=jitter(rng, images), instance_ids=ids)
+    scale = image_size**2 / (_SOURCE_WH[0] * _SOURCE_WH[1])
+    areas = tuple(scale * area for area in frames[0].full_areas_px)
+    return Clip(images=jitter(rng, images), instance_ids=ids, full_areas_px=areas)
 
 
 def jitter(rng: np.random.Generator, images: U8Array) -> U8Array:

@@ -8,6 +8,7 @@ any time, and resumes from `state.pt` after an interruption.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -33,19 +34,21 @@ _EMA_DECAY = 0.998
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Clips of one length, until a share of the budget is spent."""
+    """Clips of one length and size, until a share of the budget is spent."""
 
     until: float
+    image_scale: float  # of the model's image size
     num_clips: int
     num_frames: int
-    num_objects: int
+    num_objects: int = 3
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage(until=0.22, num_clips=16, num_frames=1, num_objects=3),
-    Stage(until=0.45, num_clips=8, num_frames=3, num_objects=3),
-    Stage(until=0.70, num_clips=5, num_frames=5, num_objects=3),
-    Stage(until=1.00, num_clips=4, num_frames=8, num_objects=3),
+    Stage(until=0.17, image_scale=0.75, num_clips=16, num_frames=1),
+    Stage(until=0.38, image_scale=0.75, num_clips=8, num_frames=3),
+    Stage(until=0.60, image_scale=1.0, num_clips=5, num_frames=4),
+    Stage(until=0.82, image_scale=1.0, num_clips=4, num_frames=6),
+    Stage(until=1.00, image_scale=1.0, num_clips=3, num_frames=8),
 )
 
 
@@ -67,7 +70,7 @@ class TrainingConfig:
     peak_rate: float = 1e-3
     weight_decay: float = 0.02
     score_every_s: float = 240.0
-    num_held_out: int = 16
+    num_held_out: int = 10
     bfloat16: bool = True
     resume: bool = False
 
@@ -83,19 +86,41 @@ class _Run:
     def __init__(self, config: TrainingConfig, tracker: NanoTrackerConfig) -> None:
         torch.manual_seed(config.seed)
         self.config, self.tracker = config, tracker
-        model = build_nano_tracker(tracker).to(memory_format=torch.channels_last)
-        _attend_eagerly(model)
-        self.model: Sam2VideoModel = model
-        self.average: Sam2VideoModel = copy.deepcopy(model).requires_grad_(requires_grad=False)
-        self.optimiser = torch.optim.AdamW(
-            model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.97)
-        )
         self.rng = np.random.default_rng([config.seed, 3])
         self.step, self.spent_s, self.best = 0, 0.0, -1.0
+        self._build(tracker)
         if config.resume:
             self._restore()
-        mean, std = tracker.pixel_mean, tracker.pixel_std
-        self.held_out = held_out_batch(config.num_held_out, tracker.image_size, mean, std)
+        self._enter(self._stage())
+
+    def _stage(self) -> Stage:
+        progress = self.spent_s / (self.config.minutes * 60)
+        return next((s for s in STAGES if progress < s.until), STAGES[-1])
+
+    def _enter(self, stage: Stage) -> None:
+        """Go on at a stage's image size: no weight's shape depends on it."""
+        size = round(self.tracker.image_size * stage.image_scale / 16) * 16
+        current = dataclasses.replace(self.tracker, image_size=size)
+        states = self.model.state_dict(), self.average.state_dict()
+        optimiser = self.optimiser.state_dict()
+        self._build(current)
+        self.model.load_state_dict(states[0])
+        self.average.load_state_dict(states[1])
+        self.optimiser.load_state_dict(optimiser)
+        self.stage, self.current, self.best = stage, current, -1.0
+        mean, std = current.pixel_mean, current.pixel_std
+        self.held_out = held_out_batch(self.config.num_held_out, size, mean, std)
+        _LOG.info("stage %s at %d px", stage, size)
+
+    def _build(self, tracker: NanoTrackerConfig) -> None:
+        self.model: Sam2VideoModel = build_nano_tracker(tracker)
+        self.model.to(memory_format=torch.channels_last)
+        _attend_eagerly(self.model)
+        self.average: Sam2VideoModel = copy.deepcopy(self.model)
+        self.average.requires_grad_(requires_grad=False)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), weight_decay=self.config.weight_decay, betas=(0.9, 0.97)
+        )
 
     def go(self) -> None:
         budget_s = self.config.minutes * 60
@@ -103,6 +128,8 @@ class _Run:
         next_score_s = self.spent_s + self.config.score_every_s
         losses: list[float] = []
         while self.spent_s < budget_s:
+            if self._stage() is not self.stage:
+                self._enter(self._stage())
             losses.append(self._update(self.spent_s / budget_s))
             self.spent_s = time.monotonic() - started
             if len(losses) % 50 == 0:
@@ -113,11 +140,10 @@ class _Run:
                 next_score_s = self.spent_s + self.config.score_every_s
 
     def _update(self, progress: float) -> float:
-        stage = next(s for s in STAGES if progress < s.until)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.peak_rate * _rate_factor(progress, self.step)
         self.model.train()
-        batch = self._draw(stage)
+        batch = self._draw(self.stage)
         single = batch.points is not None and batch.points.shape[2] > 1
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
@@ -140,7 +166,7 @@ class _Run:
             num_clips=stage.num_clips,
             num_frames=stage.num_frames,
             num_objects=stage.num_objects,
-            image_size=self.tracker.image_size,
+            image_size=self.current.image_size,
         )
         mean, std = self.tracker.pixel_mean, self.tracker.pixel_std
         return make_batch(self.rng, shape, kind, mean, std)
@@ -170,7 +196,7 @@ class _Run:
         }
         for name in ("latest", "best") if best else ("latest",):
             path = self.config.out / f"{name}.safetensors"
-            save_nano_tracker(self.average, self.tracker, path, notes=notes)
+            save_nano_tracker(self.average, self.current, path, notes=notes)
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -178,7 +204,6 @@ class _Run:
             "rng": self.rng.bit_generator.state,
             "step": self.step,
             "spent_s": self.spent_s,
-            "best": self.best,
         }
         partial = self.config.out / "state.pt.partial"
         torch.save(state, partial)
@@ -191,7 +216,6 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.bit_generator.state = state["rng"]
         self.step, self.spent_s = state["step"], state["spent_s"]
-        self.best = state["best"]
         _LOG.info("resumed at step %d, %.0f s spent", self.step, self.spent_s)
 
 

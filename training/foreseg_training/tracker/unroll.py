@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE, get_1d_sine_pe
 
+from .attention import MemoryAttention, ProjectedMemory
 from .batches import Batch, PromptKind
 
 _NUM_POINTERS = 16
@@ -40,38 +41,39 @@ class _Features:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Memory:
-    features: torch.Tensor  # (hw, O, 64)
+    projected: ProjectedMemory
     pointer: torch.Tensor  # (O, C)
 
 
 def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
     """Prompt the first frame and track through the others, yielding each frame's output."""
     num_frames = batch.pixels.shape[1]
-    features, position = _encode_frames(model, batch)
+    features_at, position = _encode_frames(model, batch)
+    attention = MemoryAttention(model, position)
     memories: list[_Memory] = []
     for t in range(num_frames):
-        current = features(t)
-        flat = current.top.flatten(2).permute(2, 0, 1)
+        current = features_at(t)
         mask_prompt = None
         if t:
-            conditioned = _attend(model, flat, position, memories)
+            conditioned = _attend(model, attention, current.top, memories)
         elif batch.kind is PromptKind.MASK:
-            conditioned = flat
+            conditioned = current.top
             mask_prompt = batch.targets[:, 0:1]
         else:
-            conditioned = flat + model.no_memory_embedding
+            conditioned = current.top + model.no_memory_embedding[0, 0, :, None, None]
         prompted = t == 0
         output, tokens = _decode(
             model,
             current,
-            conditioned.permute(1, 2, 0).unflatten(2, current.top.shape[-2:]),
+            conditioned,
             points=batch.points if prompted else None,
             labels=batch.labels if prompted else None,
             mask_prompt=mask_prompt,
         )
         yield output
         if t + 1 < num_frames:
-            memories.append(_remember(model, current, output, tokens, mask_prompt, prompted))
+            features, pointer = _remember(model, current, output, tokens, mask_prompt, prompted)
+            memories.append(_Memory(projected=attention.project(features), pointer=pointer))
 
 
 def _encode_frames(model: Sam2VideoModel, batch: Batch):  # noqa: ANN202
@@ -112,36 +114,25 @@ def _pyramid(
 
 
 def _attend(
-    model: Sam2VideoModel, flat: torch.Tensor, position: torch.Tensor, memories: list[_Memory]
+    model: Sam2VideoModel, attention: MemoryAttention, top: torch.Tensor, memories: list[_Memory]
 ) -> torch.Tensor:
-    """Condition (hw, O, C) features on the memories of all frames so far."""
+    """Condition top features (O, C, h, w) on the memories of all frames so far."""
     now = len(memories)
     recent = range(max(1, now - model.num_maskmem + 1), now)
-    entries = [(0, memories[0]), *((now - i, memories[i]) for i in recent)]
-    side = model.backbone_feature_sizes[-1]
-    shape = torch.Size((1, model.mem_dim, *side))
-    encoding = model.memory_encoder.position_encoding
-    spatial = encoding(shape, flat.device, torch.float32).flatten(2).permute(2, 0, 1)
-    temporal = model.memory_temporal_positional_encoding
-    keys = [memory.features for _, memory in entries]
-    key_positions = [(spatial + temporal[age - 1]).expand_as(memory.features) for age, memory in entries]
-
+    entries = [(0, memories[0].projected), *((now - i, memories[i].projected) for i in recent)]
     pointer_frames = [0, *(i for i in range(now - 1, max(0, now - _NUM_POINTERS), -1))]
     ages = torch.tensor([now - i for i in pointer_frames], dtype=torch.float32)
     sine = get_1d_sine_pe(ages / (_NUM_POINTERS - 1), dim=model.hidden_dim)
-    age_positions = model.temporal_positional_encoding_projection_layer(sine)
+    positions = model.temporal_positional_encoding_projection_layer(sine)
     splits = model.hidden_dim // model.mem_dim
-    pointers = torch.stack([memories[i].pointer for i in pointer_frames])  # (F, O, C)
-    tokens = pointers.unflatten(2, (splits, model.mem_dim)).permute(0, 2, 1, 3).flatten(0, 1)
-    positions = age_positions.repeat_interleave(splits, dim=0)[:, None].expand_as(tokens)
-    attended = model.memory_attention(
-        current_vision_features=flat,
-        current_vision_position_embeddings=position,
-        memory=torch.cat([*keys, tokens.to(keys[0].dtype)]),
-        memory_posision_embeddings=torch.cat([*key_positions, positions]),
-        num_object_pointer_tokens=len(tokens),
+    pointers = torch.stack([memories[i].pointer for i in pointer_frames], dim=1)  # (O, F, C)
+    attended = attention.attend(
+        top.flatten(2).transpose(1, 2),
+        entries,
+        pointers.unflatten(2, (splits, model.mem_dim)).flatten(1, 2),
+        positions.repeat_interleave(splits, dim=0)[None],
     )
-    return attended.squeeze(0).transpose(0, 1)
+    return attended.transpose(1, 2).unflatten(2, top.shape[-2:])
 
 
 def _decode(
@@ -210,8 +201,8 @@ def _remember(
     tokens: torch.Tensor,
     mask_prompt: torch.Tensor | None,
     prompted: bool,  # noqa: FBT001
-) -> _Memory:
-    """Encode a frame and its selected mask into memory."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode a frame and its selected mask: features (O, hw, 64) and pointer (O, C)."""
     every = torch.arange(len(tokens))
     believed = visible = (output.object_logits.detach() > 0)[:, None]
     logits = output.masks.detach()[every, output.selected][:, None]
@@ -230,6 +221,4 @@ def _remember(
     features = features + (~visible).float()[..., None, None] * occlusion
     pointer = model.object_pointer_proj(tokens[every, output.selected])
     pointer = torch.where(visible & believed, pointer.float(), model.no_object_pointer)
-    return _Memory(
-        features=features.to(torch.bfloat16).flatten(2).permute(2, 0, 1).float(), pointer=pointer
-    )
+    return features.to(torch.bfloat16).float().flatten(2).transpose(1, 2), pointer

@@ -36,7 +36,7 @@ class HeldOutScore:
 def held_out_batch(
     num_clips: int, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Batch:
-    """Render 20-frame clips with two boxed objects each."""
+    """Render 20-frame clips with two boxed objects each, at least 60 % visible at first."""
     config = WanderingConfig()
     images, masks = [], []
     rng = np.random.default_rng(HELD_OUT_SEED)
@@ -48,7 +48,9 @@ def held_out_batch(
         ids = np.stack(
             [cv2.resize(f.instance_ids, side, interpolation=cv2.INTER_NEAREST) for f in frames]
         )
-        objects = choose_objects(rng, ids, 2)
+        scale = ids[0].size / frames[0].instance_ids.size
+        full_areas = tuple(scale * area for area in frames[0].full_areas_px)
+        objects = choose_objects(rng, ids[0], full_areas, 0.6, 2)
         if not objects:
             continue
         images.append(
