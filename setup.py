@@ -34,6 +34,7 @@ PRESENT = {
 ROS_PLATFORM = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
 ROS_RUNTIME = ["rclpy", "rmw-fastrtps-cpp", "sensor-msgs", "std-msgs", "std-srvs"]
 ROS_RUNTIME += ["diagnostic-msgs", "lifecycle-msgs", "rosgraph-msgs", "builtin-interfaces"]
+ROS_RUNTIME += ["rcl-interfaces"]
 ROS_BUILD = ["rosidl-default-generators", "rosidl-core-generators", "ament-cmake"]
 ROS_BUILD += ["ament-package", "ament-cmake-include-directories", "ament-cmake-gtest"]
 ROS_BUILD += ["ament-cmake-gmock", "ament-cmake-pytest", "ament-cmake-ros", "python-cmake-module"]
@@ -62,6 +63,7 @@ EXTRAS = {
         "onnx>=1.17",
         "onnxruntime>=1.17",
         "onnxscript>=0.5",
+        "opencv-python-headless>=4.6",  # the parity gate's frames
         "safetensors>=0.4",
         "torch>=2.4",
         "transformers>=5.0",

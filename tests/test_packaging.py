@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as a whole: roots, versions, manifests, extras, launch files, imports, the wheel."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli", reason="Python 3.10 has no tomllib")
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("runtime", "export", "training", "evaluation", "simulation", "ros_ws/src", "launch")
+IMPORT_BUDGET_S = 0.1  # over numpy's own import
+IMPORT_SCRIPT = """
+import sys, time
+import numpy
+start = time.perf_counter()
+import foreseg
+print(time.perf_counter() - start)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+# import name -> distribution, where they differ
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "skvideo": "scikit-video",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+}
+# room -> extras that must bring what it imports
+ROOM_EXTRAS = {
+    "runtime/foreseg": ("cpu", "cuda", "tensorrt", "video"),
+    "runtime/foreseg_torch": ("vlm", "export", "train"),
+    "export/foreseg_export": ("export",),
+    "training/foreseg_training": ("train", "simulation"),
+    "evaluation/foreseg_evaluation": ("evaluation",),
+    "simulation/foreseg_simulation": ("simulation",),
+    "ros_ws/src/foreseg_ros/foreseg_ros": ("demo",),
+}
+# Imports that no extra brings: probed for, or on a robot from apt.
+OPTIONAL = {"cv_bridge", "vision_msgs", "psutil", "pynvml"}
+ROS_PACKAGES = {"rclpy", "foreseg_msgs", "ament_index_python"}
+
+
+@pytest.fixture(scope="module")
+def metadata() -> dict[str, Any]:
+    """What setup.py hands to setuptools."""
+    caught: dict[str, Any] = {}
+    original, before = setuptools.setup, Path.cwd()
+    setuptools.setup = caught.update
+    os.chdir(ROOT)
+    try:
+        spec = importlib.util.spec_from_file_location("foreseg_setup", ROOT / "setup.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        caught["rooms"] = module.ROOMS
+    finally:
+        setuptools.setup = original
+        os.chdir(before)
+    return caught
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        content: dict[str, Any] = tomllib.load(file)
+    return content
+
+
+def sources() -> Iterator[Path]:
+    for room in CODE:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if not {"build", "install", "log"} & set(path.relative_to(ROOT).parts):
+                yield path
+
+
+def test_the_source_roots_agree(metadata: dict[str, Any], pyproject: dict[str, Any]) -> None:
+    roots = list(dict.fromkeys(metadata["rooms"].values()))
+    assert pyproject["tool"]["pytest"]["ini_options"]["pythonpath"] == roots
+    assert pyproject["tool"]["mypy"]["mypy_path"] == roots
+    assert pyproject["tool"]["ruff"]["src"] == roots
+
+
+def test_every_room_is_a_known_package(metadata: dict[str, Any]) -> None:
+    rooms = metadata["rooms"]
+    found = {
+        path.parent.name
+        for root in set(rooms.values())
+        for path in (ROOT / root).glob("*/__init__.py")
+    }
+    assert found <= set(rooms)
+
+
+def test_no_generic_name_becomes_importable(metadata: dict[str, Any]) -> None:
+    assert {package.partition(".")[0] for package in metadata["packages"]} <= set(
+        metadata["rooms"]
+    )
+    assert not (ROOT / "launch" / "__init__.py").exists()
+
+
+def test_the_version_is_the_same_everywhere(metadata: dict[str, Any]) -> None:
+    import foreseg
+
+    manifests = [ROOT / "package.xml", ROOT / "ros_ws/src/foreseg_msgs/package.xml"]
+    versions = {ET.parse(path).findtext("version") for path in manifests}  # noqa: S314 (ours)
+    assert versions == {metadata["version"]} == {foreseg.__version__}
+    assert f"## {metadata['version']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name", "build_type"),
+    [
+        ("package.xml", "foreseg", "ament_python"),
+        ("ros_ws/src/foreseg_msgs/package.xml", "foreseg_msgs", "ament_cmake"),
+    ],
+)
+def test_the_manifest_is_of_format_3(manifest: str, name: str, build_type: str) -> None:
+    package = ET.parse(ROOT / manifest).getroot()  # noqa: S314 (ours)
+    assert package.tag == "package"
+    assert package.get("format") == "3"
+    assert package.findtext("name") == name
+    assert package.findtext("license") == "Apache-2.0"
+    assert package.findtext("export/build_type") == build_type
+    for tag in ("version", "description", "maintainer"):
+        assert package.findtext(tag), tag
+
+
+def test_the_manifest_declares_every_ros_package_that_is_imported() -> None:
+    package = ET.parse(ROOT / "package.xml").getroot()  # noqa: S314 (ours)
+    declared = {element.text for element in package.iter("exec_depend")}
+    imported = {
+        name
+        for path in (*(ROOT / "ros_ws/src/foreseg_ros").rglob("*.py"), *launch_files())
+        for name in imports_of(path)
+        if name in ROS_PACKAGES
+        or name.endswith(("_msgs", "_interfaces"))
+        or name.startswith(("launch", "std_"))
+    }
+    assert imported - declared - OPTIONAL == set()
+
+
+def test_the_interface_list_is_complete() -> None:
+    package = ROOT / "ros_ws/src/foreseg_msgs"
+    listed = set(
+        re.findall(
+            r'"((?:msg|srv|action)/\w+\.\w+)"', (package / "CMakeLists.txt").read_text("utf-8")
+        )
+    )
+    present = {
+        f"{path.parent.name}/{path.name}"
+        for kind in ("msg", "srv", "action")
+        for path in (package / kind).iterdir()
+    }
+    assert listed == present
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level names that a file imports absolutely."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def requirement_name(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9_.-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match.group()).lower()
+
+
+@pytest.mark.parametrize("room", ROOM_EXTRAS)
+def test_what_a_room_imports_its_extras_bring(room: str, metadata: dict[str, Any]) -> None:
+    brought = {
+        requirement_name(requirement)
+        for requirement in metadata["install_requires"]
+        + [line for extra in ROOM_EXTRAS[room] for line in metadata["extras_require"][extra]]
+    }
+    known = set(metadata["rooms"]) | set(sys.stdlib_module_names) | OPTIONAL | {"__future__"}
+    known |= {"foreseg_msgs"}  # built, not installed
+    missing = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / room).rglob("*.py")
+        for name in imports_of(path) - known
+        if not {
+            requirement_name(DISTRIBUTIONS.get(name, name)),
+            f"ros-jazzy-{requirement_name(name)}",
+        }
+        & brought
+    }
+    assert missing == set()
+
+
+def test_extras_are_pinned(metadata: dict[str, Any]) -> None:
+    pinned = {
+        requirement_name(line)
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    }
+    extras = metadata["extras_require"]
+    wanted = {
+        requirement_name(requirement)
+        for extra in ("demo", "dev", "ros-build")
+        for requirement in extras[extra]
+    }
+    assert wanted - pinned == set()
+
+
+def test_the_extra_test_has_pytest_for_colcon(metadata: dict[str, Any]) -> None:
+    assert "pytest" in {requirement_name(r) for r in metadata["extras_require"]["test"]}
+
+
+def test_every_entry_point_is_importable(metadata: dict[str, Any]) -> None:
+    for lines in metadata["entry_points"].values():
+        for line in lines:
+            module, _, attribute = line.partition("=")[2].strip().partition(":")
+            if module.startswith("foreseg_ros"):
+                pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+            assert callable(getattr(importlib.import_module(module), attribute)), line
+
+
+def test_the_core_imports_fast_and_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_SCRIPT],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "runtime")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    seconds, modules = done.stdout.splitlines()
+    heavy = {"torch", "cv2", "onnxruntime", "tensorrt", "rclpy", "transformers", "yaml"}
+    assert heavy & set(modules.split()) == set()
+    assert float(seconds) < IMPORT_BUDGET_S
+
+
+def test_no_source_names_a_machine_path() -> None:
+    suspicious = re.compile(r"/(?:home|root|Users|work|mnt|opt|srv)/(?!python/cp)[A-Za-z.]")
+    tracked = subprocess.run(
+        ["git", "ls-files"],  # noqa: S607
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    kinds = {".py", ".toml", ".cfg", ".xml", ".yaml", ".txt", ".md", ".msg", ".srv", ""}
+    found = [
+        f"{name}:{number}: {line.strip()}"
+        for name in tracked
+        if Path(name).suffix in kinds and (ROOT / name).is_file()
+        for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), 1)
+        if suspicious.search(line) and "/opt/ros" not in line and "suspicious" not in line
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_source_begins_with_its_licence(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n") or not text
+
+
+# Launch files: ROS's launch is not on PyPI, so they run against doubles that know only the names
+# that ROS 2 Humble to Jazzy have, and keep what they were given.
+
+
+def launch_files() -> list[Path]:
+    return sorted((ROOT / "launch").glob("*.launch.py"))
+
+
+class Recorded:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+LAUNCH_NAMES = {
+    "launch": ["LaunchDescription"],
+    "launch.actions": [
+        "DeclareLaunchArgument",
+        "EmitEvent",
+        "RegisterEventHandler",
+        "SetEnvironmentVariable",
+    ],
+    "launch.conditions": ["IfCondition"],
+    "launch.events": ["matches_action"],
+    "launch.substitutions": ["EnvironmentVariable", "LaunchConfiguration"],
+    "launch_ros": [],
+    "launch_ros.actions": ["LifecycleNode"],
+    "launch_ros.event_handlers": ["OnStateTransition"],
+    "launch_ros.events": [],
+    "launch_ros.events.lifecycle": ["ChangeState"],
+    "lifecycle_msgs": [],
+    "lifecycle_msgs.msg": [],
+}
+
+
+class Transition:
+    TRANSITION_CONFIGURE = 1
+    TRANSITION_ACTIVATE = 3
+
+
+@pytest.fixture
+def description(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+    for name, members in LAUNCH_NAMES.items():
+        module = types.ModuleType(name)
+        for member in members:
+            setattr(module, member, type(member, (Recorded,), {}))
+        if name == "lifecycle_msgs.msg":
+            module.Transition = Transition  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location(
+        "foreseg_launch", ROOT / "launch/foreseg.launch.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    actions: list[Recorded] = module.generate_launch_description().args[0]
+    return actions
+
+
+def test_the_launch_file_starts_a_node_that_is_installed(
+    description: list[Recorded], metadata: dict[str, Any]
+) -> None:
+    nodes = [action for action in description if type(action).__name__ == "LifecycleNode"]
+    assert [node.kwargs["package"] for node in nodes] == [metadata["name"]]
+    scripts = [
+        line.partition("=")[0].strip() for line in metadata["entry_points"]["console_scripts"]
+    ]
+    assert nodes[0].kwargs["executable"] in scripts
+
+
+def test_the_launch_file_brings_the_profile_unless_there_is_one(
+    description: list[Recorded],
+) -> None:
+    variables = {
+        action.args[0]: action.args[1]
+        for action in description
+        if type(action).__name__ == "SetEnvironmentVariable"
+    }
+    assert set(variables) == {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
+    for name, substitution in variables.items():
+        assert substitution.args == (name,)
+        assert Path(substitution.kwargs["default_value"]).is_file()
+
+
+def test_the_launch_file_configures_then_activates(description: list[Recorded]) -> None:
+    kinds = [type(action).__name__ for action in description]
+    assert kinds.index("RegisterEventHandler") < kinds.index("LifecycleNode")
+    assert kinds[-1] == "EmitEvent"
+    configure = description[-1].kwargs["event"].kwargs["transition_id"]
+    handler = description[kinds.index("RegisterEventHandler")].args[0].kwargs
+    activate = handler["entities"][0].kwargs["event"].kwargs["transition_id"]
+    assert (configure, activate) == (
+        Transition.TRANSITION_CONFIGURE,
+        Transition.TRANSITION_ACTIVATE,
+    )
+    assert (handler["start_state"], handler["goal_state"]) == ("configuring", "inactive")
+
+
+def test_launch_files_import_no_room() -> None:
+    for path in launch_files():
+        assert not {name for name in imports_of(path) if name.startswith("foreseg")}
+
+
+def test_shipped_parameters_are_known_to_the_core() -> None:
+    yaml = pytest.importorskip("yaml")
+    from foreseg.config import Config, config_from_settings, settings_of
+
+    content = yaml.safe_load((ROOT / "launch/params/foreseg.yaml").read_text("utf-8"))
+    groups = {name.partition(".")[0] for name, _, _ in settings_of(Config())}
+    values = {
+        f"{group}.{leaf}": value
+        for group, leaves in content["/**"]["ros__parameters"].items()
+        if group in groups
+        for leaf, value in leaves.items()
+    }
+    assert values
+    config_from_settings(values)
+
+
+def test_the_fast_dds_profile_replaces_the_built_in_transports() -> None:
+    profile = ET.parse(ROOT / "launch/params/fastdds.xml").getroot()  # noqa: S314 (ours)
+    space = {"dds": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
+    participant = profile.find("dds:participant", space)
+    assert participant is not None
+    assert participant.get("is_default_profile") == "true"
+    assert participant.findtext("dds:rtps/dds:useBuiltinTransports", namespaces=space) == "false"
+    segment = profile.findtext(
+        "dds:transport_descriptors/dds:transport_descriptor/dds:segment_size", namespaces=space
+    )
+    assert int(segment or 0) >= 4 * 1920 * 1080 * 3
+
+
+def test_the_wheel_has_all_that_a_user_needs(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    pytest.importorskip("wheel", reason="the wheel is built without build isolation")
+    subprocess.run(
+        [
+            *(sys.executable, "setup.py", "-q", "build", "--build-base", str(tmp_path / "build")),
+            *("egg_info", "--egg-base", str(tmp_path)),
+            *("bdist_wheel", "--dist-dir", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names if "dist-info" not in name}
+    assert tops - {f"foreseg-{metadata['version']}.data"} <= set(metadata["rooms"])
+    for package in metadata["package_dir"]:
+        assert f"{package}/__init__.py" in names
+    assert "foreseg/py.typed" in names
+    data = f"foreseg-{metadata['version']}.data/data/share"
+    for wanted in (
+        "ament_index/resource_index/packages/foreseg",
+        "foreseg/package.xml",
+        "foreseg/launch/foreseg.launch.py",
+        "foreseg/launch/params/foreseg.yaml",
+        "foreseg/launch/params/fastdds.xml",
+    ):
+        assert f"{data}/{wanted}" in names
+    bundled = {
+        str(path.relative_to(ROOT / "runtime"))
+        for path in (ROOT / "runtime/foreseg/models").rglob("*")
+        if path.suffix in {".json", ".onnx"}
+    }
+    assert bundled <= set(names)
