@@ -11,7 +11,15 @@ from dataclasses import replace
 
 from foreseg import asking
 from foreseg.catch_up import CatchUp, plan_catch_up
-from foreseg.events import DropStep, ForkStep, JobStep, PromptStep, ReleaseWindow, StepResult, TrackStep
+from foreseg.events import (
+    DropStep,
+    ForkStep,
+    JobStep,
+    PromptStep,
+    ReleaseWindow,
+    StepResult,
+    TrackStep,
+)
 from foreseg.frames import FrameRef
 from foreseg.masks import rle_iou
 from foreseg.prompts import ObjectId
@@ -98,7 +106,10 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
             turn.count("answers_matched")
             _discard_row(turn, running, object_id)
         stamp = max(known.answered_stamp_ns, arrival.keyframe_stamp_ns)
-        changed = replace(known.named_by(arrival.query_id, stamp), by_user=known.by_user or arrival.query_id is None)
+        changed = replace(
+            known.named_by(arrival.query_id, stamp),
+            by_user=known.by_user or arrival.query_id is None,
+        )
         _swap(turn, camera, known, changed)
         named.append(known.object_id)
         labels.append(known.index)
@@ -126,7 +137,11 @@ def _twin(
     best = max(scored, key=lambda item: item[0], default=None)
     if best is None or best[0] < turn.state.config.scheduler.match_iou:
         return None
-    camera = next(c for c in turn.state.cameras.values() if any(t.object_id == best[1].object_id for t in c.tracks))
+    camera = next(
+        c
+        for c in turn.state.cameras.values()
+        if any(t.object_id == best[1].object_id for t in c.tracks)
+    )
     return next(t for t in camera.tracks if t.object_id == best[1].object_id)
 
 
@@ -186,9 +201,7 @@ def _discard_row(turn: Turn, running: RunningJob, object_id: ObjectId) -> None:
     keys = [TrackKey(object_id)]
     keys += [c.branch for c in running.new_catch_ups if c.object_id == object_id]
     camera = turn.camera(arrival.camera)
-    turn.set_camera(
-        camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in keys))
-    )
+    turn.set_camera(camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in keys)))
 
 
 def _swap(turn: Turn, camera: CameraState, old: LiveTrack, new: LiveTrack) -> None:

@@ -318,7 +318,9 @@ def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
     elif not asking.has_arrival:
         _deliver(
             turn,
-            _empty_answer(asking.query, AnswerStatus.FAILED, "the reasoner ended without an answer"),
+            _empty_answer(
+                asking.query, AnswerStatus.FAILED, "the reasoner ended without an answer"
+            ),
         )
 
 
@@ -351,9 +353,7 @@ def _supersede(turn: Turn, entry: StandingQuery, reason: str) -> None:
         turn.count("answers_stale")
     if entry.request_id is not None:
         answer = _empty_answer(entry.query, AnswerStatus.STALE, reason)
-        turn.emit(
-            Reply(request_id=entry.request_id, success=False, message=reason, answer=answer)
-        )
+        turn.emit(Reply(request_id=entry.request_id, success=False, message=reason, answer=answer))
 
 
 def _deliver(turn: Turn, answer: Answer) -> None:

@@ -37,9 +37,7 @@ class CatchUpPlan:
     arrival_s: float
 
 
-def plan_catch_up(
-    backlog_frames: int, rates: Rates, config: CatchUpConfig
-) -> CatchUpPlan | None:
+def plan_catch_up(backlog_frames: int, rates: Rates, config: CatchUpConfig) -> CatchUpPlan | None:
     """The smallest stride that arrives within the budget, or None if none does.
 
     Time to live = backlog / (share * stride - camera rate), all in frames and seconds: a branch

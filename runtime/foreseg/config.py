@@ -12,7 +12,9 @@ from foreseg.errors import ConfigError
 Scalar = Union[str, int, float, bool]
 
 
-def setting(default: Scalar, about: str, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401 (a dataclass field stands where a value is typed)
+def setting(
+    default: Scalar, about: str, low: float | None = None, high: float | None = None
+) -> Any:  # noqa: ANN401 (a dataclass field stands where a value is typed)
     """A dataclass field with its description and inclusive range."""
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
@@ -36,7 +38,9 @@ class TrackerConfig:
     bundle: str = setting("nano", "engine bundle: a folder, or the name of a shipped one")
     threads: int = setting(1, "CPU threads of an engine", 1, 256)
     max_tracks: int = setting(8, "objects tracked at once; above 255 masks are 16UC1", 1, 1000)
-    uncertain_below: float = setting(0.5, "predicted mask IoU under which a track is UNCERTAIN", 0, 1)
+    uncertain_below: float = setting(
+        0.5, "predicted mask IoU under which a track is UNCERTAIN", 0, 1
+    )
     lost_after_s: float = setting(3.0, "unseen for so long, a track is LOST", 0.0, 3600)
     forget_after_s: float = setting(
         60.0, "LOST for so long, a track that no standing query wants is dropped", 0.0, 86_400
@@ -48,7 +52,9 @@ class TrackerConfig:
 class CatchUpConfig:
     """How late answers come to live."""
 
-    budget_s: float = setting(5.0, "a catch-up that cannot arrive within this is not begun", 0, 600)
+    budget_s: float = setting(
+        5.0, "a catch-up that cannot arrive within this is not begun", 0, 600
+    )
     max_stride: int = setting(8, "largest step in frames", 1, 1000)
     live_share: float = setting(0.8, "share of their rate that live tracks keep", 0.0, 1.0)
     agree_iou: float = setting(0.5, "mask IoU from which hop and catch-up agree", 0.0, 1.0)
@@ -121,7 +127,9 @@ def config_from_settings(values: Mapping[str, Scalar]) -> Config:
 
 def _check(name: str, value: Scalar, item: Field[Any]) -> None:
     expected = type(item.default)
-    if is_dataclass(value) or not isinstance(value, (expected, int if expected is float else expected)):
+    if is_dataclass(value) or not isinstance(
+        value, (expected, int if expected is float else expected)
+    ):
         msg = f"parameter {name} wants {expected.__name__}, got {value!r}"
         raise ConfigError(msg)
     if isinstance(value, bool) and expected is not bool:

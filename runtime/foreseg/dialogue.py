@@ -143,6 +143,4 @@ class AnswerDone:
     tokens: int = 0
 
 
-AnswerPart = Union[
-    RationalePart, FramesWanted, TargetsFound, NoTarget, AnswerFailed, AnswerDone
-]
+AnswerPart = Union[RationalePart, FramesWanted, TargetsFound, NoTarget, AnswerFailed, AnswerDone]

@@ -100,7 +100,9 @@ class Executor:
         """
         rows = config.tracker.max_tracks * TRACKER_ROWS_PER_TRACK
         settings = config.history
-        self._label_type = np.uint8 if config.tracker.max_tracks <= np.iinfo(np.uint8).max else np.uint16
+        self._label_type = (
+            np.uint8 if config.tracker.max_tracks <= np.iinfo(np.uint8).max else np.uint16
+        )
         self._trackers = {camera: make_tracker(rows) for camera in cameras}
         self._histories = {
             camera: History(
@@ -137,9 +139,7 @@ class Executor:
             frame=frame.ref, oldest_index=frame.index if oldest is None else oldest, at_ns=at_ns
         )
 
-    def take_window(
-        self, ask_id: AskId, camera: CameraId, policy: WindowPolicy
-    ) -> FrameWindow:
+    def take_window(self, ask_id: AskId, camera: CameraId, policy: WindowPolicy) -> FrameWindow:
         """Pick and hold the frames of a first round; may be empty."""
         view = self._histories[camera].view()
         timeline = view.timeline
@@ -212,9 +212,7 @@ class Executor:
         for item in prepared.job.steps:
             if isinstance(item, TrackStep):
                 masks = tracker.track(prepared.frames[item.frame_index], item.keys)
-                results.append(
-                    StepResult(frame_index=item.frame_index, objects=masks.objects)
-                )
+                results.append(StepResult(frame_index=item.frame_index, objects=masks.objects))
             elif isinstance(item, PromptStep):
                 tracker.prompt(prepared.frames[item.frame_index], item.key, item.prompt)
             elif isinstance(item, ForkStep):

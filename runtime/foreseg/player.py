@@ -195,9 +195,7 @@ class Player:
             reason = str(error)
             self._post(
                 0,
-                lambda at: TrackerFailed(
-                    job_id=job_id, reason=reason, is_evicted=True, at_ns=at
-                ),
+                lambda at: TrackerFailed(job_id=job_id, reason=reason, is_evicted=True, at_ns=at),
             )
             return
         try:
@@ -207,9 +205,7 @@ class Player:
             self._executor.finish_job(prepared, None)
             self._post(
                 0,
-                lambda at: TrackerFailed(
-                    job_id=job_id, reason=reason, is_evicted=False, at_ns=at
-                ),
+                lambda at: TrackerFailed(job_id=job_id, reason=reason, is_evicted=False, at_ns=at),
             )
             return
         self._executor.finish_job(prepared, output)

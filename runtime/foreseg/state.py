@@ -126,7 +126,9 @@ class State:
     reasoner_reason: str = "not started"
     reasoner_s: float = 0.0  # running mean of answer latencies; 0 = none yet
     counters: Mapping[str, int] = field(default_factory=dict)
-    hop_s: float = 0.0  # last answer: sensor stamp of its keyframe -> hop published (frames' stamps)
+    hop_s: float = (
+        0.0  # last answer: sensor stamp of its keyframe -> hop published (frames' stamps)
+    )
     catch_up_s: float = 0.0  # last catch-up: begun -> joined
     next_job: int = 1
     next_ask: int = 1
@@ -145,5 +147,3 @@ class State:
 def running_mean(mean: float, value: float) -> float:
     """Exponential mean; starts at the first value (mean 0 = none yet)."""
     return value if mean == 0 else mean + RATE_WEIGHT * (value - mean)
-
-

@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Union, get_args, get_origin, get_type_hints
 
@@ -54,7 +54,9 @@ class TraceWriter:
 
     def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
         """One event with the commands it led to."""
-        self._write(json.dumps({"event": encode(event), "commands": [encode(c) for c in commands]}))
+        self._write(
+            json.dumps({"event": encode(event), "commands": [encode(c) for c in commands]})
+        )
 
     def close(self) -> None:
         """Flush and close; writing after it is an error."""
@@ -215,7 +217,7 @@ def _plain(hint: Any) -> Any:  # noqa: ANN401
     return hint
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hints(record: type) -> dict[str, Any]:
     spaces = {**vars(dialogue), **vars(tracks), **vars(events)}
     return get_type_hints(record, localns=spaces)

@@ -94,7 +94,9 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
         turn.set_camera(
             camera.camera,
             live_step_ns=running_mean(camera.live_step_ns, event.elapsed_ns),
-            branch_credit=min(MAX_CREDIT, camera.branch_credit + _credit_per_live_step(turn, camera)),
+            branch_credit=min(
+                MAX_CREDIT, camera.branch_credit + _credit_per_live_step(turn, camera)
+            ),
         )
     if running.kind is JobKind.CHORES:
         return
@@ -122,7 +124,9 @@ def fail_job(turn: Turn, event: TrackerFailed) -> None:
         give_up_branch(turn, camera, running.catch_up)
     if running.arrival is not None:
         known = {track.key for track in turn.camera(camera).tracks}
-        started = {s.key for s in running.job.steps if not isinstance(s, TrackStep) and hasattr(s, "key")}
+        started = {
+            s.key for s in running.job.steps if not isinstance(s, TrackStep) and hasattr(s, "key")
+        }
         begun = [c.branch for c in running.new_catch_ups]
         drops = tuple(DropStep(key=key) for key in (*sorted(started - known), *begun))
         turn.set_camera(camera, chores=(*turn.camera(camera).chores, *drops))
@@ -239,8 +243,13 @@ def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -
 
 
 def _begin(
-    turn: Turn, camera: CameraState, frame: FrameRef, kind: JobKind, steps: tuple[JobStep, ...],
-    arrival: Arrival | None = None, catch_up: CatchUp | None = None,
+    turn: Turn,
+    camera: CameraState,
+    frame: FrameRef,
+    kind: JobKind,
+    steps: tuple[JobStep, ...],
+    arrival: Arrival | None = None,
+    catch_up: CatchUp | None = None,
     new_catch_ups: tuple[CatchUp, ...] = (),
 ) -> None:
     job_id = JobId(turn.state.next_job)
@@ -249,7 +258,11 @@ def _begin(
     turn.set(
         next_job=job_id + 1,
         running=RunningJob(
-            job=job, kind=kind, frame=frame, arrival=arrival, catch_up=catch_up,
+            job=job,
+            kind=kind,
+            frame=frame,
+            arrival=arrival,
+            catch_up=catch_up,
             new_catch_ups=new_catch_ups,
         ),
     )
@@ -329,7 +342,9 @@ def _join(turn: Turn, branch: CatchUp, caught: StepResult, live: StepResult) -> 
         turn.count("tracks_merged")
         merged = twin
         for query_id in track.query_ids:
-            merged = merged.named_by(query_id, max(twin.answered_stamp_ns, track.answered_stamp_ns))
+            merged = merged.named_by(
+                query_id, max(twin.answered_stamp_ns, track.answered_stamp_ns)
+            )
         others = tuple(merged if t is twin else t for t in camera.tracks)
         drop_tracks(turn, turn.set_camera(camera_id, tracks=others), (track,))
         return
@@ -405,4 +420,3 @@ def _overlap(a: TrackedObject, b: TrackedObject) -> float:
     if (a.mask.height, a.mask.width) != (b.mask.height, b.mask.width):
         return 0.0
     return rle_iou(a.mask, b.mask)
-

@@ -13,9 +13,9 @@ from enum import IntEnum
 from foreseg.config import TrackerConfig
 from foreseg.dialogue import QueryId
 from foreseg.frames import FrameRef
+from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle
 from foreseg.prompts import ObjectId
-from foreseg.geometry import BoxXyxy
 from foreseg.tracker.base import TrackedObject, TrackKey
 
 NS = 1_000_000_000

@@ -49,7 +49,14 @@ from foreseg.frames import CameraId, U8Array
 from foreseg.pipeline import step
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.reasoner.base import ReasonerSpec
-from foreseg.reasoner.messages import AskMessage, CancelMessage, Died, MoreFrames, PartMessage, Ready
+from foreseg.reasoner.messages import (
+    AskMessage,
+    CancelMessage,
+    Died,
+    MoreFrames,
+    PartMessage,
+    Ready,
+)
 from foreseg.reasoner.process import ProcessSettings, ReasonerProcess
 from foreseg.reasoner.reduction import reduce_window
 from foreseg.reasoner.restart import RestartPolicy
@@ -314,15 +321,15 @@ class Worker:
             failure=self._failure,
         )
 
-    def _request(
-        self, make: Callable[[RequestId, int], Event], on_reply: ReplyCallback
-    ) -> None:
+    def _request(self, make: Callable[[RequestId, int], Event], on_reply: ReplyCallback) -> None:
         with self._request_lock:
             request_id = RequestId(self._next_request)
             self._next_request += 1
             self._replies[request_id] = on_reply
         if self._stopping.is_set() or not self._inbox.put(lambda at: make(request_id, at)):
-            message = "foreseg is stopping" if self._stopping.is_set() else "too many requests wait"
+            message = (
+                "foreseg is stopping" if self._stopping.is_set() else "too many requests wait"
+            )
             self._complete(Reply(request_id=request_id, success=False, message=message))
 
     # ---- the loop's thread ----

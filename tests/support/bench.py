@@ -98,7 +98,9 @@ class StrictTracker:
         box = item.prompt.box
         assert box is not None
         boxes = {name: truth(int(item.frame_index)) for name, truth in self.world.items()}
-        return max(boxes, key=lambda name: -1 if boxes[name] is None else box_iou(boxes[name], box))
+        return max(
+            boxes, key=lambda name: -1 if boxes[name] is None else box_iou(boxes[name], box)
+        )
 
     def _tracked(self, key: TrackKey, index: int) -> TrackedObject:
         name, last = self.rows[key]
@@ -223,7 +225,10 @@ class Bench:
         return request_id
 
     def point(
-        self, name: str, object_id: str = "", frame_index: int | None = None,
+        self,
+        name: str,
+        object_id: str = "",
+        frame_index: int | None = None,
         camera: CameraId = DEFAULT_CAMERA,
     ) -> RequestId:
         """A user's box on an object."""
@@ -287,9 +292,7 @@ class Bench:
         self.held.add(command.ask_id)
         camera = command.query.camera
         last = self.num_frames[camera]
-        frames = tuple(
-            self.refs[camera, i] for i in range(max(0, last - self.num_held), last)
-        )
+        frames = tuple(self.refs[camera, i] for i in range(max(0, last - self.num_held), last))
         self.post(0, WindowTaken(ask_id=command.ask_id, frames=frames, at_ns=self.now_ns))
         at = self.now_ns + round(self.reasoner_s * NS)
         for part in self.parts(command, frames):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.bench import NS, Bench, still
+
 from foreseg.config import Config, SchedulerConfig
 from foreseg.dialogue import AnswerFailed, AnswerStatus, RationalePart
 from foreseg.events import (
@@ -20,8 +22,6 @@ from foreseg.frames import CameraId
 from foreseg.geometry import BoxXyxy
 from foreseg.telemetry import DropCause
 from foreseg.tracks import TrackState
-
-from tests.support.bench import NS, Bench, still
 
 
 def moving(index: int) -> BoxXyxy:
@@ -390,7 +390,9 @@ def test_two_cameras_share_the_tracker_fairly_and_stay_apart() -> None:
     bench.point("cup", "l", camera=left)
     bench.point("cup", "r", camera=right)
     bench.run(4.0)
-    shown = {c: [m for m in bench.masks if m.frame.camera == c and m.tracks] for c in (left, right)}
+    shown = {
+        c: [m for m in bench.masks if m.frame.camera == c and m.tracks] for c in (left, right)
+    }
     assert abs(len(shown[left]) - len(shown[right])) <= 2
     assert {t.object_id for m in shown[left] for t in m.tracks} == {"l"}
     assert {t.object_id for m in shown[right] for t in m.tracks} == {"r"}
