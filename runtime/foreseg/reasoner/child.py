@@ -118,7 +118,7 @@ class _Server:
         return True
 
     def _answer(self, ask: AskMessage) -> None:
-        stream = checked_ask(self._reasoner, ask.query, ask.window)
+        stream = checked_ask(self._reasoner, ask.query, _read_only(ask.window))
         frames: FrameWindow | None = None
         try:
             while True:
@@ -140,7 +140,7 @@ class _Server:
             if isinstance(message, CancelMessage) and message.ask_id == ask_id:
                 raise _Cancelled
             if wants_frames and isinstance(message, MoreFrames) and message.ask_id == ask_id:
-                return message.window
+                return _read_only(message.window)
             self._act_on(message)
         return None
 
@@ -155,6 +155,13 @@ class _Server:
             self._connection.send(PartMessage(ask_id=message.ask_id, part=busy))
         elif not isinstance(message, (CancelMessage, MoreFrames)):  # those two came too late
             _LOG.warning("ignored a message of the unknown type %s", type(message).__name__)
+
+
+def _read_only(window: FrameWindow) -> FrameWindow:
+    """The window with its images as records have them; pickling makes them writable."""
+    for frame in window.frames:
+        frame.image.flags.writeable = False
+    return window
 
 
 def _next_part(stream: AnswerStream, frames: FrameWindow | None) -> AnswerPart:

@@ -128,14 +128,21 @@ class ReasonerProcess:
         self._can_restart = True
 
     @property
+    def is_started(self) -> bool:
+        """True from `start` until `receive` has told the death, or `stop`."""
+        return self._connection is not None
+
+    @property
     def pid(self) -> int | None:
         """Process id, None when there is no process."""
-        return self._process.pid if self._process else None
+        process = self._process
+        return None if process is None else process.pid
 
     @property
     def is_alive(self) -> bool:
         """True while the process runs."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     def start(self) -> None:
         """Start a process; `Ready` or `Died` follows from `receive`.

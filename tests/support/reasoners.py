@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small reasoners that behave badly on purpose, and windows of a drawn scene to ask about.
+
+Reasoners are built by name, also inside a process: `tests.support.reasoners:<factory>`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerPart,
+    FramesWanted,
+    NoTarget,
+    Query,
+    QueryId,
+    RationalePart,
+)
+from foreseg.frames import (
+    DEFAULT_CAMERA,
+    Frame,
+    FrameIndex,
+    FrameRef,
+    FrameWindow,
+    U8Array,
+)
+from foreseg.reasoner.base import AnswerStream
+from foreseg.windows import RecentWindow
+
+ROOT = Path(__file__).parents[2]
+Options = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Says what its script says."""
+
+    script: Callable[[Query, FrameWindow], AnswerStream]
+    window_policy: RecentWindow = field(default_factory=lambda: RecentWindow(num_frames=3))
+
+    def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+        return self.script(query, window)
+
+
+def saying(*parts: AnswerPart) -> Scripted:
+    def script(_query: Query, _window: FrameWindow) -> AnswerStream:
+        yield from parts
+
+    return Scripted(script)
+
+
+def by_text(_options: Options) -> Scripted:
+    """Does what the query's text says: hang, raise, wait for frames, talk for ever."""
+    return Scripted(_obey)
+
+
+def _obey(query: Query, window: FrameWindow) -> AnswerStream:
+    yield RationalePart(text=f"I have {_counted(window)}")
+    if query.text == "hang":
+        select.select([], [], [])  # for ever, as a stuck engine would
+    if query.text == "raise":
+        msg = "no such thing"
+        raise KeyError(msg)
+    while query.text == "talk":
+        yield RationalePart(text="and so on")
+    if query.text == "more frames":
+        more = yield FramesWanted(indices=(FrameIndex(7),))
+        yield RationalePart(text=f"I got {_counted(more) if more else 'nothing'}")
+    yield NoTarget(reason="that was all")
+    yield AnswerDone()
+
+
+def _counted(window: FrameWindow) -> str:
+    writable = any(frame.image.flags.writeable for frame in window.frames)
+    return f"{len(window.frames)} {'writable' if writable else 'read-only'} frames"
+
+
+def broken(_options: Options) -> Scripted:
+    msg = "weights not found"
+    raise RuntimeError(msg)
+
+
+def thread_counts(_options: Options) -> Scripted:
+    threads = os.environ["OMP_NUM_THREADS"]
+    return saying(NoTarget(reason=f"OMP_NUM_THREADS={threads} nice={os.nice(0)}"), AnswerDone())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disc:
+    """A coloured disc: place in the first frame, pixels per second, radius."""
+
+    x: float
+    y: float
+    radius: float
+    colour: tuple[int, int, int]
+    vx: float = 0.0
+    vy: float = 0.0
+
+
+def query(text: str) -> Query:
+    return Query(id=QueryId("q"), text=text)
+
+
+def textured(size_wh: tuple[int, int], seed: int = 0) -> U8Array:
+    """A grey, blotchy background, (h, w, 3)."""
+    width, height = size_wh
+    coarse = np.random.default_rng(seed).integers(70, 130, (height // 8 + 1, width // 8 + 1, 1))
+    image = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    return np.repeat(image, 3, axis=2).astype(np.uint8)
+
+
+def window_of(images: Sequence[U8Array], rate_hz: float = 7.5, first: int = 100) -> FrameWindow:
+    frames = []
+    for i, image in enumerate(images):
+        ref = FrameRef(
+            camera=DEFAULT_CAMERA,
+            index=FrameIndex(first + 4 * i),
+            epoch=0,
+            stamp_ns=round(i * 1e9 / rate_hz),
+            received_ns=round(i * 1e9 / rate_hz),
+            size_wh=(image.shape[1], image.shape[0]),
+        )
+        image.flags.writeable = False
+        frames.append(Frame(ref=ref, image=image))
+    return FrameWindow(frames=tuple(frames), origin_index=FrameIndex(first))
+
+
+def discs_window(
+    *discs: Disc,
+    size_wh: tuple[int, int] = (320, 240),
+    num_frames: int = 9,
+    camera_vx: float = 0.0,
+    background: U8Array | None = None,
+) -> FrameWindow:
+    """Discs over a texture, seen by a camera that may slide to the right; 7.5 Hz."""
+    width, height = size_wh
+    wide = textured((width * 2, height)) if background is None else background
+    y, x = np.mgrid[0:height, 0:width]
+    images = []
+    for i in range(num_frames):
+        t = i / 7.5
+        slide = round(camera_vx * t)
+        image = wide[:, slide : slide + width].copy()
+        for disc in discs:
+            dx = x + 0.5 + slide - disc.x - disc.vx * t
+            dy = y + 0.5 - disc.y - disc.vy * t
+            image[dx**2 + dy**2 < disc.radius**2] = disc.colour
+        images.append(image)
+    return window_of(images)
