@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /diagnostics says of a worker, and whether the Fast DDS profile is in force."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from foreseg.state import CameraState, State
+from foreseg.worker import Snapshot
+
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+STALE_AFTER_S = 2.0  # a camera that sent nothing for so long is an error
+
+
+def profile_problem(rmw: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why images above VGA may get lost between processes, or None if the profile is in force."""
+    if "fastrtps" not in rmw:
+        return None
+    for name in PROFILE_VARIABLES:
+        value = environment.get(name)
+        if value and Path(value).is_file():
+            return None
+        if value:
+            return f"{name} names {value}, which is no file: Fast DDS uses its defaults"
+    return (
+        "no Fast DDS profile: its defaults lose most images above VGA; set"
+        f" {PROFILE_VARIABLES[0]} to share/foreseg/launch/params/fastdds.xml in every process"
+    )
+
+
+def diagnostics_from_snapshot(
+    snapshot: Snapshot, *, name: str, header: Header, now_ns: int, profile: str | None
+) -> DiagnosticArray:
+    """One message: a status for each camera, the tracker, the reasoner and the transport.
+
+    Args:
+        snapshot: the worker's.
+        name: the node's full name.
+        header: with the time of this message.
+        now_ns: monotonic.
+        profile: `profile_problem`'s result.
+    """
+    state = snapshot.state
+    statuses = [_camera(camera, name, now_ns) for camera in state.cameras.values()]
+    statuses += [_tracker(snapshot, name), _reasoner(snapshot, name)]
+    level = DiagnosticStatus.OK if profile is None else DiagnosticStatus.WARN
+    statuses.append(_status(f"{name}: transport", level, profile or "as it should be", {}))
+    return DiagnosticArray(header=header, status=statuses)
+
+
+def _camera(camera: CameraState, name: str, now_ns: int) -> DiagnosticStatus:
+    title = f"{name}: camera {camera.camera}"
+    if camera.newest is None:
+        return _status(title, DiagnosticStatus.WARN, "no frame has come yet", {})
+    silent_s = (now_ns - camera.newest.received_ns) / 1e9
+    is_stale = silent_s > STALE_AFTER_S
+    message = f"no frame for {silent_s:.1f} s" if is_stale else "frames come in"
+    values = {
+        "rate_hz": f"{camera.rates.camera_hz:.1f}",
+        "newest_index": str(camera.newest.index),
+        "size": "{}x{}".format(*camera.newest.size_wh),
+        "epoch": str(camera.newest.epoch),
+        "tracks": str(len(camera.tracks)),
+        "catching_up": str(len(camera.catch_ups)),
+    }
+    level = DiagnosticStatus.ERROR if is_stale else DiagnosticStatus.OK
+    return _status(title, level, message, values)
+
+
+def _tracker(snapshot: Snapshot, name: str) -> DiagnosticStatus:
+    state = snapshot.state
+    failures = state.counters.get("tracker_failures", 0)
+    message = "running" if state.enabled else "disabled by ~/enable"
+    level = DiagnosticStatus.OK
+    if snapshot.failure:
+        level, message = DiagnosticStatus.ERROR, f"the loop failed: {snapshot.failure}"
+    elif failures:
+        level, message = DiagnosticStatus.WARN, f"{failures} tracker jobs failed"
+    latency = snapshot.received_to_published
+    values = {
+        "mask_ms_p50": f"{latency.p50_ms:.2f}",
+        "mask_ms_p99": f"{latency.p99_ms:.2f}",
+        "hop_s": f"{state.hop_s:.3f}",
+        "catch_up_s": f"{state.catch_up_s:.3f}",
+        "messages_dropped": str(snapshot.num_messages_dropped),
+        **{key: str(value) for key, value in sorted(state.counters.items())},
+    }
+    for camera in state.cameras.values():
+        values[f"live_ms_{camera.camera}"] = f"{camera.live_step_ns / 1e6:.2f}"
+    return _status(f"{name}: tracker", level, message, values)
+
+
+def _reasoner(snapshot: Snapshot, name: str) -> DiagnosticStatus:
+    state: State = snapshot.state
+    values = {
+        "pid": str(snapshot.reasoner_pid or ""),
+        "answer_s_mean": f"{state.reasoner_s:.3f}",
+        "queries": str(len(state.queries)),
+        "is_asked": str(state.asking is not None),
+    }
+    if state.reasoner_up:
+        return _status(f"{name}: reasoner", DiagnosticStatus.OK, "up", values)
+    message = f"down: {state.reasoner_reason}"
+    return _status(f"{name}: reasoner", DiagnosticStatus.ERROR, message, values)
+
+
+def _status(name: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id="foreseg",
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle node `foreseg`: images in, masks, tracks and answers out.
+
+Engines load in configure; nothing is subscribed before activate. All state is the worker's; the
+callbacks here convert, hand over, and return.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from foreseg.clock import SystemClock
+from foreseg.config import Config
+from foreseg.errors import ForesegError, InputError
+from foreseg.executor import Executor
+from foreseg.frames import CameraId, U8Array
+from foreseg.telemetry import DropCause
+from foreseg.trace import TraceWriter
+from foreseg.tracker.base import Tracker
+from foreseg.worker import Worker
+from foreseg_ros import qos
+from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
+from foreseg_ros.diagnostics import diagnostics_from_snapshot, profile_problem
+from foreseg_ros.parameters import (
+    NodeSettings,
+    check_change,
+    config_from_node,
+    declare_parameters,
+    settings_from_node,
+)
+from foreseg_ros.publishing import RosOutput
+from foreseg_ros.services import Services
+
+NUM_THREADS = 3  # images, services, lifecycle
+DIAGNOSTICS_PERIOD_S = 1.0
+WARN_PERIOD_S = 5.0
+
+
+class ForesegNode(LifecycleNode):
+    """See the module; `autostart` lets it configure and activate itself."""
+
+    def __init__(
+        self,
+        *,
+        context: Context | None = None,
+        parameter_overrides: list[Parameter] | None = None,
+    ) -> None:
+        """Declare parameters."""
+        LifecycleNode.__init__(
+            self, "foreseg", context=context, parameter_overrides=parameter_overrides
+        )
+        declare_parameters(self)
+        self.add_on_set_parameters_callback(self._check_change)
+        self._images_group = MutuallyExclusiveCallbackGroup()
+        self._timers_group = MutuallyExclusiveCallbackGroup()
+        self._clock_ns = SystemClock()
+        self._settings: NodeSettings | None = None
+        self._worker: Worker | None = None
+        self._output: RosOutput | None = None
+        self._served: Services | None = None
+        self._image_subscriptions: list[Subscription] = []
+        self._own_timers: list[Timer] = []
+        self._diagnostics = Node.create_publisher(
+            self, DiagnosticArray, "/diagnostics", qos.diagnostics()
+        )
+        self._profile = profile_problem(rclpy.get_rmw_implementation_identifier())
+        if self._profile is not None:
+            self.get_logger().warning(self._profile)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, load the engines, start the worker and the reasoner's process."""
+        try:
+            config, settings = config_from_node(self), settings_from_node(self)
+            executor = Executor(config, settings.cameras, tracker_factory(config))
+            trace = _trace(config, settings)
+        except (ForesegError, OSError) as error:
+            self.get_logger().error(f"configure failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._settings = settings
+        self._output = RosOutput(self, settings)
+        self._worker = Worker(
+            config, settings.cameras, executor, self._output, clock=self._clock_ns, trace=trace
+        )
+        self._worker.start()
+        self._served = Services(self, self._worker, settings)
+        self._own_timers = [
+            self.create_timer(
+                1.0 / settings.overlay_hz,
+                self._output.publish_overlays,
+                callback_group=self._timers_group,
+            ),
+            self.create_timer(
+                DIAGNOSTICS_PERIOD_S, self._diagnose, callback_group=self._timers_group
+            ),
+        ]
+        self.get_logger().info(
+            f"configured: bundle {config.tracker.bundle}, reasoner {config.reasoner.kind},"
+            f" cameras {', '.join(settings.cameras)}"
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the images."""
+        result = super().on_activate(state)
+        settings = self._settings
+        if settings is None:
+            return TransitionCallbackReturn.FAILURE
+        for camera in settings.cameras:
+            topic = "image" if len(settings.cameras) == 1 else f"{camera}/image"
+            kind: type = CompressedImage if settings.compressed else Image
+            self._image_subscriptions.append(
+                self.create_subscription(
+                    kind,
+                    f"{topic}/compressed" if settings.compressed else topic,
+                    partial(self._take_image, camera),
+                    qos.image_in(),
+                    callback_group=self._images_group,
+                )
+            )
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """No more images; tracks and queries stay."""
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the worker and let the engines go."""
+        self.release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As cleanup, from any state."""
+        self.release()
+        return super().on_shutdown(state)
+
+    def release(self) -> None:
+        """Stop, join, then destroy the publishers; may be called twice."""
+        self._unsubscribe()
+        for timer in self._own_timers:
+            self.destroy_timer(timer)
+        self._own_timers = []
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+        services, self._served = self._served, None
+        if services is not None:
+            services.destroy()
+        output, self._output = self._output, None
+        if output is not None:
+            output.destroy()
+
+    def _unsubscribe(self) -> None:
+        for subscription in self._image_subscriptions:
+            self.destroy_subscription(subscription)
+        self._image_subscriptions = []
+
+    def _take_image(self, camera: CameraId, msg: Image | CompressedImage) -> None:
+        worker, settings = self._worker, self._settings
+        if worker is None or settings is None:
+            return
+        try:
+            image = _decoded(msg, settings.max_image_pixels)
+        except InputError as error:
+            worker.drop_frame(camera, DropCause.BAD_IMAGE)
+            self.get_logger().warning(
+                f"camera {camera}: {error}", throttle_duration_sec=WARN_PERIOD_S
+            )
+            return
+        stamp_ns = stamp_ns_from_time(msg.header.stamp)
+        if stamp_ns == 0:
+            stamp_ns = self.get_clock().now().nanoseconds
+            self.get_logger().warning(
+                f"camera {camera} sends images without a stamp: the time of arrival is used",
+                throttle_duration_sec=WARN_PERIOD_S,
+            )
+        worker.submit_frame(camera, image, stamp_ns, msg.header.frame_id)
+
+    def _diagnose(self) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(
+            diagnostics_from_snapshot(
+                worker.snapshot(),
+                name=self.get_fully_qualified_name(),
+                header=header,
+                now_ns=self._clock_ns.monotonic_ns(),
+                profile=self._profile,
+            )
+        )
+
+    def _check_change(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        return check_change(parameters, is_configured=self._worker is not None)
+
+
+def tracker_factory(config: Config) -> Callable[[int], Tracker]:
+    """Loads the bundle once; each camera gets a tracker of its own over the same engines.
+
+    Raises:
+        EngineError: the bundle is missing, damaged or made for something else.
+    """
+    from foreseg.engines.load import load_bundle
+    from foreseg.tracker.sam2 import Sam2Tracker
+
+    bundle = load_bundle(config.tracker.bundle, threads=config.tracker.threads)
+    return lambda rows: Sam2Tracker(bundle, max_objects=rows)
+
+
+def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
+    if not settings.trace_path:
+        return None
+    path = Path(settings.trace_path)
+    return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
+
+
+def _decoded(msg: Image | CompressedImage, max_pixels: int) -> U8Array:
+    if isinstance(msg, CompressedImage):
+        return rgb_from_compressed_msg(msg, max_pixels=max_pixels)
+    return rgb_from_image_msg(msg, max_pixels=max_pixels)
+
+
+class _RosLogHandler(logging.Handler):
+    """Bridges the core's logging to the node's logger."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Forward a record at its level."""
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop; 1 if autostart was wanted and failed."""
+    rclpy.init(
+        args=None if arguments is None else list(arguments),
+        signal_handler_options=SignalHandlerOptions.ALL,
+    )
+    node = ForesegNode()
+    handler = _RosLogHandler(node)
+    logging.getLogger("foreseg").addHandler(handler)
+    logging.getLogger("foreseg").setLevel(logging.INFO)
+    executor = MultiThreadedExecutor(num_threads=NUM_THREADS)
+    executor.add_node(node)
+    status = 0
+    try:
+        if node.get_parameter("autostart").value and not _autostarted(node):
+            status = 1
+        else:
+            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                executor.spin()
+    finally:
+        node.release()
+        logging.getLogger("foreseg").removeHandler(handler)
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return status
+
+
+def _autostarted(node: ForesegNode) -> bool:
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() != TransitionCallbackReturn.SUCCESS:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

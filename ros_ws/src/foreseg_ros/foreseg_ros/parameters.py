@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: every setting of the core under its dotted name, and a few of ROS's own.
+
+Descriptors carry text and range. A change is checked before it is taken, and takes effect at the
+next configure; while the node is configured it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from foreseg.config import Config, Scalar, config_from_settings, settings_of
+from foreseg.errors import ConfigError
+from foreseg.frames import DEFAULT_CAMERA, CameraId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnParameter:
+    """A parameter that only the node has."""
+
+    name: str
+    default: Scalar | list[str]
+    about: str
+    low: float | None = None
+    high: float | None = None
+
+
+OWN_PARAMETERS = (
+    OwnParameter(
+        name="cameras",
+        default=[str(DEFAULT_CAMERA)],
+        about="camera names; one reads the topic `image`, several read `NAME/image`",
+    ),
+    OwnParameter(
+        name="compressed",
+        default=False,
+        about="read sensor_msgs/CompressedImage from the topic `.../compressed` instead",
+    ),
+    OwnParameter(
+        name="max_image_pixels",
+        default=4096 * 3072,
+        about="a larger image is dropped as malformed",
+        low=1,
+        high=1e9,
+    ),
+    OwnParameter(
+        name="track_masks",
+        default=False,
+        about="put each track's run-length mask into ~/tracks",
+    ),
+    OwnParameter(
+        name="overlay_hz",
+        default=10.0,
+        about="rate of ~/overlay at most, and only while somebody subscribes",
+        low=0.1,
+        high=60.0,
+    ),
+    OwnParameter(name="trace_path", default="", about="write a trace to this file; empty = none"),
+    OwnParameter(
+        name="trace_max_bytes",
+        default=1_000_000_000,
+        about="the trace ends at this size",
+        low=1_000,
+        high=1e13,
+    ),
+    OwnParameter(
+        name="autostart",
+        default=False,
+        about="configure and activate at start, where no lifecycle manager does",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """The node's own parameters, read once at configure."""
+
+    cameras: tuple[CameraId, ...]
+    compressed: bool
+    max_image_pixels: int
+    track_masks: bool
+    overlay_hz: float
+    trace_path: str
+    trace_max_bytes: int
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare all parameters with descriptors."""
+    for own in OWN_PARAMETERS:
+        node.declare_parameter(
+            own.name, own.default, _descriptor(own.about, own.default, own.low, own.high)
+        )
+    for name, value, item in settings_of(Config()):
+        meta = item.metadata
+        descriptor = _descriptor(meta["about"], value, meta["low"], meta["high"])
+        node.declare_parameter(name, value, descriptor)
+
+
+def config_from_node(node: Node) -> Config:
+    """The core's settings as the parameters have them now.
+
+    Raises:
+        ConfigError: with the name and the received value.
+    """
+    names = [name for name, _, _ in settings_of(Config())]
+    return config_from_settings({name: node.get_parameter(name).value for name in names})
+
+
+def settings_from_node(node: Node) -> NodeSettings:
+    """The node's own parameters.
+
+    Raises:
+        ConfigError: no camera, a repeated or an unusable name.
+    """
+    value = {own.name: node.get_parameter(own.name).value for own in OWN_PARAMETERS}
+    cameras = tuple(CameraId(name) for name in value["cameras"])
+    if not cameras or len(set(cameras)) != len(cameras) or not all(map(_is_topic_part, cameras)):
+        msg = (
+            "parameter cameras wants different names of letters, digits and '_',"
+            f" got {list(cameras)}"
+        )
+        raise ConfigError(msg)
+    return NodeSettings(
+        cameras=cameras,
+        compressed=value["compressed"],
+        max_image_pixels=value["max_image_pixels"],
+        track_masks=value["track_masks"],
+        overlay_hz=value["overlay_hz"],
+        trace_path=value["trace_path"],
+        trace_max_bytes=value["trace_max_bytes"],
+    )
+
+
+def check_change(parameters: Sequence[Parameter], *, is_configured: bool) -> SetParametersResult:
+    """Whether a change may be made; the reason carries the received value."""
+    known = {name for name, _, _ in settings_of(Config())}
+    own = {parameter.name for parameter in OWN_PARAMETERS}
+    for parameter in parameters:
+        if parameter.name not in known | own:
+            continue  # use_sim_time and the like
+        if is_configured:
+            reason = (
+                f"{parameter.name} = {parameter.value!r} is refused while the node is configured:"
+                " deactivate, clean up, set it, configure again"
+            )
+            return SetParametersResult(successful=False, reason=reason)
+        if parameter.name in known:
+            try:
+                config_from_settings({parameter.name: parameter.value})
+            except ConfigError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+    return SetParametersResult(successful=True)
+
+
+def _is_topic_part(name: str) -> bool:
+    return name.isascii() and name.isidentifier()
+
+
+def _descriptor(
+    about: str, default: Scalar | list[str], low: float | None, high: float | None
+) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=about)
+    if low is None or high is None or isinstance(default, bool):
+        return descriptor
+    if isinstance(default, int):
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+    elif isinstance(default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+        ]
+    return descriptor

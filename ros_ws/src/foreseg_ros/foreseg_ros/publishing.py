@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's output side: masks, tracks, answers and the overlay, as messages.
+
+`publish_masks` and `publish_answer` run on the worker's loop thread; the overlay is drawn later,
+on an executor thread, from the newest masks only, and only while somebody looks.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from foreseg.sinks import draw_overlay
+from foreseg_msgs import msg as messages
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CompressedImage, Image
+
+from foreseg.dialogue import Answer
+from foreseg.executor import PublishedMasks
+from foreseg.frames import CameraId
+from foreseg_ros import qos
+from foreseg_ros.conversions import (
+    compressed_msg_from_rgb,
+    header_from_stamp,
+    image_msg_from_labels,
+    image_msg_from_rgb,
+)
+from foreseg_ros.parameters import NodeSettings
+from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
+
+
+class RosOutput:
+    """Publishes through lifecycle publishers: what is sent while inactive is dropped by them."""
+
+    def __init__(self, node: LifecycleNode, settings: NodeSettings) -> None:
+        self._node = node
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._shown: dict[CameraId, PublishedMasks] = {}
+        self._last_answer: Answer | None = None
+        self._answers = node.create_lifecycle_publisher(
+            messages.Answer, "~/answers", qos.answers()
+        )
+        self._masks = {}
+        self._tracks = {}
+        self._overlay = {}
+        self._compressed = {}
+        for camera in settings.cameras:
+            prefix = "~" if len(settings.cameras) == 1 else f"~/{camera}"
+            make = node.create_lifecycle_publisher
+            self._masks[camera] = make(Image, f"{prefix}/masks", qos.masks())
+            self._tracks[camera] = make(messages.TrackArray, f"{prefix}/tracks", qos.masks())
+            self._overlay[camera] = make(Image, f"{prefix}/overlay", qos.overlay())
+            self._compressed[camera] = make(
+                CompressedImage, f"{prefix}/overlay/compressed", qos.overlay()
+            )
+
+    def publish_masks(self, masks: PublishedMasks) -> None:
+        """Label map and tracks, with the source frame's header."""
+        camera = masks.frame.camera
+        header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
+        self._masks[camera].publish(image_msg_from_labels(masks.label_map, header))
+        self._tracks[camera].publish(
+            track_array_msg_from_tracks(
+                masks.frame, masks.tracks, with_masks=self._settings.track_masks
+            )
+        )
+        if masks.image is not None and self._is_watched(camera):
+            kept = PublishedMasks(
+                frame=masks.frame,
+                image=np.array(masks.image),
+                label_map=masks.label_map,
+                tracks=masks.tracks,
+            )
+            with self._lock:
+                self._shown[camera] = kept
+
+    def publish_answer(self, answer: Answer) -> None:
+        """An answer, with its keyframe's header."""
+        self._last_answer = answer
+        self._answers.publish(answer_msg_from_answer(answer))
+
+    def publish_overlays(self) -> None:
+        """Draw and publish what was shown since the last call."""
+        with self._lock:
+            shown, self._shown = self._shown, {}
+        for camera, masks in shown.items():
+            if masks.image is None:
+                continue
+            picture = draw_overlay(
+                masks.image, masks.label_map, masks.tracks, answer=self._last_answer
+            )
+            header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
+            if self._overlay[camera].get_subscription_count():
+                self._overlay[camera].publish(image_msg_from_rgb(picture, header))
+            if self._compressed[camera].get_subscription_count():
+                self._compressed[camera].publish(compressed_msg_from_rgb(picture, header))
+
+    def _is_watched(self, camera: CameraId) -> bool:
+        publishers = (self._overlay[camera], self._compressed[camera])
+        return any(publisher.get_subscription_count() for publisher in publishers)
+
+    def destroy(self) -> None:
+        """Destroy the publishers; the worker must have stopped."""
+        by_camera = (self._masks, self._tracks, self._overlay, self._compressed)
+        every = [publisher for publishers in by_camera for publisher in publishers.values()]
+        for publisher in (*every, self._answers):
+            self._node.destroy_publisher(publisher)

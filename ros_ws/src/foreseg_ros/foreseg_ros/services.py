@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's services: each turns a request into the worker's, and its reply into a response.
+
+`~/ask` is completed from the worker's loop, so a long question blocks neither frames nor the
+other services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from foreseg_msgs import srv
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from rclpy.task import Future
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId
+from foreseg.errors import InputError
+from foreseg.events import Reply
+from foreseg.frames import CameraId
+from foreseg.prompts import ObjectId
+from foreseg.worker import ReplyCallback, Worker
+from foreseg_ros import qos
+from foreseg_ros.conversions import stamp_ns_from_time
+from foreseg_ros.parameters import NodeSettings
+from foreseg_ros.records import (
+    answer_msg_from_answer,
+    prompt_from_msg,
+    query_from_msg,
+    query_msg_from_query,
+)
+
+DEFAULT_ASK_TIMEOUT_S = 60.0
+
+
+class Services:
+    """Creates the services at configure, and destroys them at cleanup."""
+
+    def __init__(self, node: LifecycleNode, worker: Worker, settings: NodeSettings) -> None:
+        self._node = node
+        self._worker = worker
+        self._settings = settings
+        self._num_asked = 0
+        self._group = ReentrantCallbackGroup()
+        self._wake = node.create_guard_condition(lambda: None, callback_group=self._group)
+        kinds = (
+            (srv.Ask, "ask", self._ask),
+            (srv.AddQuery, "add_query", self._add_query),
+            (srv.RemoveQuery, "remove_query", self._remove_query),
+            (srv.ListQueries, "list_queries", self._list_queries),
+            (srv.AddObjects, "add_objects", self._add_objects),
+            (srv.RemoveObject, "remove_object", self._remove_object),
+            (Trigger, "reset", self._reset),
+            (SetBool, "enable", self._enable),
+        )
+        self._services = [
+            node.create_service(kind, f"~/{name}", callback, callback_group=self._group)
+            for kind, name, callback in kinds
+        ]
+        self._said = node.create_subscription(
+            String, "~/query", self._take_words, qos.queries(), callback_group=self._group
+        )
+
+    def destroy(self) -> None:
+        """Take the services away."""
+        for service in self._services:
+            self._node.destroy_service(service)
+        self._node.destroy_subscription(self._said)
+        self._node.destroy_guard_condition(self._wake)
+
+    async def _ask(self, request: srv.Ask.Request, response: srv.Ask.Response) -> srv.Ask.Response:
+        try:
+            query = self._query(request.query, period_s=0.0)
+            timeout_s = request.timeout_s if request.timeout_s > 0 else DEFAULT_ASK_TIMEOUT_S
+        except InputError as error:
+            response.answer = answer_msg_from_answer(_refused(request.query, str(error)))
+            return response
+        reply = await self._replied(
+            lambda done: self._worker.ask(query, done, wants_answer=True, timeout_s=timeout_s)
+        )
+        answer = reply.answer or _refused(request.query, reply.message)
+        response.answer = answer_msg_from_answer(answer)
+        return response
+
+    async def _add_query(
+        self, request: srv.AddQuery.Request, response: srv.AddQuery.Response
+    ) -> srv.AddQuery.Response:
+        try:
+            query = self._query(request.query)
+        except InputError as error:
+            response.success, response.message = False, str(error)
+            return response
+        reply = await self._replied(lambda done: self._worker.ask(query, done, wants_answer=False))
+        response.success, response.message = reply.success, reply.message
+        response.query_id = query.id if reply.success else ""
+        return response
+
+    async def _remove_query(
+        self, request: srv.RemoveQuery.Request, response: srv.RemoveQuery.Response
+    ) -> srv.RemoveQuery.Response:
+        query_id = QueryId(request.query_id)
+        reply = await self._replied(lambda done: self._worker.remove_query(query_id, done))
+        response.success, response.message = reply.success, reply.message
+        return response
+
+    def _list_queries(
+        self, request: srv.ListQueries.Request, response: srv.ListQueries.Response
+    ) -> srv.ListQueries.Response:
+        del request
+        standing = self._worker.snapshot().state.queries
+        response.queries = [query_msg_from_query(entry.query) for entry in standing]
+        return response
+
+    async def _add_objects(
+        self, request: srv.AddObjects.Request, response: srv.AddObjects.Response
+    ) -> srv.AddObjects.Response:
+        try:
+            prompts = [prompt_from_msg(prompt) for prompt in request.prompts]
+        except InputError as error:
+            response.success, response.message = False, str(error)
+            return response
+        camera = CameraId(request.camera) if request.camera else self._settings.cameras[0]
+        stamp_ns = stamp_ns_from_time(request.header.stamp)
+        reply = await self._replied(
+            lambda done: self._worker.add_objects(camera, prompts, done, stamp_ns=stamp_ns)
+        )
+        response.success, response.message = reply.success, reply.message
+        response.object_ids = list(reply.object_ids)
+        response.indices = list(reply.label_indices)
+        return response
+
+    async def _remove_object(
+        self, request: srv.RemoveObject.Request, response: srv.RemoveObject.Response
+    ) -> srv.RemoveObject.Response:
+        object_id = ObjectId(request.object_id)
+        reply = await self._replied(lambda done: self._worker.remove_object(object_id, done))
+        response.success, response.message = reply.success, reply.message
+        return response
+
+    async def _reset(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        del request
+        reply = await self._replied(self._worker.reset)
+        response.success, response.message = reply.success, reply.message
+        return response
+
+    async def _enable(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        enabled = bool(request.data)
+        reply = await self._replied(lambda done: self._worker.enable(enabled, done))
+        response.success, response.message = reply.success, reply.message
+        return response
+
+    def _take_words(self, msg: String) -> None:
+        """`~/query`: plain words, asked once; the answer comes on ~/answers."""
+        try:
+            query = Query(id=self._next_id(), text=msg.data, camera=self._settings.cameras[0])
+        except InputError as error:
+            self._node.get_logger().warning(f"~/query is refused: {error}")
+            return
+        self._worker.ask(query, self._log_refusal, wants_answer=False)
+
+    def _log_refusal(self, reply: Reply) -> None:
+        if not reply.success:
+            self._node.get_logger().warning(f"~/query is refused: {reply.message}")
+
+    def _query(self, msg: srv.Ask.Request, period_s: float | None = None) -> Query:
+        if period_s is not None and msg.period_s:
+            text = f"~/ask asks once, got period_s {msg.period_s:g}; use ~/add_query"
+            raise InputError(text)
+        return query_from_msg(
+            msg, default_id=self._next_id(), default_camera=self._settings.cameras[0]
+        )
+
+    def _next_id(self) -> QueryId:
+        self._num_asked += 1
+        return QueryId(f"query-{self._num_asked}")
+
+    async def _replied(self, request: Callable[[ReplyCallback], None]) -> Reply:
+        """Hand a request to the worker and wait for its reply without holding a thread."""
+        future: Future = Future(executor=self._node.executor)
+
+        def done(reply: Reply) -> None:
+            future.set_result(reply)
+            self._wake.trigger()  # an executor that sleeps looks at the future again
+
+        request(done)
+        reply: Reply = await future
+        return reply
+
+
+def _refused(msg: srv.Ask.Request, reason: str) -> Answer:
+    return Answer(
+        query_id=QueryId(msg.id),
+        query_text=msg.text[:200],
+        camera=CameraId(msg.camera),
+        status=AnswerStatus.FAILED,
+        reason=reason,
+    )
