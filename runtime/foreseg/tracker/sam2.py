@@ -145,14 +145,19 @@ class Sam2Tracker:
         here = _frame_id(frame)
         due = [key for key in keys if self._rows[key].frame != here]
         due.sort(key=lambda key: self._rows[key].row)  # neighbours are read without copying
+        score_maps: dict[TrackKey, F32] = {}
         for start in range(0, len(due), self._max_batch):
-            self._advance(frame, due[start : start + self._max_batch])
-        states = [self._rows[key] for key in keys]
+            score_maps.update(self._advance(frame, due[start : start + self._max_batch]))
         size_wh = frame.ref.size_wh
+        states = [self._rows[key] for key in keys]
+        maps = [
+            _score_map(state, score_maps.get(key), size_wh)
+            for key, state in zip(keys, states, strict=True)
+        ]
         return FrameMasks(
             frame=frame.ref,
             objects=tuple(state.result for state in states),
-            label_map=label_map([_score_map(state, size_wh) for state in states], size_wh),
+            label_map=label_map(maps, size_wh),
         )
 
     def logits_of(self, key: TrackKey) -> F32:
@@ -266,8 +271,8 @@ class Sam2Tracker:
         decoded = self._network.decode(
             features, conditioned, points=points, mask_input=mask_input, multimask=multimask
         )
-        state = self._row_from_decoded(frame, key, row, decoded, 0, points)
-        return state, decoded.pointer[0]
+        state, _ = _row_from_decoded(frame, key, row, decoded, 0)
+        return replace(state, points=points), decoded.pointer[0]
 
     def _masked(
         self, frame: Frame, key: TrackKey, prompt: SpatialPrompt, features: FrameFeatures, row: int
@@ -290,8 +295,12 @@ class Sam2Tracker:
         )
         return state, decoded.pointer[0]
 
-    def _advance(self, frame: Frame, keys: Sequence[TrackKey]) -> None:
-        """One memory step of some rows that have not seen this frame; one launch of each graph."""
+    def _advance(self, frame: Frame, keys: Sequence[TrackKey]) -> dict[TrackKey, F32]:
+        """One memory step of some rows that have not seen this frame; one launch of each graph.
+
+        Returns:
+            Logits at source size of the objects that are visible.
+        """
         features = self._features(frame)
         rows = [self._rows[key].row for key in keys]
         conditioned = self._network.recall(features, self._bank.read(rows))
@@ -299,10 +308,11 @@ class Sam2Tracker:
             self._geometry.multimask_in_tracking and self._geometry.multimask_min_points == 0
         )
         decoded = self._network.decode(features, conditioned, multimask=multimask)
-        states = [
-            self._row_from_decoded(frame, key, row, decoded, i)
+        decoded_rows = [
+            _row_from_decoded(frame, key, row, decoded, i)
             for i, (key, row) in enumerate(zip(keys, rows, strict=True))
         ]
+        states = [state for state, _ in decoded_rows]
         memory = self._network.memorise(
             features,
             np.stack([state.logits for state in states]),
@@ -316,45 +326,49 @@ class Sam2Tracker:
                     key, frame.index,
                 )  # fmt: skip
             self._rows[key] = state
-
-    def _row_from_decoded(
-        self,
-        frame: Frame,
-        key: TrackKey,
-        row: int,
-        decoded: Decoded,
-        i: int,
-        points: PromptPoints | None = None,
-    ) -> _Row:
-        """The i-th decoded row as a result; values that are not finite count as absent."""
-        object_logit, score = float(decoded.object_logit[i]), float(decoded.score[i])
-        logits = decoded.logits[i]
-        if not (np.isfinite(object_logit + score) and bool(np.isfinite(logits).all())):
-            object_logit, score = _ABSENT_LOGIT, 0.0
-            logits = np.full_like(logits, _ABSENT_LOGIT)
-        size_wh = frame.ref.size_wh
-        if object_logit > 0:
-            mask = logits_at_source(logits, size_wh) > 0
-        else:
-            mask = np.zeros((size_wh[1], size_wh[0]), np.bool_)
-        return _Row(
-            row=row,
-            frame=_frame_id(frame),
-            result=object_from_mask(key, mask, object_logit=object_logit, score=score),
-            logits=logits.copy(),
-            points=points,
-        )
+        return {
+            key: score_map
+            for key, (_, score_map) in zip(keys, decoded_rows, strict=True)
+            if score_map is not None
+        }
 
 
 def _frame_id(frame: Frame) -> _FrameId:
     return frame.ref.camera, frame.ref.epoch, frame.ref.index
 
 
-def _score_map(state: _Row, size_wh: tuple[int, int]) -> F32 | None:
+def _row_from_decoded(
+    frame: Frame, key: TrackKey, row: int, decoded: Decoded, i: int
+) -> tuple[_Row, F32 | None]:
+    """The i-th decoded row as a result, and its logits at source size (None: not visible).
+
+    Values that are not finite count as absent.
+    """
+    object_logit, score = float(decoded.object_logit[i]), float(decoded.score[i])
+    logits = decoded.logits[i].copy()
+    if not (np.isfinite(object_logit + score) and bool(np.isfinite(logits).all())):
+        object_logit, score = _ABSENT_LOGIT, 0.0
+        logits[:] = _ABSENT_LOGIT
+    w, h = frame.ref.size_wh
+    score_map = logits_at_source(logits, (w, h)) if object_logit > 0 else None
+    mask = np.zeros((h, w), np.bool_) if score_map is None else score_map > 0
+    state = _Row(
+        row=row,
+        frame=_frame_id(frame),
+        result=object_from_mask(key, mask, object_logit=object_logit, score=score),
+        logits=logits,
+    )
+    return state, score_map
+
+
+def _score_map(state: _Row, fresh: F32 | None, size_wh: tuple[int, int]) -> F32 | None:
     """Logits at source size, for the contest of overlapping masks; None for an empty mask."""
     if state.result.box is None:
         return None
+    if fresh is not None:
+        return fresh
     if state.from_mask:
         mask = mask_from_rle(state.result.mask)
-        return (mask * np.float32(2 * MASK_LOGIT) - np.float32(MASK_LOGIT)).astype(np.float32)
+        scores: F32 = np.where(mask, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
+        return scores
     return logits_at_source(state.logits, size_wh)
