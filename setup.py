@@ -87,12 +87,10 @@ EXTRAS["demo"] = [
 ]
 EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     "hypothesis>=6.100",
-    "psutil>=5.9",
     "pycocotools>=2.0.8",
     "pytest>=8.0",
     "pytest-cov>=5.0",
     "pyyaml>=6.0",
-    "rosbags>=0.10",
     *EXTRAS["cpu"],
     *EXTRAS["video"],
     *EXTRAS["evaluation"],

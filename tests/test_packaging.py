@@ -227,6 +227,26 @@ def test_extras_are_pinned(metadata: dict[str, Any]) -> None:
     assert wanted - pinned == set()
 
 
+def test_every_requirement_is_explained(metadata: dict[str, Any]) -> None:
+    page = (ROOT / "docs/dependencies.md").read_text("utf-8").lower()
+    wanted = {
+        requirement_name(requirement)
+        for requirements in metadata["extras_require"].values()
+        for requirement in [*requirements, *metadata["install_requires"]]
+    }
+    named = set(re.findall(r"[a-z0-9_.-]+", page.replace("_", "-")))
+    absent = {name for name in wanted - named if name.removeprefix("ros-jazzy") not in named}
+    assert absent == set()
+
+
+def test_the_proofs_named_in_the_dependencies_exist() -> None:
+    page = (ROOT / "docs/dependencies.md").read_text("utf-8")
+    for place in re.findall(r"`((?:tests|benchmarks|training)/[\w./]+)(?:::(\w+))?`", page):
+        path = ROOT / place[0]
+        assert path.exists(), place
+        assert place[1] in (path.read_text("utf-8") if path.is_file() else ""), place
+
+
 def test_the_extra_test_has_pytest_for_colcon(metadata: dict[str, Any]) -> None:
     assert "pytest" in {requirement_name(r) for r in metadata["extras_require"]["test"]}
 
