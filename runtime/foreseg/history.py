@@ -26,6 +26,7 @@ from foreseg.slots import MIN_SLOTS, Shape, SlotEntry, SlotRing
 from foreseg.windows import HistoryView
 
 NS_PER_S = 1_000_000_000
+MAX_TAPS = 3  # pixels of a block that are averaged per axis; 3 x 3 x 255 fits 16 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,13 +257,16 @@ class History:
 
 
 class _Reducer:
-    """Makes an image smaller by a whole factor: the mean of k x k pixels, without allocating."""
+    """Makes an image smaller by a whole factor k, without allocating.
+
+    A pixel is the mean over its block of k x k, or of a grid of 3 x 3 in it where k is larger.
+    """
 
     def __init__(self, max_side_px: int) -> None:
         self._max_side_px = max_side_px
         self._factor = 1
-        self._rows_sum: NDArray[np.uint32] = np.zeros((0, 0, 3), dtype=np.uint32)
-        self._sum: NDArray[np.uint32] = np.zeros((0, 0, 3), dtype=np.uint32)
+        self._row_sums: NDArray[np.uint16] = np.zeros((0, 0, 3), dtype=np.uint16)
+        self._sums: NDArray[np.uint16] = np.zeros((0, 0, 3), dtype=np.uint16)
         self.reduced_shape: Shape = (0, 0, 3)
 
     def use_shape(self, shape: Shape) -> None:
@@ -270,8 +274,8 @@ class _Reducer:
         height, width, _ = shape
         self._factor = -(-max(height, width) // self._max_side_px)
         h, w = max(1, height // self._factor), max(1, width // self._factor)
-        self._rows_sum = np.zeros((h, width, 3), dtype=np.uint32)
-        self._sum = np.zeros((h, w, 3), dtype=np.uint32)
+        self._row_sums = np.zeros((h, width, 3), dtype=np.uint16)
+        self._sums = np.zeros((h, w, 3), dtype=np.uint16)
         self.reduced_shape = (h, w, 3)
 
     def reduce(self, image: U8Array, out: U8Array) -> None:
@@ -280,16 +284,25 @@ class _Reducer:
             np.copyto(out, image)
             return
         (h, w, _), k = self.reduced_shape, self._factor
-        num_rows, num_columns = min(k, image.shape[0]), min(k, image.shape[1])
-        top = max(0, image.shape[0] - h * k) // 2
-        left = max(0, image.shape[1] - w * k) // 2
-        self._rows_sum.fill(0)
-        for i in range(num_rows):
-            np.add(self._rows_sum, image[top + i :: k][:h], out=self._rows_sum)
-        self._sum.fill(0)
-        for i in range(num_columns):
-            np.add(self._sum, self._rows_sum[:, left + i :: k][:, :w], out=self._sum)
-        np.floor_divide(self._sum, num_rows * num_columns, out=out, casting="unsafe")
+        rows = _taps(image.shape[0], h, k)
+        columns = _taps(image.shape[1], w, k)
+        self._row_sums.fill(0)
+        for i in rows:
+            np.add(self._row_sums, image[i::k][:h], out=self._row_sums)
+        self._sums.fill(0)
+        for i in columns:
+            for c in range(3):  # a plane at a time: numpy's inner loop is along the row then
+                plane = self._sums[:, :, c]
+                np.add(plane, self._row_sums[:, i::k, c][:, :w], out=plane)
+        np.floor_divide(self._sums, len(rows) * len(columns), out=out, casting="unsafe")
+
+
+def _taps(length: int, num_blocks: int, factor: int) -> tuple[int, ...]:
+    """Up to `MAX_TAPS` pixels of the first block, from its first to its last."""
+    block = min(factor, length)
+    first = (length - num_blocks * block) // 2
+    num = min(block, MAX_TAPS)
+    return tuple(first + round(i * (block - 1) / max(1, num - 1)) for i in range(num))
 
 
 def _read_only(slot: U8Array) -> U8Array:

@@ -79,9 +79,7 @@ class SlotRing:
     def take_slot(self) -> U8Array:
         """A slot to write, the oldest frame's if no other is free."""
         while not self._free:
-            if self._fits() or not self._order:
-                return self._allocate()
-            if self._is_short() and not self._starts_foreign():
+            if self._fits() or self._is_short() or not self._order:
                 return self._allocate()
             self._evict_oldest()
         return self._free.pop()
@@ -119,10 +117,8 @@ class SlotRing:
         return num_slots < self._max_frames and num_bytes <= self._max_bytes
 
     def _is_short(self) -> bool:
-        return self._num_slots.get(self._shape, 0) < self._least
-
-    def _starts_foreign(self) -> bool:
-        return bool(self._order) and self._entries[self._order[0]].slot.shape != self._shape
+        num_slots = self._num_slots.get(self._shape, 0)
+        return max(num_slots, len(self._order)) < self._least
 
     def _allocate(self) -> U8Array:
         slot: U8Array = np.empty(self._shape, dtype=np.uint8)
