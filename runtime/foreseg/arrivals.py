@@ -10,20 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foreseg import asking
-from foreseg.catch_up import CatchUp, plan_catch_up
-from foreseg.events import (
-    DropStep,
-    ForkStep,
-    JobStep,
-    PromptStep,
-    ReleaseWindow,
-    StepResult,
-    TrackStep,
-)
+from foreseg.catch_up import BRANCH_MARK, CatchUp, plan_catch_up
+from foreseg.events import DropStep, ForkStep, JobStep, PromptStep, StepResult, TrackStep
 from foreseg.frames import FrameRef
 from foreseg.masks import rle_iou
 from foreseg.prompts import ObjectId
-from foreseg.roster import drop_tracks, leave_out
+from foreseg.roster import drop_tracks, leave_out, spare_tracks
 from foreseg.state import Arrival, CameraState, RunningJob
 from foreseg.tracker.base import TrackedObject, TrackKey
 from foreseg.tracks import NS, LiveTrack
@@ -49,14 +41,17 @@ def steps_of_arrival(
     steps: list[JobStep] = []
     catch_ups: list[CatchUp] = []
     new_keys: list[TrackKey] = []
+    num_new = sum(1 for object_id in arrival.object_ids if object_id not in known)
+    num_rows = len(camera.tracks) + len(camera.catch_ups) + num_new
+    num_free = turn.state.config.tracker.max_rows - num_rows
     for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True):
         key = key_of(camera, object_id)
         steps.append(PromptStep(frame_index=arrival.keyframe_index, key=key, prompt=prompt))
         if object_id in known:
             continue
         new_keys.append(key)
-        if plan is not None:
-            branch = TrackKey(f"{key}~{turn.state.next_job}")
+        if plan is not None and len(catch_ups) < num_free:
+            branch = TrackKey(f"{key}{BRANCH_MARK}{turn.state.next_job}")
             steps.append(ForkStep(source=key, target=branch))
             catch_ups.append(
                 CatchUp(
@@ -78,13 +73,6 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
     arrival = running.arrival
     if arrival is None:
         return
-    if not asking.is_current(turn, arrival):
-        turn.count("answers_stale")
-        for object_id in arrival.object_ids:
-            _discard_row(turn, running, object_id)
-        if arrival.ask_id is not None:
-            turn.emit(ReleaseWindow(ask_id=arrival.ask_id))
-        return
     results = {result.key: result for result in final.objects}
     before = turn.camera(arrival.camera).tracks
     named: list[ObjectId] = []
@@ -94,7 +82,7 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
         known = next((t for t in camera.tracks if t.object_id == object_id), None)
         if known is None:
             result = results.get(TrackKey(object_id))
-            if result is None:
+            if result is None or DropStep(key=result.key) in camera.chores:
                 continue  # its track was dropped while the job ran
             known = _twin(turn, before, results, result) if arrival.query_id else None
             if known is None:
@@ -105,7 +93,8 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
                 continue
             turn.count("answers_matched")
             _discard_row(turn, running, object_id)
-        stamp = max(known.answered_stamp_ns, arrival.keyframe_stamp_ns)
+        answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
+        stamp = max(known.answered_stamp_ns, answered)
         changed = replace(
             known.named_by(arrival.query_id, stamp),
             by_user=known.by_user or arrival.query_id is None,
@@ -115,7 +104,7 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
         labels.append(known.index)
     if arrival.query_id is not None:
         leave_out(turn, arrival.camera, arrival.query_id, frozenset(named))
-    turn.set(hop_s=(running.frame.stamp_ns - arrival.keyframe_stamp_ns) / NS)
+    turn.set(hop_s=max(0, running.frame.stamp_ns - arrival.keyframe_stamp_ns) / NS)
     asking.resolve_arrival(turn, arrival, tuple(named), labels=tuple(labels))
 
 
@@ -158,12 +147,13 @@ def _start_track(
     pool, (label,) = taken
     is_past = running.frame.index > arrival.keyframe_index
     branch = tuple(c for c in running.new_catch_ups if c.object_id == object_id)
-    seen = running.frame.stamp_ns if result.object_logit > 0 else arrival.keyframe_stamp_ns
+    answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
+    seen = running.frame.stamp_ns if result.object_logit > 0 else answered
     track = LiveTrack(
         object_id=object_id,
         key=result.key,
         index=label,
-        answered_stamp_ns=arrival.keyframe_stamp_ns,
+        answered_stamp_ns=answered,
         seen_stamp_ns=seen,
         query_ids=() if arrival.query_id is None else (arrival.query_id,),
         by_user=arrival.query_id is None,
@@ -185,9 +175,7 @@ def _make_room(turn: Turn, arrival: Arrival) -> None:
     camera = turn.camera(arrival.camera)
     if len(camera.tracks) < turn.state.config.tracker.max_tracks:
         return
-    standing = {q.query.id for q in turn.state.queries if q.query.period_s}
-    spare = [t for t in camera.tracks if not t.by_user and not standing.intersection(t.query_ids)]
-    spare = [t for t in spare if arrival.query_id not in t.query_ids]
+    spare = spare_tracks(turn, camera, arrival.query_id)
     if spare:
         victim = min(spare, key=lambda t: (t.seen_stamp_ns, t.answered_stamp_ns, t.index))
         turn.count("tracks_replaced")

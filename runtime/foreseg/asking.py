@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reasoner's side of a step: queries come and go, one question at a time is asked, and the
-parts of its answer turn into an arrival, into "no target", or into a failure with a reason.
+"""The reasoner's side of a step: queries come and go, one question at a time is asked.
+
+The parts of its answer turn into an arrival, into "no target", or into a failure with a reason.
 """
 
 from __future__ import annotations
@@ -36,13 +37,12 @@ from foreseg.events import (
 )
 from foreseg.frames import FrameRef
 from foreseg.prompts import ObjectId
-from foreseg.roster import leave_out
+from foreseg.roster import leave_out, new_object_ids, void_running_arrival
 from foreseg.state import Arrival, Asking, StandingQuery, running_mean
 from foreseg.tracks import NS
 from foreseg.turn import Turn
 
 MAX_RATIONALE_CHARS = 20_000
-MAX_RETRY_S = 1.0  # a standing query whose camera or reasoner was away is tried again so soon
 
 
 def add_query(turn: Turn, event: QueryAdded) -> None:
@@ -106,6 +106,7 @@ def ask_next(turn: Turn) -> None:
     ask_id = AskId(state.next_ask)
     turn.set(
         next_ask=ask_id + 1,
+        held=(*state.held, ask_id),
         queries=scheduler.asked(state.queries, entry.query.id, turn.at_ns),
         asking=Asking(
             ask_id=ask_id,
@@ -122,10 +123,20 @@ def take_window(turn: Turn, event: WindowTaken) -> None:
     """Frames are held for the question."""
     asking = turn.state.asking
     if asking is None or asking.ask_id != event.ask_id:
-        turn.emit(ReleaseWindow(ask_id=event.ask_id))
-        return
+        return  # released already
     known = {frame.index: frame for frame in (*asking.frames, *event.frames)}
     turn.set(asking=replace(asking, frames=tuple(known[i] for i in sorted(known))))
+
+
+def release_windows(turn: Turn) -> None:
+    """Let go every window that neither a question nor an arrival needs any more, once."""
+    state = turn.state
+    running = None if state.running is None else state.running.arrival
+    wanted = {a.ask_id for a in (*state.arrivals, running, state.asking) if a is not None}
+    for ask_id in state.held:
+        if ask_id not in wanted:
+            turn.emit(ReleaseWindow(ask_id=ask_id))
+    turn.set(held=tuple(ask_id for ask_id in state.held if ask_id in wanted))
 
 
 def take_part(turn: Turn, event: AnswerPartArrived) -> None:
@@ -135,7 +146,10 @@ def take_part(turn: Turn, event: AnswerPartArrived) -> None:
         turn.count("answer_parts_stale")
         return
     part = event.part
-    if isinstance(part, RationalePart):
+    is_verdict = isinstance(part, (TargetsFound, NoTarget))
+    if is_verdict and (asking.has_arrival or asking.answer is not None):
+        turn.count("answer_parts_odd")  # a second verdict
+    elif isinstance(part, RationalePart):
         text = (asking.rationale + part.text)[:MAX_RATIONALE_CHARS]
         turn.set(asking=replace(asking, rationale=text))
     elif isinstance(part, TargetsFound):
@@ -161,6 +175,7 @@ def take_reasoner_change(turn: Turn, event: ReasonerChanged) -> None:
     turn.set(reasoner_up=event.is_up, reasoner_reason=event.reason)
     turn.count("reasoner_starts" if event.is_up else "reasoner_stops")
     if turn.state.asking is not None and not event.is_up:
+        turn.emit(CancelAsk(ask_id=turn.state.asking.ask_id))
         _fail(turn, turn.state.asking, f"the reasoner stopped: {event.reason}")
 
 
@@ -177,26 +192,19 @@ def check_deadlines(turn: Turn) -> None:
         waited = "no answer in time"
         if not turn.state.reasoner_up:
             waited += f"; the reasoner is down: {turn.state.reasoner_reason}"
+        answer = _empty_answer(entry.query, AnswerStatus.FAILED, waited)
         asking = turn.state.asking
         if asking is not None and asking.query.id == entry.query.id:
-            turn.emit(CancelAsk(ask_id=asking.ask_id))
-            _fail(turn, asking, waited)
-            continue
-        answer = _empty_answer(entry.query, AnswerStatus.FAILED, waited)
+            draft = _draft(turn, asking, AnswerStatus.FAILED)
+            answer = replace(draft, reason=waited, rationale=asking.rationale)
+        _withdraw(turn, entry.query.id)
+        turn.count("answers_failed")
         _deliver(turn, answer)
 
 
 def ask_again(turn: Turn, query_ids: Sequence[QueryId]) -> None:
     """A target was lost: its standing queries are due now."""
     turn.set(queries=scheduler.due_when_lost(turn.state.queries, query_ids, turn.at_ns))
-
-
-def is_current(turn: Turn, arrival: Arrival) -> bool:
-    """False if an arrival's query was removed or changed meanwhile; a user's is always current."""
-    if arrival.answer is None:
-        return True
-    entry = scheduler.find(turn.state.queries, arrival.answer.query_id)
-    return entry is not None and entry.query.text == arrival.answer.query_text
 
 
 def resolve_arrival(
@@ -220,10 +228,6 @@ def resolve_arrival(
                 label_indices=labels,
             )
         )
-    if arrival.ask_id is not None:
-        asking = turn.state.asking
-        if asking is None or asking.ask_id != arrival.ask_id:
-            turn.emit(ReleaseWindow(ask_id=arrival.ask_id))  # the completion has ended already
     if arrival.answer is None:
         return
     answer = replace(arrival.answer, object_ids=object_ids)
@@ -260,8 +264,7 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
         _fail(turn, asking, "the answer has no target and does not say so")
         turn.emit(CancelAsk(ask_id=asking.ask_id))
         return
-    first = turn.state.next_object
-    ids = tuple(ObjectId(f"object-{first + i}") for i in range(len(prompts)))
+    ids = new_object_ids(turn, len(prompts))
     answer = replace(
         _draft(turn, asking, AnswerStatus.OK, keyframe),
         text=part.text,
@@ -282,7 +285,6 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
     if newest is not None and newest.index > keyframe.index:
         turn.count("answers_late")
     turn.set(
-        next_object=first + len(ids),
         arrivals=(*turn.state.arrivals, arrival),
         asking=replace(asking, has_arrival=True),
     )
@@ -292,20 +294,7 @@ def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
     latency_s = (turn.at_ns - asking.asked_ns) / NS
     turn.set(asking=None, reasoner_s=running_mean(turn.state.reasoner_s, latency_s))
     turn.count("answers")
-    waiting = tuple(
-        replace(
-            a,
-            answer=replace(a.answer, rationale=asking.rationale, tokens=part.tokens),
-        )
-        if a.ask_id == asking.ask_id and a.answer is not None
-        else a
-        for a in turn.state.arrivals
-    )
-    turn.set(arrivals=waiting)
-    running = turn.state.running
-    hopping = (*waiting, *(() if running is None else (running.arrival,)))
-    if not any(a is not None and a.ask_id == asking.ask_id for a in hopping):
-        turn.emit(ReleaseWindow(ask_id=asking.ask_id))
+    _complete_arrival(turn, asking, part.tokens)
     if asking.answer is not None:
         whole = replace(asking.answer, rationale=asking.rationale, tokens=part.tokens)
         if not asking.has_arrival:
@@ -327,29 +316,49 @@ def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
 def _fail(turn: Turn, asking: Asking, reason: str) -> None:
     turn.set(asking=None)
     turn.count("answers_failed")
+    _complete_arrival(turn, asking, 0)
     if not asking.has_arrival:
-        turn.emit(ReleaseWindow(ask_id=asking.ask_id))
         answer = replace(
             _draft(turn, asking, AnswerStatus.FAILED), reason=reason, rationale=asking.rationale
         )
         _deliver(turn, answer)
 
 
-def _supersede(turn: Turn, entry: StandingQuery, reason: str) -> None:
-    """A query is no longer current: what is on its way for it is stale."""
-    query_id = entry.query.id
+def _complete_arrival(turn: Turn, asking: Asking, tokens: int) -> None:
+    """The completion has ended before the hop: its rationale goes with the arrival."""
+
+    def completed(arrival: Arrival) -> Arrival:
+        if arrival.ask_id != asking.ask_id or arrival.answer is None:
+            return arrival
+        whole = replace(arrival.answer, rationale=asking.rationale, tokens=tokens)
+        return replace(arrival, answer=whole)
+
+    turn.set(arrivals=tuple(completed(arrival) for arrival in turn.state.arrivals))
+    running = turn.state.running
+    if running is not None and running.arrival is not None:
+        turn.set(running=replace(running, arrival=completed(running.arrival)))
+
+
+def _withdraw(turn: Turn, query_id: QueryId) -> bool:
+    """Stop what is on its way for a query: its question, and its arrivals; True if there was."""
     asking = turn.state.asking
     is_asked = asking is not None and asking.query.id == query_id
     if asking is not None and is_asked:
         turn.emit(CancelAsk(ask_id=asking.ask_id))
-        turn.emit(ReleaseWindow(ask_id=asking.ask_id))
         turn.set(asking=None)
-    stale = tuple(a for a in turn.state.arrivals if a.query_id == query_id)
-    turn.set(arrivals=tuple(a for a in turn.state.arrivals if a.query_id != query_id))
-    for ask_id in {a.ask_id for a in stale if a.ask_id is not None}:
-        if not (asking is not None and asking.ask_id == ask_id):
-            turn.emit(ReleaseWindow(ask_id=AskId(ask_id)))
-    if is_asked or stale:
+    rest = tuple(a for a in turn.state.arrivals if a.query_id != query_id)
+    is_waiting = len(rest) < len(turn.state.arrivals)
+    turn.set(arrivals=rest)
+    running = None if turn.state.running is None else turn.state.running.arrival
+    is_hopping = running is not None and running.query_id == query_id
+    if is_hopping:
+        void_running_arrival(turn)
+    return is_asked or is_waiting or is_hopping
+
+
+def _supersede(turn: Turn, entry: StandingQuery, reason: str) -> None:
+    """A query is no longer current: what is on its way for it is stale."""
+    if _withdraw(turn, entry.query.id):
         turn.count("answers_stale")
     if entry.request_id is not None:
         answer = _empty_answer(entry.query, AnswerStatus.STALE, reason)

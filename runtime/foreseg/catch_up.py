@@ -11,6 +11,8 @@ from foreseg.frames import FrameIndex
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
 
+BRANCH_MARK = "~"  # in the key of a branch; an object id has none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:

@@ -45,7 +45,14 @@ class TrackerConfig:
     forget_after_s: float = setting(
         60.0, "LOST for so long, a track that no standing query wants is dropped", 0.0, 86_400
     )
-    index_reuse_s: float = setting(2.0, "a freed label is not reused before this", 0.0, 3600)
+    index_reuse_s: float = setting(
+        2.0, "a freed label is not reused before this, unless no other is left", 0.0, 3600
+    )
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of memory: a track, a branch of it, and a target that may be the same object."""
+        return 3 * self.max_tracks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,8 +38,6 @@ from foreseg.tracker.base import FrameMasks, LabelMap, Tracker
 from foreseg.tracks import Track
 from foreseg.windows import WindowPolicy
 
-TRACKER_ROWS_PER_TRACK = 2  # a track, and a branch of it
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PublishedMasks:
@@ -98,7 +96,7 @@ class Executor:
             cameras: names.
             make_tracker: given the number of rows, a tracker of its own for each camera.
         """
-        rows = config.tracker.max_tracks * TRACKER_ROWS_PER_TRACK
+        rows = config.tracker.max_rows
         settings = config.history
         self._label_type = (
             np.uint8 if config.tracker.max_tracks <= np.iinfo(np.uint8).max else np.uint16

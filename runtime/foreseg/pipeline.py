@@ -35,6 +35,7 @@ from foreseg.telemetry import DropCause
 from foreseg.tracks import NS
 from foreseg.turn import Turn
 
+MAX_INTERVAL_NS = NS  # between two frames; a camera that was away is no slow camera
 STAMP_RESTART_NS = NS  # a stamp so much before the newest one is a restarted stream
 
 
@@ -50,8 +51,9 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
     """
     turn = Turn(state, event.at_ns)
     _take(turn, event)
-    tracking.begin_next_job(turn)
+    tracking.begin_next_job(turn, may_tidy=isinstance(event, (FrameArrived, Tick)))
     asking.ask_next(turn)
+    asking.release_windows(turn)
     return turn.state, tuple(turn.commands)
 
 
@@ -68,7 +70,7 @@ def admit(newest: FrameRef | None, stamp_ns: int) -> DropCause | None:
     return DropCause.STAMP_BACKWARD
 
 
-def _take(turn: Turn, event: Event) -> None:
+def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 (one branch an event)
     if isinstance(event, FrameArrived):
         _take_frame(turn, event)
     elif isinstance(event, FrameDropped):
@@ -115,7 +117,7 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
                 replace(t, answered_stamp_ns=stamp, seen_stamp_ns=stamp) for t in before.tracks
             )
     else:
-        interval = frame.received_ns - before.newest.received_ns
+        interval = min(frame.received_ns - before.newest.received_ns, MAX_INTERVAL_NS)
         if interval > 0:
             changes["frame_interval_ns"] = running_mean(before.frame_interval_ns, interval)
     turn.set_camera(frame.camera, **changes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracks leaving a camera's roster: dropped by a user, left out by answers, or given up."""
+"""Who is on a camera's roster: ids for the new, room for them, and how tracks and rows leave it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,41 @@ from dataclasses import replace
 
 from foreseg.catch_up import CatchUp
 from foreseg.dialogue import QueryId
-from foreseg.events import DropStep, PromoteStep
+from foreseg.events import DropStep, PromptStep
 from foreseg.frames import CameraId
 from foreseg.prompts import ObjectId
-from foreseg.state import CameraState
+from foreseg.state import CameraState, RunningJob
 from foreseg.tracks import NS, LiveTrack
 from foreseg.turn import Turn
+
+
+def new_object_ids(turn: Turn, count: int) -> tuple[ObjectId, ...]:
+    """Ids that nobody has; a user may have taken one of ours."""
+    state = turn.state
+    arrivals = [*state.arrivals, *(() if state.running is None else (state.running.arrival,))]
+    taken = {track.object_id for camera in state.cameras.values() for track in camera.tracks}
+    taken |= {i for arrival in arrivals if arrival is not None for i in arrival.object_ids}
+    ids: list[ObjectId] = []
+    number = state.next_object
+    while len(ids) < count:
+        made = ObjectId(f"object-{number}")
+        number += 1
+        if made not in taken:
+            ids.append(made)
+    turn.set(next_object=number)
+    return tuple(ids)
+
+
+def spare_tracks(
+    turn: Turn, camera: CameraState, query_id: QueryId | None = None
+) -> tuple[LiveTrack, ...]:
+    """Tracks that may go for a new one: no user's, no standing query's, not of `query_id`."""
+    standing = {q.query.id for q in turn.state.queries if q.query.period_s}
+    return tuple(
+        t
+        for t in camera.tracks
+        if not t.by_user and not standing.intersection(t.query_ids) and query_id not in t.query_ids
+    )
 
 
 def drop_tracks(turn: Turn, camera: CameraState, tracks: tuple[LiveTrack, ...]) -> None:
@@ -22,16 +51,12 @@ def drop_tracks(turn: Turn, camera: CameraState, tracks: tuple[LiveTrack, ...]) 
     gone = {track.object_id for track in tracks}
     branches = tuple(c.branch for c in camera.catch_ups if c.object_id in gone)
     keys = (*(t.key for t in tracks), *branches)
-    chores = tuple(
-        DropStep(key=s.source) if isinstance(s, PromoteStep) and s.target in keys else s
-        for s in camera.chores
-    )
     rest_ns = turn.at_ns + round(turn.state.config.tracker.index_reuse_s * NS)
     turn.set_camera(
         camera.camera,
         tracks=tuple(t for t in camera.tracks if t.object_id not in gone),
         catch_ups=tuple(c for c in camera.catch_ups if c.object_id not in gone),
-        chores=(*chores, *(DropStep(key=key) for key in keys)),
+        chores=(*camera.chores, *(DropStep(key=key) for key in keys)),
         labels=camera.labels.freed([t.index for t in tracks], rest_ns),
     )
 
@@ -57,6 +82,8 @@ def leave_out(
 def give_up_branch(turn: Turn, camera_id: CameraId, branch: CatchUp) -> None:
     """A catch-up does not arrive: the hopped track stays, unconfirmed."""
     camera = turn.camera(camera_id)
+    if not any(c.branch == branch.branch for c in camera.catch_ups):
+        return  # it went with its track
     turn.count("catch_ups_abandoned")
     turn.set_camera(
         camera_id,
@@ -67,3 +94,20 @@ def give_up_branch(turn: Turn, camera_id: CameraId, branch: CatchUp) -> None:
         ),
         chores=(*camera.chores, DropStep(key=branch.branch)),
     )
+
+
+def drop_begun_rows(turn: Turn, running: RunningJob) -> None:
+    """The rows that a job's arrival began are wanted no more."""
+    camera = turn.camera(running.job.camera)
+    known = {track.key for track in camera.tracks}
+    prompted = [step.key for step in running.job.steps if isinstance(step, PromptStep)]
+    begun = [*(k for k in prompted if k not in known), *(c.branch for c in running.new_catch_ups)]
+    turn.set_camera(camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in begun)))
+
+
+def void_running_arrival(turn: Turn) -> None:
+    """The hop that runs now shall lead to nothing."""
+    running = turn.state.running
+    if running is not None and running.arrival is not None:
+        drop_begun_rows(turn, running)
+        turn.set(running=replace(running, arrival=None, new_catch_ups=()))

@@ -16,6 +16,7 @@ from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracks import NS, LabelPool, LiveTrack
 
 RATE_WEIGHT = 0.1  # of a new measurement in a running mean
+UNMEASURED_NS = NS / 30  # what a step or a frame is thought to take before there is any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +71,19 @@ class CameraState:
     tracks: tuple[LiveTrack, ...] = ()
     catch_ups: tuple[CatchUp, ...] = ()
     chores: tuple[JobStep, ...] = ()  # drops and promotions for the head of the next job
-    frame_interval_ns: float = NS / 30
-    live_step_ns: float = NS / 30
+    frame_interval_ns: float = 0.0  # 0 = not measured, here and below: at 30 Hz
+    live_step_ns: float = 0.0
     branch_step_ns: float = 0.0  # 0 = not measured: as a live step
     branch_credit: float = 0.0  # branch steps that are due beside the live ones
 
     @property
     def rates(self) -> Rates:
         """Measured speeds."""
+        live_ns = self.live_step_ns or UNMEASURED_NS
         return Rates(
-            camera_hz=NS / self.frame_interval_ns,
-            live_hz=NS / self.live_step_ns,
-            branch_hz=NS / (self.branch_step_ns or self.live_step_ns),
+            camera_hz=NS / (self.frame_interval_ns or UNMEASURED_NS),
+            live_hz=NS / live_ns,
+            branch_hz=NS / (self.branch_step_ns or live_ns),
         )
 
 
@@ -121,6 +123,7 @@ class State:
     running: RunningJob | None = None
     queries: tuple[StandingQuery, ...] = ()
     asking: Asking | None = None
+    held: tuple[AskId, ...] = ()  # askings whose window is not released yet
     enabled: bool = True
     reasoner_up: bool = False
     reasoner_reason: str = "not started"

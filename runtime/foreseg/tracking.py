@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from foreseg import asking
 from foreseg.arrivals import match_arrival, steps_of_arrival
-from foreseg.catch_up import CatchUp
+from foreseg.catch_up import BRANCH_MARK, CatchUp
+from foreseg.dialogue import MAX_ID_CHARS, QueryId
 from foreseg.events import (
     DropStep,
     JobId,
@@ -28,10 +29,17 @@ from foreseg.events import (
     TrackerJob,
     TrackStep,
 )
-from foreseg.frames import FrameRef
+from foreseg.frames import CameraId, FrameRef
 from foreseg.masks import rle_iou
 from foreseg.prompts import ObjectId
-from foreseg.roster import drop_tracks, give_up_branch
+from foreseg.roster import (
+    drop_begun_rows,
+    drop_tracks,
+    give_up_branch,
+    new_object_ids,
+    spare_tracks,
+    void_running_arrival,
+)
 from foreseg.state import Arrival, CameraState, JobKind, RunningJob, running_mean
 from foreseg.telemetry import DropCause
 from foreseg.tracker.base import TrackedObject
@@ -39,6 +47,7 @@ from foreseg.tracks import NS, LiveTrack, TrackState
 from foreseg.turn import Turn
 
 MAX_CREDIT = 2.0  # branch steps that may pile up while live ones are late
+MAX_ARRIVALS = 64  # that wait for the tracker; users' prompts beyond are refused
 ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 
 
@@ -47,15 +56,23 @@ def publish_if_empty(turn: Turn, frame: FrameRef) -> None:
     camera = turn.camera(frame.camera)
     is_awaited = any(arrival.camera == frame.camera for arrival in turn.state.arrivals)
     running = turn.state.running
-    is_hopping = running is not None and running.arrival is not None
+    is_hopping = (
+        running is not None and running.arrival is not None and running.job.camera == frame.camera
+    )
     if not turn.state.enabled or camera.tracks or is_awaited or is_hopping:
         return
     _mark_served(turn, frame)
     _publish(turn, frame, None)
 
 
-def begin_next_job(turn: Turn) -> None:
-    """Give the tracker its next job, if it is idle and there is one."""
+def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
+    """Give the tracker its next job, if it is idle and there is one.
+
+    Args:
+        turn: the step.
+        may_tidy: begin a job of chores alone; not after every event, or a tracker that fails in
+            them would be asked again at once and for ever.
+    """
     state = turn.state
     if state.running is not None or not state.enabled:
         return
@@ -70,14 +87,18 @@ def begin_next_job(turn: Turn) -> None:
         if camera.newest is None:
             continue
         is_live_due = bool(camera.tracks) and camera.newest.index > camera.served_index
-        if camera.catch_ups and (camera.branch_credit >= 1 or not is_live_due):
+        if is_live_due and camera.catch_ups and camera.branch_credit >= 1:
             _begin_catch_up(turn, camera, camera.newest)
             return
         if is_live_due:
             _begin_live(turn, camera, camera.newest)
             return
     for camera in waiting:
-        if camera.chores and camera.newest is not None:
+        if camera.catch_ups and camera.newest is not None:
+            _begin_catch_up(turn, camera, camera.newest)
+            return
+    for camera in waiting:
+        if may_tidy and camera.chores and camera.newest is not None:
             _begin(turn, camera, camera.newest, JobKind.CHORES, ())
             return
 
@@ -107,7 +128,7 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
     if running.arrival is not None:
         match_arrival(turn, running, final)
     if running.kind is JobKind.JOIN and running.catch_up is not None:
-        _join(turn, running.catch_up, event.results[-2], final)
+        _join(turn, camera.camera, running.catch_up, event.results[-3], event.results[-2])
     _update(turn, running.frame, final)
     _publish(turn, running.frame, running.job.id)
 
@@ -119,17 +140,13 @@ def fail_job(turn: Turn, event: TrackerFailed) -> None:
         return
     turn.set(running=None)
     turn.count("tracker_failures")
-    camera = running.job.camera
+    camera = turn.camera(running.job.camera)
+    undone = tuple(step for step in running.job.steps if isinstance(step, DropStep))
+    turn.set_camera(camera.camera, chores=(*undone, *camera.chores))
     if running.catch_up is not None:
-        give_up_branch(turn, camera, running.catch_up)
+        give_up_branch(turn, camera.camera, running.catch_up)
     if running.arrival is not None:
-        known = {track.key for track in turn.camera(camera).tracks}
-        started = {
-            s.key for s in running.job.steps if not isinstance(s, TrackStep) and hasattr(s, "key")
-        }
-        begun = [c.branch for c in running.new_catch_ups]
-        drops = tuple(DropStep(key=key) for key in (*sorted(started - known), *begun))
-        turn.set_camera(camera, chores=(*turn.camera(camera).chores, *drops))
+        drop_begun_rows(turn, running)
         asking.resolve_arrival(
             turn, running.arrival, (), failure=event.reason, is_evicted=event.is_evicted
         )
@@ -143,17 +160,15 @@ def add_objects(turn: Turn, event: ObjectsAdded) -> None:
         turn.count("requests_refused")
         turn.reply(event.request_id, success=False, message=problem or "no frame has come yet")
         return
-    ids: list[ObjectId] = []
-    for given in event.object_ids:
-        ids.append(given or ObjectId(f"object-{turn.state.next_object}"))
-        turn.set(next_object=turn.state.next_object + (0 if given else 1))
+    made = iter(new_object_ids(turn, event.object_ids.count(ObjectId(""))))
+    ids = tuple(given or next(made) for given in event.object_ids)
     index = camera.newest.index if event.frame_index is None else event.frame_index
     is_newest = index == camera.newest.index
     arrival = Arrival(
         camera=event.camera,
         keyframe_index=index,
         keyframe_stamp_ns=camera.newest.stamp_ns if is_newest else event.frame_stamp_ns,
-        object_ids=tuple(ids),
+        object_ids=ids,
         prompts=event.prompts,
         request_id=event.request_id,
     )
@@ -178,10 +193,14 @@ def reset(turn: Turn, event: ResetRequested) -> None:
     """Forget all tracks."""
     for camera in turn.state.cameras.values():
         drop_tracks(turn, camera, camera.tracks)
-    for arrival in turn.state.arrivals:
-        asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
+    running = turn.state.running
+    void_running_arrival(turn)
+    on_the_way = (*turn.state.arrivals, *(() if running is None else (running.arrival,)))
+    turn.set(arrivals=())
+    for arrival in on_the_way:
+        if arrival is not None:
+            asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
     turn.set(
-        arrivals=(),
         queries=tuple(
             replace(q, due_ns=turn.at_ns) if q.query.period_s else q for q in turn.state.queries
         ),
@@ -220,11 +239,17 @@ def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -
         return f"no camera {event.camera!r}; cameras are {known}"
     if camera.newest is None:
         return "no frame has come yet"
+    if not turn.state.enabled:
+        return "foreseg is paused: enable it first"
     given = [i for i in event.object_ids if i]
     if len(given) != len(set(given)):
         return f"duplicate object id in one request: {', '.join(given)}"
-    if not event.prompts:
-        return "no prompt was given"
+    odd = next((i for i in given if len(i) > MAX_ID_CHARS or BRANCH_MARK in i), None)
+    if odd is not None:
+        limit = f"at most {MAX_ID_CHARS} characters without {BRANCH_MARK!r}"
+        return f"an object id wants {limit}, got {odd[: MAX_ID_CHARS + 1]!r}"
+    if not event.prompts or len(event.prompts) != len(event.object_ids):
+        return f"{len(event.object_ids)} objects want a prompt each, got {len(event.prompts)}"
     known_ids = {t.object_id for t in camera.tracks}
     elsewhere = [
         t.object_id
@@ -236,9 +261,12 @@ def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -
     if elsewhere:
         return f"object id {elsewhere[0]!r} is in use on another camera"
     num_new = sum(1 for i in event.object_ids if i not in known_ids)
-    room = turn.state.config.tracker.max_tracks - len(camera.tracks)
+    num_taken = len(camera.tracks) - len(spare_tracks(turn, camera))
+    room = turn.state.config.tracker.max_tracks - num_taken
     if num_new > room:
         return f"{num_new} new objects do not fit: {room} of tracker.max_tracks are free"
+    if len(turn.state.arrivals) >= MAX_ARRIVALS:
+        return f"{len(turn.state.arrivals)} prompts wait for the tracker already"
     return None
 
 
@@ -289,10 +317,13 @@ def _begin_catch_up(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
     if branch.joins_at(frame.index):
         _mark_served(turn, frame)
         camera = turn.camera(camera.camera)
-        keys = tuple(track.key for track in camera.tracks)
+        hopped = next(t for t in camera.tracks if t.object_id == branch.object_id)
+        together = TrackStep(frame_index=frame.index, keys=tuple(t.key for t in camera.tracks))
         steps: tuple[JobStep, ...] = (
             TrackStep(frame_index=frame.index, keys=(branch.branch,)),
-            TrackStep(frame_index=frame.index, keys=keys),
+            together,  # to compare with; what is published comes after the promotion
+            PromoteStep(source=branch.branch, target=hopped.key),
+            together,
         )
         _begin(turn, camera, frame, JobKind.JOIN, steps, catch_up=branch)
         return
@@ -323,14 +354,13 @@ def _credit_per_live_step(turn: Turn, camera: CameraState) -> float:
     return rates.share_hz(share) / kept_hz if kept_hz > 0 else MAX_CREDIT
 
 
-def _join(turn: Turn, branch: CatchUp, caught: StepResult, live: StepResult) -> None:
+def _join(
+    turn: Turn, camera_id: CameraId, branch: CatchUp, caught: StepResult, live: StepResult
+) -> None:
     """The branch is at the newest frame: it confirms the hopped track, or replaces it."""
-    camera_id = next(
-        (c.camera for c in turn.state.cameras.values() if branch in c.catch_ups), None
-    )
-    if camera_id is None:
-        return  # its track was dropped while the job ran; the chores drop the row
     camera = turn.camera(camera_id)
+    if branch not in camera.catch_ups:
+        return  # its track was dropped while the job ran; the chores drop the rows
     track = next(t for t in camera.tracks if t.object_id == branch.object_id)
     result = caught.objects[0]
     hopped = next(o for o in live.objects if o.key == track.key)
@@ -353,7 +383,6 @@ def _join(turn: Turn, branch: CatchUp, caught: StepResult, live: StepResult) -> 
         camera_id,
         tracks=tuple(confirmed if t is track else t for t in camera.tracks),
         catch_ups=tuple(c for c in camera.catch_ups if c.branch != branch.branch),
-        chores=(*camera.chores, PromoteStep(source=branch.branch, target=track.key)),
     )
 
 
@@ -377,10 +406,12 @@ def _twin_at_join(
 
 def _update(turn: Turn, frame: FrameRef, final: StepResult) -> None:
     camera = turn.camera(frame.camera)
+    if camera.newest is not None and camera.newest.stamp_ns < frame.stamp_ns:
+        frame = replace(frame, stamp_ns=camera.newest.stamp_ns)  # the stream has restarted since
     config = turn.state.config.tracker
     results = {result.key: result for result in final.objects}
     tracks: list[LiveTrack] = []
-    lost = []
+    lost: list[QueryId] = []
     for track in camera.tracks:
         result = results.get(track.key)
         changed = track if result is None else track.updated(result, frame)

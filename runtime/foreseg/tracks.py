@@ -125,21 +125,25 @@ class LiveTrack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelPool:
-    """Labels 1..size: the lowest free one is given, a freed one rests for a while first."""
+    """Labels 1..size: the lowest free one is given, a freed one rests for a while first.
+
+    Where none is free, the one that rests the longest is given: a full roster can be changed.
+    """
 
     size: int
     used: frozenset[int] = frozenset()
     resting: tuple[tuple[int, int], ...] = ()  # (label, monotonic ns from which it is free)
 
     def taken(self, count: int, at_ns: int) -> tuple[LabelPool, tuple[int, ...]] | None:
-        """Take `count` labels, or None if not so many are free now."""
-        resting = tuple(item for item in self.resting if item[1] > at_ns)
-        blocked = self.used | {label for label, _ in resting}
-        free = [label for label in range(1, self.size + 1) if label not in blocked][:count]
-        if len(free) < count:
+        """Take `count` labels, or None if not so many are unused."""
+        resting = sorted((until_ns, label) for label, until_ns in self.resting if until_ns > at_ns)
+        blocked = self.used | {label for _, label in resting}
+        free = [label for label in range(1, self.size + 1) if label not in blocked]
+        given = [*free, *(label for _, label in resting)][:count]
+        if len(given) < count:
             return None
-        pool = replace(self, used=self.used | set(free), resting=resting)
-        return pool, tuple(free)
+        still = tuple((label, until_ns) for until_ns, label in resting if label not in given)
+        return replace(self, used=self.used | set(given), resting=still), tuple(given)
 
     def freed(self, labels: Sequence[int], until_ns: int) -> LabelPool:
         """Give labels back; they rest until `until_ns`."""
