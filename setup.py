@@ -58,7 +58,7 @@ EXTRAS = {
     ],
     # rooms
     "simulation": ["opencv-python-headless>=4.6"],
-    "evaluation": ["opencv-python-headless>=4.6"],
+    "evaluation": ["opencv-python-headless>=4.6", "pillow>=9.0"],
     "export": [
         "onnx>=1.17",
         "onnxruntime>=1.17",
