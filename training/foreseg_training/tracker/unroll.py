@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE, get_1d_sine_pe
@@ -81,8 +82,7 @@ def _encode_frames(model: Sam2VideoModel, batch: Batch):  # noqa: ANN202
     num_clips, num_frames = batch.pixels.shape[:2]
     pixels = batch.pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     s0, s1, top = _pyramid(model, pixels)
-    maps = (model.mask_decoder.conv_s0(s0), model.mask_decoder.conv_s1(s1), top)
-    maps = tuple(m.unflatten(0, (num_clips, num_frames)) for m in maps)
+    maps = tuple(m.unflatten(0, (num_clips, num_frames)) for m in (s0, s1, top))
     encoding = model.vision_encoder.neck.position_encoding
     shape = torch.Size((1, *top.shape[1:]))
     position = encoding(shape, top.device, torch.float32).flatten(2).permute(2, 0, 1)
@@ -97,20 +97,39 @@ def _encode_frames(model: Sam2VideoModel, batch: Batch):  # noqa: ANN202
 def _pyramid(
     model: Sam2VideoModel, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Do what the neck does, without the position maps of every level and frame.
+    """Do what neck and decoder do to the trunk's maps: s0, s1 and top.
 
-    Those, and its detour through float32, cost as much as the trunk.
+    Lateral, top-down and decoder convolutions are 1x1, and nearest upsampling commutes with
+    them: composing them first never makes the wide maps at strides 4 and 8.
     """
-    neck = model.vision_encoder.neck
-    maps = model.vision_encoder.backbone(pixels).intermediate_hidden_states
-    levels: list[torch.Tensor] = []
-    for conv, feature in zip(neck.convs, reversed(maps), strict=True):
-        level = conv(feature.permute(0, 3, 1, 2))
-        if levels:
-            level = level + functional.interpolate(levels[-1], scale_factor=2.0, mode="nearest")
-        levels.append(level)
-    top, s1, s0 = levels
+    x4, x8, x16 = (
+        feature.permute(0, 3, 1, 2)
+        for feature in model.vision_encoder.backbone(pixels).intermediate_hidden_states
+    )
+    top_lateral, lateral8, lateral4 = model.vision_encoder.neck.convs
+    conv_s0, conv_s1 = model.mask_decoder.conv_s0, model.mask_decoder.conv_s1
+    top = top_lateral(x16)
+    s1 = _composed(x8, lateral8, conv_s1) + _twice(functional.conv2d(top, conv_s1.weight))
+    narrow8 = functional.conv2d(x8, _product(conv_s0, lateral8), _bias(conv_s0, lateral8))
+    narrow8 = narrow8 + _twice(functional.conv2d(top, conv_s0.weight))
+    s0 = _composed(x4, lateral4, conv_s0) + _twice(narrow8)
     return s0, s1, top
+
+
+def _composed(x: torch.Tensor, inner: nn.Conv2d, outer: nn.Conv2d) -> torch.Tensor:
+    return functional.conv2d(x, _product(outer, inner), _bias(outer, inner) + outer.bias)
+
+
+def _product(outer: nn.Conv2d, inner: nn.Conv2d) -> torch.Tensor:
+    return (outer.weight[:, :, 0, 0] @ inner.weight[:, :, 0, 0])[:, :, None, None]
+
+
+def _bias(outer: nn.Conv2d, inner: nn.Conv2d) -> torch.Tensor:
+    return outer.weight[:, :, 0, 0] @ inner.bias
+
+
+def _twice(x: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _attend(

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips on disk: `frames/` with pictures, `masks/` with the label maps of some or all of them.
+
+A label map is a palette or grey PNG: 0 background, k object k. Grey maps whose only value is
+255 hold one object; beside other values, 255 is void and no object. Does not know: trackers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+U8Array: TypeAlias = NDArray[np.uint8]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+VOID = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObjectClip:
+    """One object of a clip, first seen on its first frame."""
+
+    name: str
+    images: tuple[U8Array, ...]  # (H, W, 3) RGB each
+    masks: tuple[BoolArray | None, ...]  # (H, W) each; None where nothing is annotated
+
+
+def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip]:
+    """Read the objects of a clip that its first annotated frame shows.
+
+    Args:
+        folder: holds `frames/` and `masks/`, whose files have equal stems.
+        num_frames: how many frames to read, from the first annotated one; None for all.
+
+    Raises:
+        FileNotFoundError: if there is no annotated frame.
+    """
+    label_paths = {path.stem: path for path in sorted((folder / "masks").glob("*.png"))}
+    frame_paths = sorted(p for p in (folder / "frames").glob("*") if p.suffix in {".jpg", ".png"})
+    first = next((i for i, path in enumerate(frame_paths) if path.stem in label_paths), None)
+    if first is None:
+        msg = f"{folder} has no frame with a mask: expected frames/NAME.jpg and masks/NAME.png"
+        raise FileNotFoundError(msg)
+    end = None if num_frames is None else first + num_frames
+    frame_paths = frame_paths[first:end]
+    images = tuple(cv2.cvtColor(_read(path), cv2.COLOR_BGR2RGB) for path in frame_paths)
+    labels = [
+        read_labels(label_paths[path.stem]) if path.stem in label_paths else None
+        for path in frame_paths
+    ]
+    return [
+        ObjectClip(
+            name=f"{folder.name}/{label}",
+            images=images,
+            masks=tuple(None if one is None else one == label for one in labels),
+        )
+        for label in _objects(labels[0])
+    ]
+
+
+def read_labels(path: Path) -> U8Array:
+    """Read a label map (H, W); a palette PNG gives its indices, not its colours."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        labels = np.asarray(picture if picture.mode in {"P", "L"} else picture.convert("L"))
+    return labels.astype(np.uint8)
+
+
+def _objects(labels: U8Array | None) -> Iterator[int]:
+    values = [] if labels is None else [int(v) for v in np.unique(labels) if v]
+    return iter(values if values == [VOID] else [v for v in values if v != VOID])
+
+
+def _read(path: Path) -> U8Array:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        msg = f"{path} is no readable picture"
+        raise OSError(msg)
+    return picture
