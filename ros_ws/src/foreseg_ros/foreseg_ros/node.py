@@ -7,9 +7,10 @@ callbacks here convert, hand over, and return.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ from foreseg_ros.services import Services
 NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
 WARN_PERIOD_S = 5.0
+SIGNAL_POLL_S = 0.2  # a signal is seen within this
 
 
 class ForesegNode(LifecycleNode):
@@ -260,11 +262,18 @@ class _RosLogHandler(logging.Handler):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node until it is told to stop; 1 if autostart was wanted and failed."""
+    """Run the node until SIGINT or SIGTERM; 1 if autostart was wanted and failed.
+
+    rclpy's own signal handlers would shut the context down under the worker, which still
+    publishes: so the signals only end the spinning, and the order is stop, join, destroy.
+    """
     rclpy.init(
         args=None if arguments is None else list(arguments),
-        signal_handler_options=SignalHandlerOptions.ALL,
+        signal_handler_options=SignalHandlerOptions.NO,
     )
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     node = ForesegNode()
     handler = _RosLogHandler(node)
     logging.getLogger("foreseg").addHandler(handler)
@@ -275,9 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if node.get_parameter("autostart").value and not _autostarted(node):
             status = 1
-        else:
-            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-                executor.spin()
+            stopping.set()
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_POLL_S)
+    except ExternalShutdownException:
+        pass  # somebody else ended the context: leave the same way
     finally:
         node.release()
         logging.getLogger("foreseg").removeHandler(handler)

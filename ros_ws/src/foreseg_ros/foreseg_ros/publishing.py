@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from foreseg.sinks import draw_overlay
 from foreseg_msgs import msg as messages
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
@@ -84,6 +83,10 @@ class RosOutput:
         """Draw and publish what was shown since the last call."""
         with self._lock:
             shown, self._shown = self._shown, {}
+        if not shown:
+            return
+        from foreseg.sinks import draw_overlay  # brings OpenCV
+
         for camera, masks in shown.items():
             if masks.image is None:
                 continue

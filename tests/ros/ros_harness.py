@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real node process on a private domain, and a client that talks to it like a user's robot."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from foreseg_msgs import msg as messages
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
+from foreseg_ros import qos
+from foreseg_ros.conversions import (
+    header_from_stamp,
+    image_msg_from_rgb,
+    labels_from_image_msg,
+    stamp_ns_from_time,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILE = ROOT / "launch" / "params" / "fastdds.xml"
+SOURCES = ("runtime", "ros_ws/src/foreseg_ros")
+WAIT_S = 20.0
+SIZE_WH = (160, 120)
+
+
+def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
+    """What a process on a private domain sees."""
+    env = dict(os.environ)
+    env["ROS_DOMAIN_ID"] = str(domain)
+    env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    env["PYTHONPATH"] = os.pathsep.join(str(ROOT / source) for source in SOURCES)
+    env.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+    if has_profile:
+        env["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+    return env
+
+
+def random_domain() -> int:
+    """A domain id that other runs on this machine hardly use."""
+    return random.SystemRandom().randint(1, 100)
+
+
+class NodeProcess:
+    """`python -m foreseg_ros.node` with parameters; its log is kept."""
+
+    def __init__(self, domain: int, log: Path, *parameters: str, has_profile: bool = True) -> None:
+        arguments = [item for value in parameters for item in ("-p", value)]
+        self.log = log
+        with log.open("w") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "foreseg_ros.node", "--ros-args", *arguments],
+                env=environment(domain, has_profile=has_profile),
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Signal it and wait; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            msg = f"the node did not stop; its log: {self.log.read_text()[-3000:]}"
+            raise AssertionError(msg) from None
+
+    def left_behind(self) -> list[int]:
+        """Processes of its session that still live."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    session = os.getsid(int(entry.name))
+                except OSError:
+                    continue
+                if session == self.process.pid:
+                    found.append(int(entry.name))
+        return found
+
+
+class Robot:
+    """A client on the node's domain: sends frames of a box that moves, keeps what comes back."""
+
+    def __init__(self, domain: int) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("robot", context=self.context)
+        self.changed = threading.Condition()
+        self.masks: dict[int, tuple[str, np.ndarray]] = {}
+        self.tracks: dict[int, messages.TrackArray] = {}
+        self.answers: list[messages.Answer] = []
+        self.diagnostics: dict[str, dict[str, str]] = {}
+        self.levels: dict[str, bytes] = {}
+        self.num_sent = 0
+        self.images = self.node.create_publisher(Image, "/image", qos.masks())
+        subscribe = self.node.create_subscription
+        subscribe(Image, "/foreseg/masks", self._take_masks, qos.masks())
+        subscribe(messages.TrackArray, "/foreseg/tracks", self._take_tracks, qos.masks())
+        subscribe(messages.Answer, "/foreseg/answers", self._take_answer, qos.answers())
+        subscribe(DiagnosticArray, "/diagnostics", self._take_diagnostics, qos.diagnostics())
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def box_at(self, index: int) -> tuple[int, int, int, int]:
+        """Where the red box is on the n-th frame that was sent."""
+        x0 = 20 + (index * 2) % 80
+        return x0, 50, x0 + 24, 74
+
+    def send(self, image: np.ndarray | None = None, stamp_ns: int | None = None) -> int:
+        """Send a frame; its stamp."""
+        width, height = SIZE_WH
+        if image is None:
+            image = np.full((height, width, 3), 90, np.uint8)
+            image[::8] = 100
+            x0, y0, x1, y1 = self.box_at(self.num_sent)
+            image[y0:y1, x0:x1] = (220, 40, 40)
+        stamp = time.time_ns() if stamp_ns is None else stamp_ns
+        self.num_sent += 1
+        self.images.publish(image_msg_from_rgb(image, header_from_stamp(stamp, "optical")))
+        return stamp
+
+    def call(self, kind: type, name: str, request: object, wait_s: float = WAIT_S) -> object:
+        """Call one of the node's services."""
+        client = self.node.create_client(kind, name)
+        assert client.wait_for_service(wait_s), f"no service {name}"
+        future = client.call_async(request)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(wait_s), f"{name} did not answer"
+        self.node.destroy_client(client)
+        return future.result()
+
+    def wait(self, condition: Callable[[], bool], wait_s: float = WAIT_S) -> bool:
+        """Wait until something that came in makes it true."""
+        with self.changed:
+            return self.changed.wait_for(condition, wait_s)
+
+    def stream(self, until: Callable[[], bool], wait_s: float = WAIT_S, hz: float = 30.0) -> bool:
+        """Send frames until it is true."""
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end:
+            self.send()
+            with self.changed:
+                if self.changed.wait_for(until, 1 / hz):
+                    return True
+        return False
+
+    def _take_masks(self, msg: Image) -> None:
+        stamp = stamp_ns_from_time(msg.header.stamp)
+        with self.changed:
+            self.masks[stamp] = (msg.header.frame_id, labels_from_image_msg(msg))
+            self.changed.notify_all()
+
+    def _take_tracks(self, msg: messages.TrackArray) -> None:
+        with self.changed:
+            self.tracks[stamp_ns_from_time(msg.header.stamp)] = msg
+            self.changed.notify_all()
+
+    def _take_answer(self, msg: messages.Answer) -> None:
+        with self.changed:
+            self.answers.append(msg)
+            self.changed.notify_all()
+
+    def _take_diagnostics(self, msg: DiagnosticArray) -> None:
+        with self.changed:
+            for status in msg.status:
+                name = status.name.split(": ", 1)[-1]
+                self.diagnostics[name] = {
+                    "message": status.message,
+                    **{item.key: item.value for item in status.values},
+                }
+                self.levels[name] = status.level
+            self.changed.notify_all()
