@@ -239,7 +239,7 @@ class Executor:
             rows = () if output.masks is None else output.masks.objects
             table = np.array([0, *(labels.get(row.key, 0) for row in rows)], self._label_type)
             assert output.masks is not None  # noqa: S101 (a job that publishes ends in a track step)
-            label_map = table[output.masks.label_map]
+            label_map = np.take(table, output.masks.label_map)
         is_full = frame is not None and frame.image.shape[:2] == (height, width)
         return PublishedMasks(
             frame=command.frame,
