@@ -65,11 +65,12 @@ CORE_EXTRAS = {
     "psutil": ("telemetry.py", "cli.py"),
 }
 CORE_BASE = {"numpy", "foreseg"}
+CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
 
 # Inside the core, imports run only downwards or sideways. A module or package per name.
 LAYERS = (
     {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
-    {"history", "windows", "engines", "telemetry"},
+    {"history", "slots", "windows", "engines", "telemetry"},
     {"tracker", "methods", "reasoner"},
     {"tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
     | {"arrivals", "asking", "tracking", "pipeline", "trace"},
