@@ -54,3 +54,16 @@ class Sam2Reference:
         self._next_frame += 1
         logits = out.pred_masks.float().reshape(-1, *out.pred_masks.shape[-2:])
         return logits.numpy(), out.object_score_logits.float().reshape(-1).numpy()
+
+    def refine(self, object_id: int, coords: F32, labels: I32) -> F32:
+        """Prompt again on the frame that was segmented last: that object's logits (m, m)."""
+        row = self._session.obj_id_to_idx(object_id)
+        frame = self._next_frame - 1
+        inputs = {
+            "point_coords": torch.from_numpy(coords)[None, None],
+            "point_labels": torch.from_numpy(labels)[None, None],
+        }
+        self._session.add_point_inputs(row, frame, inputs)
+        self._session.obj_with_new_inputs.append(object_id)
+        out = self._model(inference_session=self._session, frame_idx=frame)
+        return out.pred_masks.float()[row, 0].numpy()

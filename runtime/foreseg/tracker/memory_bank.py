@@ -132,19 +132,21 @@ class MemoryBank:
 
         Args:
             rows: in the order wanted, at least one.
-            again: seen from their newest step, which is left out, instead of from the next one.
+            again: seen from their newest step, which is left out, instead of from the next one;
+                the oldest entry has made room for it, so the reach is shorter by one.
         """
         index = _index(rows)
-        now = self._step[index, None] + (0 if again else 1)
+        shorter = 1 if again else 0
+        now = self._step[index, None] + 1 - shorter
         age = now - self._memory_step[index]
         kept = (self._memory_step[index] != _EMPTY) & (age >= 1)
-        in_reach = age <= self._num_recent
+        in_reach = age <= self._num_recent - shorter
         in_reach[:, 0] = True
         position = np.clip(age - 1, 0, self._num_recent - 1)
         position[:, 0] = self._num_recent
         pointer_age = now - self._pointer_step[index]
         pointer_kept = (self._pointer_step[index] != _EMPTY) & (pointer_age >= 1)
-        pointer_in_reach = pointer_age <= self._num_recent_pointers
+        pointer_in_reach = pointer_age <= self._num_recent_pointers - shorter
         pointer_in_reach[:, 0] = True
         pointer_valid = pointer_kept & pointer_in_reach
         return MemoryBatch(
