@@ -68,9 +68,8 @@ def follow_with(tracker: Tracker) -> Method:
         prompt = SpatialPrompt(box=BoxXyxy(*box_around(first)))
         frames = (_frame(i, image) for i, image in enumerate(images))
         masks = [mask_from_rle(tracker.prompt(next(frames), _KEY, prompt).mask)]
-        for frame in frames:
-            masks.append(mask_from_rle(tracker.track(frame, [_KEY]).objects[0].mask))
-        return masks
+        results = (tracker.track(frame, [_KEY]).objects[0] for frame in frames)
+        return [*masks, *(mask_from_rle(result.mask) for result in results)]
 
     return follow
 

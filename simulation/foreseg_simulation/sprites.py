@@ -45,7 +45,9 @@ def full_area_px(sprite: Sprite, pose: Pose) -> float:
 def draw_sprite(
     image: U8Array, instance_ids: U8Array, sprite: Sprite, pose: Pose, instance_id: int
 ) -> None:
-    """Paint a sprite over what is there.
+    """Paint a sprite over what is there; image and instance ids always agree with each other.
+
+    OpenCV's antialiased edge lies about half a pixel outside the polygon.
 
     Args:
         image: (H, W, 3) RGB, changed in place; edges are antialiased.

@@ -70,9 +70,7 @@ def make_texture(
     return np.clip((base + weight * (other - base)) * shade, 0, 255).astype(np.uint8)
 
 
-def _pattern(
-    rng: np.random.Generator, size_wh: tuple[int, int], kind: TextureKind
-) -> F32Array:
+def _pattern(rng: np.random.Generator, size_wh: tuple[int, int], kind: TextureKind) -> F32Array:
     """Make the (h, w) mixing weight of the second colour, 0..1."""
     width, height = size_wh
     if kind is TextureKind.PLAIN:

@@ -129,7 +129,7 @@ class _Camera:
 
     def view(self, background: U8Array, size_wh: tuple[int, int]) -> U8Array:
         width, height = size_wh
-        centre = self._offset + ((width - 1) / 2, (height - 1) / 2)
+        centre = np.add(self._offset, ((width - 1) / 2, (height - 1) / 2))
         return cv2.getRectSubPix(background, (width, height), tuple(centre.tolist()))
 
     def step(self) -> None:
@@ -178,9 +178,7 @@ def _make_body(
     )
 
 
-def _aim(
-    rng: np.random.Generator, body: _Body, target: _Body, config: WanderingConfig
-) -> None:
+def _aim(rng: np.random.Generator, body: _Body, target: _Body, config: WanderingConfig) -> None:
     """Place a body so that it meets its target, which is drawn beneath it, at a drawn frame."""
     frames = int(rng.integers(config.meeting_frames[0], config.meeting_frames[1] + 1))
     meeting = target.velocity * frames + (target.pose.x_px, target.pose.y_px)
@@ -195,7 +193,7 @@ def _breathing(body: _Body, index: int) -> Pose:
 
 def _step(rng: np.random.Generator, body: _Body, size_wh: tuple[int, int]) -> None:
     body.velocity = body.velocity + rng.normal(0, 0.12, 2)
-    position = body.velocity + (body.pose.x_px, body.pose.y_px)
+    position = np.add(body.velocity, (body.pose.x_px, body.pose.y_px))
     reach = 1.8 * body.radius_px if body.leaves else -0.5 * body.radius_px
     for axis in (0, 1):
         low, high = -reach, size_wh[axis] + reach

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="metrics need the extra [evaluation]")
 
-from foreseg_evaluation.metrics import boundary_f, region_similarity  # noqa: E402
+from foreseg_evaluation.metrics import boundary_f, region_similarity
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "metrics"
 CASES = json.loads((GOLDEN / "cases.json").read_text())["cases"]

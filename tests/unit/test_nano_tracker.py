@@ -97,11 +97,15 @@ def test_training_unroll_equals_streaming(
     )
     prompt = targets[:, 0:1] if points is None else labels
     streamed = stream(small_model, pixels[0], points, prompt)
-    for t, (mine, theirs) in enumerate(zip(unroll(small_model.eval(), batch), streamed, strict=True)):
+    for t, (mine, theirs) in enumerate(
+        zip(unroll(small_model.eval(), batch), streamed, strict=True)
+    ):
         if kind == "mask" and t == 0:
             continue  # streaming gives the prompt back instead of a prediction
         logit = float(mine.object_logits[0])
-        assert logit == pytest.approx(float(theirs.object_score_logits.squeeze()), abs=LOGIT_TOLERANCE)
+        assert logit == pytest.approx(
+            float(theirs.object_score_logits.squeeze()), abs=LOGIT_TOLERANCE
+        )
         if logit > 0:
             chosen = mine.masks[0, mine.selected[0]].detach()
             difference = float((chosen - theirs.pred_masks[0, 0]).abs().max())

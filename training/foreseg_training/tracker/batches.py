@@ -54,9 +54,7 @@ class BatchShape:
     image_size: int
 
 
-def normalise(
-    images: U8Array, mean: tuple[float, ...], std: tuple[float, ...]
-) -> torch.Tensor:
+def normalise(images: U8Array, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """Turn (..., S, S, 3) RGB into (..., 3, S, S) float32 as the model wants it."""
     pixels = torch.from_numpy(images).to(torch.float32).div_(255)
     pixels = (pixels - torch.tensor(mean)) / torch.tensor(std)
@@ -83,7 +81,9 @@ def make_batch(
             clips.append(clip)
             chosen.append(objects)
     masks = [
-        clip.instance_ids == k for clip, objects in zip(clips, chosen, strict=True) for k in objects
+        clip.instance_ids == k
+        for clip, objects in zip(clips, chosen, strict=True)
+        for k in objects
     ]
     points, labels = prompt_points(rng, [mask[0] for mask in masks], kind)
     return Batch(

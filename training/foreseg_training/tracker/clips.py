@@ -44,9 +44,7 @@ def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:
         camera_px=float(rng.uniform(0, 5)),
     )
     maker = CompositeMaker(photo_probability=0.0 if rng.random() < 0.35 else 0.7)
-    world = wander(
-        seed, config, sprite_maker=maker.sprite, background_maker=maker.background
-    )
+    world = wander(seed, config, sprite_maker=maker.sprite, background_maker=maker.background)
     frames = list(itertools.islice(world, num_frames))
     images = np.stack([_shrink(f.image, image_size, cv2.INTER_AREA) for f in frames])
     ids = np.stack([_shrink(f.instance_ids, image_size, cv2.INTER_NEAREST) for f in frames])

@@ -80,9 +80,7 @@ def load_pictures() -> tuple[U8Array, ...]:
     return tuple(pictures)
 
 
-def _crop(
-    rng: np.random.Generator, size_wh: tuple[int, int], side_px: tuple[int, int]
-) -> U8Array:
+def _crop(rng: np.random.Generator, size_wh: tuple[int, int], side_px: tuple[int, int]) -> U8Array:
     """Cut a random window of a random picture, flip it, recolour it, and scale it."""
     pictures = load_pictures()
     picture = pictures[rng.integers(len(pictures))]

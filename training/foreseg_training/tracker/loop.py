@@ -176,7 +176,7 @@ class _Run:
         decay = min(_EMA_DECAY, (1 + self.step) / (10 + self.step))
         new = [v for v in self.model.state_dict().values() if v.is_floating_point()]
         old = [v for v in self.average.state_dict().values() if v.is_floating_point()]
-        torch._foreach_lerp_(old, new, 1 - decay)  # noqa: SLF001
+        torch._foreach_lerp_(old, new, 1 - decay)
 
     def _checkpoint(self, loss: float) -> None:
         result = score(self.average, self.held_out)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SAM2's memory attention layers in the static form that every engine builder takes.
+
+RoPE is two slices and a concatenation; memory entries that are not in use are masked by a bias;
+attention is written out as (q s) k^T + bias -> softmax -> v.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoMemoryAttentionLayer,
+    Sam2VideoRoPEAttention,
+)
+
+
+class RotarySelfAttention(nn.Module):
+    """One-headed self-attention with axial RoPE as two slices and a concatenation.
+
+    The rows of the query and key projections are permuted, even channels first: q.k does not
+    change under a common permutation, and the pairwise rotation needs no strided access.
+    """
+
+    def __init__(self, source: Sam2VideoRoPEAttention) -> None:
+        super().__init__()
+        self.query = _even_first(source.q_proj)
+        self.key = _even_first(source.k_proj)
+        self.value = source.v_proj
+        self.out = source.o_proj
+        self.scale = source.scaling
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attend within (B, L, C)."""
+        query = _rotate(self.query(x), cos, sin) * self.scale
+        key = _rotate(self.key(x), cos, sin)
+        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        return self.out(weights @ self.value(x))
+
+
+class RotaryMemoryAttention(nn.Module):
+    """Cross-attention to memory maps (with RoPE) and object pointers (without).
+
+    Rows of a softmax sum to 1, so the value and output projections are applied after it, as one
+    matrix: A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
+    """
+
+    def __init__(self, source: Sam2VideoRoPEAttention) -> None:
+        super().__init__()
+        self.query = _even_first(source.q_proj)
+        self.key = _even_first(source.k_proj)
+        self.scale = source.scaling
+        value, out = source.v_proj, source.o_proj
+        self.out = nn.Linear(value.in_features, out.out_features)
+        with torch.no_grad():
+            self.out.weight.copy_(out.weight.double() @ value.weight.double())
+            self.out.bias.copy_(out.weight.double() @ value.bias.double() + out.bias.double())
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor, Tensor, Tensor],
+        tables: tuple[Tensor, Tensor],
+        bias: Tensor,
+    ) -> Tensor:
+        """Attend from (1 or B, L, C) to (B, K, L, Cm) maps and (B, R', Cm) pointer tokens."""
+        maps_key, maps_value, pointers_key, pointers_value = memory
+        cos, sin = tables
+        batch, channels = maps_key.shape[0], maps_key.shape[3]
+        query = _rotate(self.query(x), cos, sin) * self.scale
+        key = _rotate(self.key(maps_key), cos, sin)
+        key = key.reshape(batch, -1, key.shape[3])
+        key = torch.cat((key, self.key(pointers_key)), dim=1)
+        value = torch.cat((maps_value.reshape(batch, -1, channels), pointers_value), dim=1)
+        weights = torch.softmax(query @ key.transpose(1, 2) + bias, dim=-1)
+        return self.out(weights @ value)
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, memory attention and an MLP, each behind a layer norm."""
+
+    def __init__(self, source: Sam2VideoMemoryAttentionLayer) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (
+            source.layer_norm1,
+            source.layer_norm2,
+            source.layer_norm3,
+        )
+        self.self_attention = RotarySelfAttention(source.self_attn)
+        self.memory_attention = RotaryMemoryAttention(source.cross_attn_image)
+        self.linear1, self.linear2 = source.linear1, source.linear2
+        self.activation = source.activation
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor, Tensor, Tensor],
+        tables: tuple[Tensor, Tensor],
+        bias: Tensor,
+    ) -> Tensor:
+        """Map (1 or B, L, C) to (B, L, C)."""
+        x = x + self.self_attention(self.norm1(x), *tables)
+        x = x + self.memory_attention(self.norm2(x), memory, tables, bias)
+        return x + self.linear2(self.activation(self.linear1(self.norm3(x))))
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    even, odd = x.chunk(2, dim=-1)
+    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+
+
+@torch.no_grad()
+def _even_first(source: nn.Linear) -> nn.Linear:
+    order = torch.cat(
+        (torch.arange(0, source.out_features, 2), torch.arange(1, source.out_features, 2))
+    )
+    linear = nn.Linear(source.in_features, source.out_features)
+    linear.weight.copy_(source.weight[order])
+    linear.bias.copy_(source.bias[order])
+    return linear

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a foresight scene yields: frames that know the future, and how to make a scene by name.
+
+Does not know: how a scene's plan comes about, or who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from .textures import U8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureTruth:
+    """The true answer to a question at one time; it expires at the event.
+
+    Without a target nothing of the kind happens before `event_ns`, when the question is open
+    again.
+    """
+
+    question: str
+    target_id: int | None  # instance id; None where the answer is "nothing"
+    event_ns: int  # exclusive end of this truth, in stamps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForesightFrame:
+    """One rendered frame, its exact masks, and the truth of every question at its time."""
+
+    index: int
+    stamp_ns: int
+    image: U8Array  # (H, W, 3) RGB
+    instance_ids: U8Array  # (H, W), 0 background, k = visible part of object k
+    truths: tuple[FutureTruth, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneConfig:
+    """What every scene draws from.
+
+    Attributes:
+        size_wh: frame width and height, pixels, at least 160 x 120.
+        rate_hz: frames per second.
+        num_targets: named objects beside the ball, 2 to 5.
+        leg_s: shortest and longest time from one event to the next: what a reasoner has.
+    """
+
+    size_wh: tuple[int, int] = (320, 240)
+    rate_hz: float = 30.0
+    num_targets: int = 4
+    leg_s: tuple[float, float] = (4.5, 7.0)
+
+    def __post_init__(self) -> None:
+        if self.size_wh[0] < 160 or self.size_wh[1] < 120:
+            msg = f"size_wh must be at least (160, 120), got {self.size_wh}"
+            raise ValueError(msg)
+        if not 2 <= self.num_targets <= 5:
+            msg = f"num_targets must lie in 2..5, got {self.num_targets}"
+            raise ValueError(msg)
+        if not 0 < self.leg_s[0] <= self.leg_s[1]:
+            msg = f"leg_s must be an ascending pair of positive seconds, got {self.leg_s}"
+            raise ValueError(msg)
+        if self.rate_hz <= 0:
+            msg = f"rate_hz must be positive, got {self.rate_hz}"
+            raise ValueError(msg)
+
+
+class ForesightScene(Protocol):
+    """A world with a plot."""
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Instance id to the words for it."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Every question that its frames carry a truth for."""
+
+    def frames(self) -> Iterator[ForesightFrame]:
+        """Yield frames for ever, the same bytes at every call."""
+
+
+SceneMaker = Callable[[int, SceneConfig], ForesightScene]
+
+
+def foresight_scenes() -> Mapping[str, SceneMaker]:
+    """Map each scene's name to its maker, which takes a seed and a config."""
+    from .hit_scene import HitScene, Route
+    from .leave_scene import LeaveScene
+
+    def hit(route: Route) -> SceneMaker:
+        return lambda seed, config: HitScene(seed, config, route=route)
+
+    return MappingProxyType(
+        {
+            "hit": hit(Route.STRAIGHT),
+            "hit_cushion": hit(Route.CUSHION),
+            "hit_habit": hit(Route.HABIT),
+            "leave": LeaveScene,
+        }
+    )
+
+
+def make_scene(name: str, seed: int, config: SceneConfig | None = None) -> ForesightScene:
+    """Make a scene by name.
+
+    Raises:
+        ValueError: for a name that no scene has.
+    """
+    makers = foresight_scenes()
+    if name not in makers:
+        msg = f"no scene is called {name!r}; there are {', '.join(makers)}"
+        raise ValueError(msg)
+    return makers[name](seed, SceneConfig() if config is None else config)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes world: reproducible, exact in its masks, and honest about the future."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2", reason="the shapes world draws with OpenCV")
+
+from foreseg_simulation.foresight import (  # noqa: E402
+    SceneConfig,
+    foresight_scenes,
+    make_scene,
+)
+from foreseg_simulation.hit_scene import BALL_ID  # noqa: E402
+from foreseg_simulation.shapes import ShapeKind, outline  # noqa: E402
+from foreseg_simulation.sprites import Pose, Sprite, draw_sprite, full_area_px  # noqa: E402
+from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402
+from foreseg_simulation.write_clips import promptable_objects  # noqa: E402
+
+SCENES = sorted(foresight_scenes())
+NS_PER_S = 1_000_000_000
+RIM_PX = 0.8  # OpenCV's antialiased edge lies about half a pixel outside the polygon
+
+
+def plain_sprite(kind: ShapeKind, colour: tuple[int, int, int]) -> Sprite:
+    texture = np.full((8, 8, 3), colour, dtype=np.uint8)
+    return Sprite(texture=texture, outline=outline(kind, np.random.default_rng(0)))
+
+
+def touches(a: np.ndarray, b: np.ndarray, within_px: int = 1) -> bool:
+    size = 2 * within_px + 1
+    grown = cv2.dilate(a.astype(np.uint8), np.ones((size, size), np.uint8))
+    return bool((grown.astype(bool) & b).any())
+
+
+def test_equal_seeds_wander_alike_to_the_byte() -> None:
+    runs = [list(itertools.islice(wander(7, WanderingConfig()), 12)) for _ in range(2)]
+    for a, b in zip(*runs, strict=True):
+        assert a.image.tobytes() == b.image.tobytes()
+        assert a.instance_ids.tobytes() == b.instance_ids.tobytes()
+    other = next(wander(8, WanderingConfig()))
+    assert other.image.tobytes() != runs[0][0].image.tobytes()
+
+
+def test_wandering_objects_hide_leave_and_return() -> None:
+    shares = []
+    for seed in range(20):
+        frames = list(itertools.islice(wander(seed, WanderingConfig()), 40))
+        for k in promptable_objects(frames[0]):
+            seen = [np.count_nonzero(f.instance_ids == k) for f in frames]
+            shares.append(min(seen) / seen[0])
+    assert np.mean(np.array(shares) < 0.5) > 0.15
+    assert np.mean(np.array(shares) > 0.8) > 0.2
+
+
+@pytest.mark.parametrize("kind", list(ShapeKind))
+def test_mask_has_the_outlines_area_and_holds_the_sprites_colour(kind: ShapeKind) -> None:
+    sprite = plain_sprite(kind, (10, 200, 30))
+    pose = Pose(x_px=70.3, y_px=61.8, radius_px=40.0, angle_rad=0.7, stretch=1.1)
+    image = np.full((120, 160, 3), 90, dtype=np.uint8)
+    ids = np.zeros((120, 160), dtype=np.uint8)
+    draw_sprite(image, ids, sprite, pose, 3)
+    mask = ids == 3
+    rim = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    full = full_area_px(sprite, pose)
+    assert full * 0.99 < mask.sum() < full + RIM_PX * rim.sum()
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    outside = ~cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    assert (image[inside] == (10, 200, 30)).all()
+    assert (image[outside] == 90).all()
+
+
+def test_the_sprite_drawn_last_owns_the_common_pixels() -> None:
+    image = np.zeros((80, 80, 3), dtype=np.uint8)
+    ids = np.zeros((80, 80), dtype=np.uint8)
+    low, high = (plain_sprite(ShapeKind.SQUARE, c) for c in ((255, 0, 0), (0, 0, 255)))
+    draw_sprite(image, ids, low, Pose(x_px=35, y_px=40, radius_px=25), 1)
+    draw_sprite(image, ids, high, Pose(x_px=45, y_px=40, radius_px=15), 2)
+    assert ids[40, 45] == 2
+    assert ids[40, 22] == 1
+    assert tuple(image[40, 45]) == (0, 0, 255)
+
+
+def test_a_sprite_outside_the_view_draws_nothing() -> None:
+    image = np.zeros((50, 50, 3), dtype=np.uint8)
+    ids = np.zeros((50, 50), dtype=np.uint8)
+    sprite = plain_sprite(ShapeKind.BALL, (255, 255, 255))
+    draw_sprite(image, ids, sprite, Pose(x_px=-80, y_px=20, radius_px=20), 1)
+    assert not ids.any()
+    assert not image.any()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_equal_seeds_make_equal_scenes(name: str) -> None:
+    config = SceneConfig(size_wh=(160, 120), rate_hz=5.0)
+    a, b = (make_scene(name, 3, config) for _ in range(2))
+    assert a.names == b.names
+    for f, g in itertools.islice(zip(a.frames(), b.frames(), strict=False), 60):
+        assert f.image.tobytes() == g.image.tobytes()
+        assert f.truths == g.truths
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_minute_has_questions_that_expire_and_leave_time_to_answer(name: str) -> None:
+    config = SceneConfig(size_wh=(160, 120), rate_hz=10.0)
+    scene = make_scene(name, 5, config)
+    begun: dict[int, int] = {}  # event to the first stamp it was true at
+    for frame in itertools.islice(scene.frames(), 610):
+        (truth,) = frame.truths
+        assert truth.question in scene.questions
+        assert frame.stamp_ns < truth.event_ns
+        assert truth.target_id in scene.names
+        begun.setdefault(truth.event_ns, frame.stamp_ns)
+    assert len(begun) >= 6
+    for event_ns, start_ns in begun.items():
+        assert event_ns - start_ns >= (config.leg_s[0] - 0.2) * NS_PER_S
+
+
+@pytest.mark.parametrize("name", [n for n in SCENES if n.startswith("hit")])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_ball_touches_its_target_at_the_event_and_nothing_before(name: str, seed: int) -> None:
+    scene = make_scene(name, seed, SceneConfig(rate_hz=10.0))
+    frames = list(itertools.islice(scene.frames(), 600))
+    previous = None
+    num_events = 0
+    for frame, following in itertools.pairwise(frames):
+        (truth,), (next_truth,) = frame.truths, following.truths
+        ball = frame.instance_ids == BALL_ID
+        for other in scene.names.keys() - {BALL_ID, truth.target_id, previous}:
+            assert not touches(ball, frame.instance_ids == other), frame.index
+        if next_truth.event_ns != truth.event_ns:
+            target = following.instance_ids == truth.target_id
+            assert touches(following.instance_ids == BALL_ID, target, within_px=4)
+            previous = truth.target_id
+            num_events += 1
+    assert num_events >= 5
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_leaves_is_gone_at_the_event_and_the_others_are_not(seed: int) -> None:
+    scene = make_scene("leave", seed, SceneConfig(rate_hz=10.0))
+    frames = list(itertools.islice(scene.frames(), 600))
+    events = 0
+    for frame, following in itertools.pairwise(frames):
+        (truth,), (next_truth,) = frame.truths, following.truths
+        if next_truth.event_ns == truth.event_ns:
+            continue
+        events += 1
+        assert np.count_nonzero(following.instance_ids == truth.target_id) < 40
+        present = set(np.unique(frame.instance_ids).tolist()) - {0}
+        assert present >= scene.names.keys() - {truth.target_id}
+    assert events >= 5
+
+
+def test_habit_repeats_its_order() -> None:
+    scene = make_scene("hit_habit", 2, SceneConfig(size_wh=(160, 120), rate_hz=5.0))
+    targets: dict[int, int | None] = {}
+    for frame in itertools.islice(scene.frames(), 500):
+        targets.setdefault(frame.truths[0].event_ns, frame.truths[0].target_id)
+    order = list(targets.values())
+    num_targets = len(scene.names) - 1
+    assert len(order) > 2 * num_targets
+    assert all(a == b for a, b in zip(order, order[num_targets:], strict=False))
+
+
+def test_unknown_scene_and_bad_config_are_refused_with_the_value() -> None:
+    with pytest.raises(ValueError, match="'juggle'"):
+        make_scene("juggle", 0)
+    with pytest.raises(ValueError, match="9"):
+        SceneConfig(num_targets=9)
