@@ -69,7 +69,7 @@ class _Audit:
         """Note the frames that a keyframe may be chosen from."""
         self._sizes.update({frame.index: frame.ref.size_wh for frame in window.frames})
 
-    def passed(self, part: object) -> AnswerPart:  # noqa: PLR0911 (one for each kind)
+    def passed(self, part: object) -> AnswerPart:
         """The part, cut where it is too long; or the failure that it is."""
         if isinstance(part, RationalePart):
             return replace(part, text=self._cut(part.text))

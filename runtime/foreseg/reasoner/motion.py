@@ -32,6 +32,7 @@ MAX_AREA_SHARE = 0.35
 MAX_STEP_SHARE = 0.3  # of the longer side, between two frames
 MAX_FIT_ERROR_PX = 3.0
 NOISE_FLOOR = 14.0  # grey levels
+SURROUNDINGS_DIVISOR = 12  # of the longer side: how far around a place one looks
 MIN_CHANGED_SHARE = 0.25  # of the pixels between neighbours: below, the camera is still
 MAX_RESIDUAL_SHARE = 0.7  # of the change must a shift leave unexplained at most
 
@@ -169,10 +170,33 @@ def _sampled(image: F32Array, places: F64Array, axis: int) -> F32Array:
 
 
 def _background(aligned: F32Array, known: NDArray[np.bool_]) -> F32Array:
+    """The (h, w, 3) scene without its movers.
+
+    A median alone keeps a slow mover where it stood longest. So where the first and the newest
+    frame differ, something stands in one of them: the other one is the background, and that is the
+    one more like what surrounds the place.
+    """
     if known.all():
-        return np.median(aligned, axis=0)
-    holed = np.where(known[..., None], aligned, np.float32(np.nan))
-    return np.nanmedian(holed, axis=0).astype(np.float32)  # the newest frame is always known
+        median = np.median(aligned, axis=0)
+    else:  # the newest frame is always known
+        median = np.nanmedian(np.where(known[..., None], aligned, np.float32(np.nan)), axis=0)
+    first, last = aligned[0], aligned[-1]
+    changed = (np.abs(first - last).max(axis=2) > NOISE_FLOOR) & known[0]
+    passed = (np.abs(first - median).max(axis=2) > NOISE_FLOOR) & known[0] & ~changed
+    around = _surroundings(last, ~changed)
+    first_fits = np.abs(first - around).sum(axis=2) <= np.abs(last - around).sum(axis=2)
+    background = np.where((passed | (changed & first_fits))[..., None], first, median)
+    background = np.where((changed & ~first_fits)[..., None], last, background)
+    return background.astype(np.float32)
+
+
+def _surroundings(image: F32Array, used: Mask) -> F32Array:
+    """The (h, w, 3) local means over the pixels that are used."""
+    radius = max(2, max(used.shape) // SURROUNDINGS_DIVISOR)
+    weights = mean_filtered(used.astype(np.float32), radius)
+    channels = [mean_filtered(image[..., i] * used, radius) for i in range(3)]
+    means: F32Array = np.stack(channels, axis=2) / np.maximum(weights, 1e-3)[..., None]
+    return means
 
 
 def _moving_regions(

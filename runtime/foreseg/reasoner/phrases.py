@@ -74,6 +74,9 @@ SHAPES = {
 _THINGS = {"object", "objects", "thing", "things", "shape", "shapes", "one", "item", "items",
            "region", "regions", "target", "body", "it"}  # fmt: skip
 _FILLERS = {"the", "a", "an", "this", "that", "moving", "rolling", "coloured", "colored"}
+_REFUSED = {"not", "never", "no", "and", "or", "but", "after", "before", "without", "except", "if",
+            "second", "third", "last", "other", "another", "two", "both", "all", "each", "to",
+            "small", "big", "large", "little", "smallest", "biggest", "largest"}  # fmt: skip
 _SIDES = {"left": Side.LEFT, "right": Side.RIGHT, "top": Side.TOP, "bottom": Side.BOTTOM,
           "upper": Side.TOP, "lower": Side.BOTTOM}  # fmt: skip
 
@@ -166,7 +169,7 @@ def description_from_text(phrase: str) -> Description | None:
             colour = _COLOUR_WORDS[word]
         elif word in SHAPES and not shape:
             shape = SHAPES[word]
-        elif not unknown and word.isalpha():
+        elif not unknown and word.isalpha() and word not in _REFUSED:
             unknown = word
         else:
             return None

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinematic reasoner on drawn scenes whose future is known, and its grammar."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.reasoners import Disc, discs_window, query
+
+from foreseg.dialogue import NoTarget, RationalePart, TargetsFound
+from foreseg.errors import ConfigError
+from foreseg.frames import FrameWindow
+from foreseg.geometry import BoxXyxy, box_iou
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.forecast import Side
+from foreseg.reasoner.kinematic import KinematicReasoner
+from foreseg.reasoner.load import build_reasoner, known_kinds
+from foreseg.reasoner.phrases import Description, Extreme, Kind, Request, request_from_text
+from foreseg.reasoner.reduction import reduce_window
+
+RED, BLUE, GREEN, WHITE = (220, 40, 40), (40, 70, 220), (40, 180, 60), (240, 240, 240)
+LAST_S = 8 / 7.5  # the newest frame's time
+BALL = Disc(x=50, y=120, radius=14, colour=WHITE, vx=70)
+AHEAD = Disc(x=250, y=128, radius=24, colour=RED)
+ASIDE = Disc(x=200, y=40, radius=24, colour=BLUE)
+BEHIND = Disc(x=24, y=190, radius=18, colour=GREEN)
+
+
+def verdict(text: str, window: FrameWindow) -> TargetsFound | NoTarget:
+    for part in KinematicReasoner().ask(query(text), window):
+        if isinstance(part, (TargetsFound, NoTarget)):
+            return part
+    pytest.fail("no verdict")
+
+
+def is_about(found: TargetsFound | NoTarget, disc: Disc) -> bool:
+    if isinstance(found, NoTarget):
+        return False
+    x, y, r = disc.x + disc.vx * LAST_S, disc.y + disc.vy * LAST_S, disc.radius
+    box = found.prompts[0].box
+    return box is not None and box_iou(box, BoxXyxy(x - r, y - r, x + r, y + r)) > 0.5
+
+
+SCENE = discs_window(BALL, AHEAD, ASIDE, BEHIND)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What will the ball hit next?",
+        "which object will be touched by the ball next",
+        "What does the white one collide with?",
+        "Which shape is going to be hit first by the white ball?",
+    ],
+)
+def test_the_first_thing_on_the_path_is_hit(text: str) -> None:
+    found = verdict(text, SCENE)
+    assert is_about(found, AHEAD)
+    assert found.confidence > 0.5
+
+
+def test_the_measured_velocity_is_in_source_pixels_per_second() -> None:
+    parts = KinematicReasoner().ask(query("what will the ball hit"), SCENE)
+    rationale = next(part.text for part in parts if isinstance(part, RationalePart))
+    assert "(+70, +0) px/s" in rationale or "(+70, -0) px/s" in rationale
+    # front at 14 + 50 + 75, the red disc's edge at 226: 87 px to go
+    assert "in 1.2 s" in rationale or "in 1.3 s" in rationale
+
+
+def test_a_reduced_window_gives_boxes_in_source_pixels() -> None:
+    assert is_about(verdict("what will the ball hit", reduce_window(SCENE, 120)), AHEAD)
+
+
+def test_what_has_been_passed_or_lies_aside_is_not_hit() -> None:
+    found = verdict("what will the ball hit next", discs_window(BALL, ASIDE, BEHIND))
+    assert isinstance(found, NoTarget)
+    assert "nothing stands out on its path" in found.reason
+
+
+def test_two_movers_that_meet() -> None:
+    other = Disc(x=300, y=122, radius=16, colour=BLUE, vx=-60)
+    found = verdict("what will the white ball collide with", discs_window(BALL, other))
+    assert is_about(found, other)
+
+
+def test_a_colour_chooses_among_movers() -> None:
+    blue = Disc(x=40, y=200, radius=14, colour=BLUE, vx=80)
+    target = Disc(x=250, y=200, radius=20, colour=GREEN)
+    window = discs_window(BALL, AHEAD, blue, target)
+    assert is_about(verdict("what will the blue ball hit", window), target)
+    assert is_about(verdict("what will the white ball hit", window), AHEAD)
+    assert isinstance(verdict("what will the red ball hit", window), NoTarget)
+
+
+def test_an_unknown_noun_means_the_only_mover_but_with_doubt() -> None:
+    found = verdict("what will the car hit next", SCENE)
+    assert is_about(found, AHEAD)
+    assert found.confidence <= 0.5
+    two = discs_window(BALL, AHEAD, Disc(x=40, y=200, radius=14, colour=BLUE, vx=80))
+    assert isinstance(verdict("what will the car hit next", two), NoTarget)
+
+
+def test_leaving_reaching_and_speed() -> None:
+    slow = Disc(x=230, y=50, radius=14, colour=BLUE, vx=40)
+    fast = Disc(x=40, y=190, radius=14, colour=RED, vx=90)
+    window = discs_window(slow, fast)
+    assert is_about(verdict("what will leave the view first?", window), slow)
+    assert is_about(verdict("which object will reach the right side first", window), slow)
+    assert is_about(verdict("which object moves fastest?", window), fast)
+    assert is_about(verdict("what is moving the slowest", window), slow)
+    assert isinstance(verdict("what will reach the top first", window), NoTarget)
+
+
+def test_what_moves_towards_something() -> None:
+    other = Disc(x=250, y=220, radius=14, colour=GREEN, vx=-60)
+    found = verdict("what is moving towards the red one", discs_window(BALL, AHEAD, other))
+    assert is_about(found, BALL)
+
+
+def test_a_still_region_by_its_colour() -> None:
+    assert is_about(verdict("the blue one", SCENE), ASIDE)
+    assert is_about(verdict("where is the green ball?", SCENE), BEHIND)
+    assert isinstance(verdict("the orange one", SCENE), NoTarget)
+
+
+def test_a_still_scene_has_no_future() -> None:
+    found = verdict("what will the ball hit", discs_window(AHEAD, ASIDE))
+    assert found == NoTarget(
+        reason="nothing moves with a steady velocity",
+        confidence=pytest.approx(found.confidence, nan_ok=True),
+    )
+
+
+def test_a_sliding_camera_is_not_taken_for_motion_of_the_scene() -> None:
+    ball = Disc(x=50, y=120, radius=14, colour=WHITE, vx=100)
+    window = discs_window(ball, AHEAD, ASIDE, camera_vx=30)
+    found = verdict("what will the ball hit next", window)
+    assert isinstance(found, TargetsFound)
+    box = found.prompts[0].box
+    assert box is not None
+    assert abs(box.centre_xy[0] - (250 - 32)) < 8  # where it is in the newest frame
+    assert abs(box.centre_xy[1] - 128) < 8
+
+
+@pytest.mark.parametrize(
+    ("text", "request_"),
+    [
+        (
+            "What will the ball hit next?",
+            Request(kind=Kind.CONTACT, subject=Description(shape="ball")),
+        ),
+        ("Which object will the small red ball bump into?", None),
+        ("which thing will leave first", Request(kind=Kind.EXIT)),
+        ("What is about to go out of view?", Request(kind=Kind.EXIT)),
+        ("what will reach the left edge first", Request(kind=Kind.ARRIVAL, side=Side.LEFT)),
+        ("the fastest object", Request(kind=Kind.MOVING, extreme=Extreme.FASTEST)),
+        (
+            "find the purple star",
+            Request(kind=Kind.NAMED, subject=Description(colour="purple", shape="star")),
+        ),
+        ("What will the ball not hit?", None),
+        ("What will the ball hit after the red square?", None),
+        ("Which tool will the robot use to hit the nail?", None),
+        ("Which red object will the ball hit?", None),
+        ("why does the ball move", None),
+        ("", None),
+        ("what will " + "the " * 100 + "ball hit", None),
+    ],
+)
+def test_the_grammar_reads_what_it_knows_and_guesses_nothing(
+    text: str, request_: Request | None
+) -> None:
+    assert request_from_text(text) == request_
+
+
+def test_the_kind_is_known_and_takes_options() -> None:
+    assert "kinematic" in known_kinds()
+    spec = ReasonerSpec(kind="kinematic", options={"num_frames": 5, "stride_s": 0.2})
+    policy = build_reasoner(spec).window_policy
+    assert (policy.num_frames, policy.stride_s) == (5, 0.2)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_frames": 2},
+        {"num_frames": "nine"},
+        {"num_frames": True},
+        {"stride_s": -1.0},
+        {"stride_s": float("nan")},
+        {"max_side_px": 100_000},
+        {"horizon": 3},
+    ],
+)
+def test_options_that_cannot_work_are_refused_with_the_value(
+    options: dict[str, str | int | float | bool],
+) -> None:
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigError, match=name if name == "horizon" else str(value)):
+        build_reasoner(ReasonerSpec(options=options))
