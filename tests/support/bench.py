@@ -184,6 +184,14 @@ class Bench:
                 camera = min(self.num_frames, key=lambda c: (self.num_frames[c], c))
                 self.frame(camera)
 
+    def work(self, seconds: float) -> None:
+        """Let work go on for so long, while no frame comes."""
+        end = self.now_ns + round(seconds * NS)
+        while self._queue and self._queue[0][0] <= end:
+            self.now_ns = self._queue[0][0]
+            self.send(heapq.heappop(self._queue)[2])
+        self.now_ns = end
+
     def frame(self, camera: CameraId = DEFAULT_CAMERA, stamp_ns: int | None = None) -> FrameRef:
         index = self.num_frames[camera]
         self.num_frames[camera] += 1
