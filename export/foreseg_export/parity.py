@@ -61,7 +61,7 @@ def moving_shapes(
             _paste(image, patches[i], start + t * speeds[i], round_=i != 1)
         images.append(image)
     boxes = [BoxXyxy(*(start - radius), *(start + radius)) for start in starts]
-    points = [Point(*(float(v) for v in start)) for start in starts]
+    points = [Point(float(x), float(y)) for x, y in starts]
     prompts = (
         SpatialPrompt(box=boxes[0]),
         SpatialPrompt(points=(points[1],)),
