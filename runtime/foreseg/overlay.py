@@ -15,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+from foreseg.dialogue import Answer, AnswerStatus
 from foreseg.errors import InputError, MissingExtraError
 from foreseg.frames import U8Array
 from foreseg.tracker.base import LabelMap
@@ -65,6 +66,16 @@ def overlay_labels(tracks: Iterable[Track]) -> tuple[OverlayLabel, ...]:
             detail=", ".join((*track.query_ids, *(("catching up",) if track.catching_up else ()))),
         )
         for track in tracks
+    )
+
+
+def banner_from_answer(answer: Answer, stamp_ns: int) -> Banner:
+    """What an answer says, seen from a frame with this stamp."""
+    said = answer.text if answer.status is AnswerStatus.OK else answer.reason
+    return Banner(
+        query=answer.query_text,
+        answer=said or answer.status.name.lower().replace("_", " "),
+        age_s=max(0, stamp_ns - answer.keyframe_stamp_ns) / 1e9,
     )
 
 

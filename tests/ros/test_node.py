@@ -17,11 +17,17 @@ pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
 
 from foreseg_msgs import msg as messages
 from foreseg_msgs import srv
+from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from foreseg.masks import mask_iou
 from foreseg.trace import replay
-from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
+from foreseg_ros import qos
+from foreseg_ros.conversions import (
+    header_from_stamp,
+    image_msg_from_rgb,
+    rgb_from_image_msg,
+)
 from tests.ros.ros_harness import SIZE_WH, NodeProcess, Robot, random_domain
 
 if TYPE_CHECKING:
@@ -242,6 +248,30 @@ def test_the_trace_replays_to_the_same_commands(running: Running) -> None:
     report = replay(whole)
     assert report.first_difference == ""
     assert report.num_events > 50
+
+
+def test_the_overlay_is_drawn_for_who_looks(running: Running) -> None:
+    _, robot, _ = running
+    pictures: list[Image] = []
+
+    def take(msg: Image) -> None:
+        with robot.changed:
+            pictures.append(msg)
+            robot.changed.notify_all()
+
+    subscription = robot.node.create_subscription(Image, "/foreseg/overlay", take, qos.overlay())
+    robot.stream(lambda: len(robot.masks) >= 2)
+    index = robot.num_sent
+    stamp = robot.send()
+    assert robot.wait(lambda: stamp in robot.masks)
+    assert add_box(robot, robot.box_at(index), "box", stamp).success
+    assert robot.stream(lambda: bool(pictures))
+    seen = len(pictures)
+    assert robot.stream(lambda: len(pictures) > seen + 2)
+    robot.node.destroy_subscription(subscription)
+    picture = rgb_from_image_msg(pictures[-1])
+    assert picture.shape == (*SIZE_WH[::-1], 3)
+    assert picture.std() > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -85,13 +85,21 @@ class RosOutput:
             shown, self._shown = self._shown, {}
         if not shown:
             return
-        from foreseg.sinks import draw_overlay  # brings OpenCV
+        from foreseg.overlay import (  # brings OpenCV
+            banner_from_answer,
+            draw_overlay,
+            overlay_labels,
+        )
 
+        answer = self._last_answer
         for camera, masks in shown.items():
             if masks.image is None:
                 continue
             picture = draw_overlay(
-                masks.image, masks.label_map, masks.tracks, answer=self._last_answer
+                masks.image,
+                masks.label_map,
+                overlay_labels(masks.tracks),
+                None if answer is None else banner_from_answer(answer, masks.frame.stamp_ns),
             )
             header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
             if self._overlay[camera].get_subscription_count():
