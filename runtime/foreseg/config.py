@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
-from typing import Any, Union, get_type_hints
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, get_type_hints
 
 from foreseg.errors import ConfigError
 
-Scalar = Union[str, int, float, bool]
+Scalar = str | int | float | bool
 
 
 def setting(
@@ -134,9 +134,7 @@ def config_from_settings(values: Mapping[str, Scalar]) -> Config:
 
 def _check(name: str, value: Scalar, item: Field[Any]) -> None:
     expected = type(item.default)
-    if is_dataclass(value) or not isinstance(
-        value, (expected, int if expected is float else expected)
-    ):
+    if not isinstance(value, (expected, int if expected is float else expected)):
         msg = f"parameter {name} wants {expected.__name__}, got {value!r}"
         raise ConfigError(msg)
     if isinstance(value, bool) and expected is not bool:

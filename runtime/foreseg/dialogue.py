@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, Union
+from typing import NewType
 
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex
@@ -143,4 +143,4 @@ class AnswerDone:
     tokens: int = 0
 
 
-AnswerPart = Union[RationalePart, FramesWanted, TargetsFound, NoTarget, AnswerFailed, AnswerDone]
+AnswerPart = RationalePart | FramesWanted | TargetsFound | NoTarget | AnswerFailed | AnswerDone

@@ -8,7 +8,7 @@ needs no clock, and a recorded trace replays to the same commands.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NewType, Union
+from typing import NewType
 
 from foreseg.dialogue import Answer, AnswerPart, Query, QueryId
 from foreseg.frames import CameraId, FrameIndex, FrameRef
@@ -64,7 +64,7 @@ class DropStep:
     key: TrackKey
 
 
-JobStep = Union[PromptStep, TrackStep, ForkStep, PromoteStep, DropStep]
+JobStep = PromptStep | TrackStep | ForkStep | PromoteStep | DropStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,22 +220,22 @@ class Tick:
     at_ns: int
 
 
-Event = Union[
-    FrameArrived,
-    FrameDropped,
-    TrackerFinished,
-    TrackerFailed,
-    QueryAdded,
-    QueryRemoved,
-    ObjectsAdded,
-    ObjectRemoved,
-    ResetRequested,
-    EnableSet,
-    WindowTaken,
-    AnswerPartArrived,
-    ReasonerChanged,
-    Tick,
-]
+Event = (
+    FrameArrived
+    | FrameDropped
+    | TrackerFinished
+    | TrackerFailed
+    | QueryAdded
+    | QueryRemoved
+    | ObjectsAdded
+    | ObjectRemoved
+    | ResetRequested
+    | EnableSet
+    | WindowTaken
+    | AnswerPartArrived
+    | ReasonerChanged
+    | Tick
+)
 
 # ---- commands ----
 
@@ -298,6 +298,6 @@ class Reply:
     label_indices: tuple[int, ...] = ()
 
 
-Command = Union[
-    RunTracker, AskReasoner, CancelAsk, ReleaseWindow, PublishMasks, PublishAnswer, Reply
-]
+Command = (
+    RunTracker | AskReasoner | CancelAsk | ReleaseWindow | PublishMasks | PublishAnswer | Reply
+)

@@ -6,6 +6,7 @@ Knows nothing of where frames are kept (`history`) or which are chosen (`windows
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NewType
 
@@ -42,7 +43,7 @@ class Frame:
     image: U8Array  # (h, w, 3) RGB, read-only
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:  # noqa: PLR2004 (RGB)
             msg = (
                 "a frame wants an image (H, W, 3) uint8 in RGB,"
                 f" got {self.image.shape} {self.image.dtype}"
@@ -79,7 +80,7 @@ class FrameWindow:
 
     def __post_init__(self) -> None:
         indices = [frame.index for frame in self.frames]
-        if any(a >= b for a, b in zip(indices, indices[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(indices)):
             msg = f"a window wants frames oldest first without repeats, got indices {indices}"
             raise InputError(msg)
         if indices and indices[0] < self.origin_index:

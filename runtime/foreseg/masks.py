@@ -38,7 +38,7 @@ def rle_from_mask(mask: Mask) -> MaskRle:
     Raises:
         InputError: for anything that is not a two-dimensional bool array.
     """
-    if mask.dtype != np.bool_ or mask.ndim != 2:
+    if mask.dtype != np.bool_ or mask.ndim != 2:  # noqa: PLR2004 (rows and columns)
         msg = f"a mask wants (H, W) bool, got {mask.shape} {mask.dtype}"
         raise InputError(msg)
     height, width = mask.shape

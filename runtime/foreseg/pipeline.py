@@ -70,7 +70,7 @@ def admit(newest: FrameRef | None, stamp_ns: int) -> DropCause | None:
     return DropCause.STAMP_BACKWARD
 
 
-def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 (one branch an event)
+def _take(turn: Turn, event: Event) -> None:
     if isinstance(event, FrameArrived):
         _take_frame(turn, event)
     elif isinstance(event, FrameDropped):

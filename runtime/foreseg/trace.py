@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Union, get_args, get_origin, get_type_hints
+from typing import IO, Union, cast, get_args, get_origin, get_type_hints
 
 from foreseg import dialogue, events, tracks
 from foreseg.config import Config, config_from_settings, settings_of
-from foreseg.errors import InputError
+from foreseg.errors import ForesegError, InputError
 from foreseg.events import Command, Event
 from foreseg.frames import CameraId
 from foreseg.pipeline import step
@@ -43,7 +43,8 @@ class TraceWriter:
         self.num_skipped = 0
         self._left = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = path.open("w", encoding="utf-8")
+        # by the line, so that what came before a crash can be replayed
+        self._file: IO[str] = path.open("w", encoding="utf-8", buffering=1)
         head = {
             "format": FORMAT,
             "version": VERSION,
@@ -91,21 +92,22 @@ def replay(path: Path) -> ReplayReport:
     num_events = num_commands = 0
     difference = ""
     for number, record in _records(path):
-        if state is None:
-            state = _start(path, record)
-            continue
         try:
+            if state is None:
+                state = _start(record)
+                continue
             event = decode(Event, record["event"])
             recorded = record["commands"]
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path}, line {number}: not an event with its commands ({error})"
+        except (KeyError, TypeError, ValueError, ForesegError) as error:
+            expected = "a trace's head" if state is None else "an event with its commands"
+            msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
             raise InputError(msg) from error
-        state, commands = step(state, event)
+        state, commands = step(state, cast("Event", event))
         num_events += 1
         num_commands += len(commands)
-        if not difference and [encode(c) for c in commands] != recorded:
-            got = json.dumps([encode(c) for c in commands])[:300]
-            want = json.dumps(recorded)[:300]
+        replayed = [encode(command) for command in commands]
+        if not difference and json.dumps(replayed) != json.dumps(recorded):
+            got, want = json.dumps(replayed)[:300], json.dumps(recorded)[:300]
             difference = f"line {number}: recorded {want}, replayed {got}"
     if state is None:
         msg = f"{path} is empty, expected a trace written by foreseg"
@@ -118,7 +120,7 @@ def replay(path: Path) -> ReplayReport:
     )
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
@@ -136,23 +138,28 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(msg) from error
 
 
-def _start(path: Path, head: Mapping[str, Any]) -> State:
+def _start(head: Mapping[str, object]) -> State:
     if head.get("format") != FORMAT or head.get("version") != VERSION:
         msg = (
-            f"{path} is no trace of format {FORMAT} version {VERSION}:"
+            f"expected format {FORMAT} version {VERSION},"
             f" got {head.get('format')!r} version {head.get('version')!r}"
         )
         raise InputError(msg)
-    cameras = tuple(CameraId(name) for name in head["cameras"])
-    return State.start(config_from_settings(head["config"]), cameras)
+    cameras = cast("tuple[CameraId, ...]", decode(tuple[CameraId, ...], head["cameras"]))
+    settings = head["config"]
+    if not isinstance(settings, dict):
+        msg = f"expected settings, got {settings!r}"
+        raise TypeError(msg)
+    return State.start(config_from_settings(settings), cameras)
 
 
-def encode(value: Any) -> Any:  # noqa: ANN401, PLR0911 (one return per kind of value)
+def encode(value: object) -> object:
     """A record as JSON-able values."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Enum):
-        return value.value
+        plain: object = value.value
+        return plain
     if isinstance(value, int):
         return value
     if isinstance(value, float):
@@ -162,43 +169,69 @@ def encode(value: Any) -> Any:  # noqa: ANN401, PLR0911 (one return per kind of 
         return {"type": type(value).__name__, **record}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
     msg = f"a trace holds plain records, got {type(value).__name__}"
     raise TypeError(msg)
 
 
-def decode(hint: Any, value: Any) -> Any:  # noqa: ANN401, PLR0911 (mirrors encode)
-    """The record that `encode` made, given the type that is expected."""
+def decode(hint: object, value: object) -> object:
+    """The record that `encode` made, given the type that is expected.
+
+    Raises:
+        TypeError, ValueError, KeyError, ForesegError: for anything else.
+    """
     hint = _plain(hint)
     if get_origin(hint) in (Union, types.UnionType):
         return _decode_union(get_args(hint), value)
     if get_origin(hint) is tuple:
-        items = get_args(hint)
-        if len(items) == 2 and items[1] is Ellipsis:  # noqa: PLR2004
-            return tuple(decode(items[0], item) for item in value)
-        return tuple(decode(item, part) for item, part in zip(items, value, strict=True))
-    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _decode_tuple(get_args(hint), value)
+    if not isinstance(hint, type):
+        msg = f"a trace cannot hold {hint}"
+        raise TypeError(msg)
+    if issubclass(hint, Enum):
         return hint(value)
-    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        hints = _hints(hint)
-        names = hint._fields
-        return hint(*(decode(hints[n], part) for n, part in zip(names, value, strict=True)))
-    if is_dataclass(hint) and isinstance(hint, type):
-        if value.get("type") != hint.__name__:
-            msg = f"expected {hint.__name__}, got {value.get('type')!r}"
-            raise ValueError(msg)
-        hints = _hints(hint)
-        return hint(**{f.name: decode(hints[f.name], value[f.name]) for f in fields(hint)})
-    if hint is float:
-        return float(value)
-    if not isinstance(value, hint):
-        msg = f"expected {hint}, got {value!r}"
+    if issubclass(hint, tuple):
+        return _decode_named_tuple(hint, value)
+    if is_dataclass(hint):
+        return _decode_record(hint, value)
+    return _decode_plain(hint, value)
+
+
+def _decode_record(record: type, value: object) -> object:
+    if not isinstance(value, dict) or value.get("type") != record.__name__:
+        msg = f"expected {record.__name__}, got {str(value)[:40]!r}"
+        raise ValueError(msg)
+    hints = _hints(record)
+    made: object = record(**{name: decode(hints[name], value[name]) for name in hints})
+    return made
+
+
+def _decode_named_tuple(record: type, value: object) -> object:
+    made: object = record(*_decode_tuple(tuple(_hints(record).values()), value))
+    return made
+
+
+def _decode_plain(kind: type, value: object) -> object:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and is_number:
+        return value  # an int that stood for a float stays one: the replay is byte for byte
+    if kind is float and value == "nan":
+        return math.nan
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        msg = f"expected {kind.__name__}, got {value!r}"
         raise TypeError(msg)
     return value
 
 
-def _decode_union(options: tuple[Any, ...], value: Any) -> Any:  # noqa: ANN401
+def _decode_tuple(hints: tuple[object, ...], value: object) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        msg = f"expected a list, got {value!r}"
+        raise TypeError(msg)
+    if len(hints) == 2 and hints[1] is Ellipsis:  # noqa: PLR2004 (tuple[item, ...])
+        return tuple(decode(hints[0], item) for item in value)
+    return tuple(decode(hint, item) for hint, item in zip(hints, value, strict=True))
+
+
+def _decode_union(options: tuple[object, ...], value: object) -> object:
     if value is None and type(None) in options:
         return None
     left = [_plain(option) for option in options if option is not type(None)]
@@ -211,13 +244,13 @@ def _decode_union(options: tuple[Any, ...], value: Any) -> Any:  # noqa: ANN401
     return decode(left[0], value)
 
 
-def _plain(hint: Any) -> Any:  # noqa: ANN401
+def _plain(hint: object) -> object:
     while hasattr(hint, "__supertype__"):
         hint = hint.__supertype__
     return hint
 
 
 @cache
-def _hints(record: type) -> dict[str, Any]:
+def _hints(record: type) -> dict[str, object]:
     spaces = {**vars(dialogue), **vars(tracks), **vars(events)}
     return get_type_hints(record, localns=spaces)

@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Union
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.config import Config
@@ -92,7 +91,7 @@ class _JobEnded:
     elapsed_ns: int
 
 
-_Message = Union[_Arrived, _JobEnded, Ready, PartMessage, Died, Callable[[int], Event]]
+_Message = _Arrived | _JobEnded | Ready | PartMessage | Died | Callable[[int], Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

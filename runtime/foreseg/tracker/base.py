@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol, Union
+from typing import NewType, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from foreseg.masks import MaskRle
 from foreseg.prompts import SpatialPrompt
 
 TrackKey = NewType("TrackKey", str)
-LabelMap = Union[NDArray[np.uint8], NDArray[np.uint16]]
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

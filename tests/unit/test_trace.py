@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every record survives the trace, and a broken trace names its line."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.bench import Bench, still
+
+from foreseg.config import Config
+from foreseg.dialogue import Answer, AnswerPart, AnswerStatus, Query, QueryId
+from foreseg.errors import InputError
+from foreseg.events import Command, Event, JobStep, Tick
+from foreseg.frames import DEFAULT_CAMERA
+from foreseg.prompts import Point, SpatialPrompt
+from foreseg.trace import TraceWriter, _hints, _plain, decode, encode, replay
+
+TEXT = st.text(min_size=1, max_size=8).filter(lambda text: bool(text.strip()))
+FLOATS = st.floats(0, 1e9) | st.just(math.nan)
+
+
+def records(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of a type, made from its annotations."""
+    hint = _plain(hint)
+    if hint is SpatialPrompt:
+        points = st.lists(records(Point), min_size=1, max_size=2).map(tuple)
+        return points.map(lambda p: SpatialPrompt(points=p))
+    if hint is Query:
+        return TEXT.map(lambda text: Query(id=QueryId(text), text=text, period_s=1.5))
+    if get_origin(hint) in (Union, types.UnionType):
+        return st.one_of(*(records(option) for option in get_args(hint)))
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if items[-1] is Ellipsis:
+            return st.lists(records(items[0]), max_size=2).map(tuple)
+        return st.tuples(*(records(item) for item in items))
+    if hint is type(None):
+        return st.none()
+    if issubclass(hint, Enum):
+        return st.sampled_from(list(hint))
+    if issubclass(hint, tuple):
+        hints = _hints(hint)
+        return st.builds(hint, *(records(hints[name]) for name in hint._fields))  # type: ignore[attr-defined]
+    if is_dataclass(hint):
+        hints = _hints(hint)
+        return st.builds(hint, **{f.name: records(hints[f.name]) for f in fields(hint)})
+    plain = {bool: st.booleans(), int: st.integers(0, 2**63), float: FLOATS, str: TEXT}
+    return plain[hint]
+
+
+ALL = [*get_args(Event), *get_args(Command), *get_args(JobStep), *get_args(AnswerPart), Answer]
+
+
+@pytest.mark.parametrize("record", ALL, ids=lambda record: record.__name__)
+def test_every_record_comes_back_as_it_was(record: type) -> None:
+    @settings(deadline=None, max_examples=15)
+    @given(records(record))
+    def comes_back(value: object) -> None:
+        line = json.dumps(encode(value))
+        again = decode(record, json.loads(line))
+        assert type(again) is record
+        assert repr(again) == repr(value)  # NaN is not equal to itself
+        assert json.dumps(encode(again)) == line
+
+    comes_back()
+
+
+def test_an_unknown_confidence_is_the_string_nan() -> None:
+    answer = Answer(
+        query_id=QueryId("q"),
+        query_text="?",
+        camera=DEFAULT_CAMERA,
+        status=AnswerStatus.OK,
+    )
+    record = encode(answer)
+    assert isinstance(record, dict)
+    assert record["confidence"] == "nan"
+    assert "NaN" not in json.dumps(record)
+    known = decode(Answer, encode(replace(answer, confidence=0.5)))
+    assert isinstance(known, Answer)
+    assert known.confidence == 0.5
+
+
+def test_what_is_no_plain_record_is_refused() -> None:
+    with pytest.raises(TypeError, match="plain records, got set"):
+        encode({1, 2})
+
+
+def written(path: Path, *, seconds: float = 3.0, max_bytes: int = 10**8) -> TraceWriter:
+    config = Config()
+    bench = Bench({"cup": still(10, 10)}, config=config, reasoner_s=0.3)
+    bench.run(1.1)
+    bench.ask()
+    bench.run(seconds)
+    writer = TraceWriter(path, config, (DEFAULT_CAMERA,), max_bytes=max_bytes)
+    for event, commands in bench.log:
+        writer.write_step(event, commands)
+    writer.close()
+    return writer
+
+
+def test_a_replay_finds_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "trace.jsonl"
+    written(path)
+    report = replay(path)
+    assert report.first_difference == ""
+    assert report.num_events > 100
+    assert report.num_commands > 50
+    assert report.state.counters["answers"] == 1
+
+
+def test_a_replay_names_the_first_line_that_came_out_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    written(path)
+    lines = path.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if "PublishMasks" in line)
+    lines[number] = lines[number].replace('"index": 0', '"index": 1', 1)
+    record = json.loads(lines[number])
+    record["commands"] = []
+    lines[number] = json.dumps(record)
+    path.write_text("\n".join(lines))
+    assert replay(path).first_difference.startswith(f"line {number + 1}: recorded []")
+
+
+def test_a_full_trace_is_a_whole_prefix_and_counts_the_rest(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    written(whole)
+    writer = written(cut, max_bytes=50_000)
+    assert cut.stat().st_size <= 50_000
+    assert whole.read_bytes().startswith(cut.read_bytes())
+    num_lines = [len(path.read_text().splitlines()) for path in (whole, cut)]
+    assert writer.num_skipped == num_lines[0] - num_lines[1]
+    assert replay(cut).first_difference == ""
+
+
+def test_a_line_is_on_disk_before_the_trace_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    writer.write_step(Tick(at_ns=5), ())
+    assert replay(path).num_events == 1
+    writer.close()
+
+
+GOOD = '{"event": {"type": "Tick", "at_ns": 1}, "commands": []}'
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected an object"),
+        ("{}", "KeyError: 'event'"),
+        ('{"event": {"type": "Tick", "at_ns": 1}}', "KeyError: 'commands'"),
+        ('{"event": {"type": "Tock"}, "commands": []}', "unknown record 'Tock'"),
+        ('{"event": {"type": "Tick"}, "commands": []}', "KeyError: 'at_ns'"),
+        ('{"event": {"type": "Tick", "at_ns": "1"}, "commands": []}', "expected int, got '1'"),
+        ('{"event": {"type": "Tick", "at_ns": true}, "commands": []}', "expected int, got True"),
+        ('{"event": "Tick", "commands": []}', "'Tick'"),
+        ('{"event": {"type": "FrameArrived", "frame": 3}, "commands": []}', "FrameRef"),
+        (
+            ('{"event": {"type": "FrameDropped", "camera": "c", "cause": "sun", "at_ns": 1},'
+            ' "commands": []}'),
+            "'sun' is not a valid DropCause",
+        ),
+        (
+            ('{"event": {"type": "WindowTaken", "ask_id": 1, "frames": "no", "at_ns": 1},'
+            ' "commands": []}'),
+            "expected a list",
+        ),
+    ],
+)
+def test_a_broken_trace_names_the_line(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    TraceWriter(path, Config(), (DEFAULT_CAMERA,)).close()
+    path.write_text(path.read_text() + GOOD + "\n" + line + "\n")
+    with pytest.raises(InputError) as caught:
+        replay(path)
+    assert f"{path}, line 3: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "{}",
+        '{"format": "foreseg-trace", "version": 2}',
+        '{"format": "foreseg-trace", "version": 1}',
+        '{"format": "foreseg-trace", "version": 1, "cameras": 3, "config": {}}',
+        '{"format": "foreseg-trace", "version": 1, "cameras": [], "config": {"no": 1}}',
+        '{"format": "foreseg-trace", "version": 1, "cameras": [], "config": 7}',
+    ],
+)
+def test_a_wrong_head_names_the_first_line(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(head + "\n")
+    with pytest.raises(InputError, match="line 1: not a trace's head"):
+        replay(path)
+
+
+def test_no_trace_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the trace"):
+        replay(tmp_path / "absent.jsonl")
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(InputError, match="is empty"):
+        replay(empty)
+    binary = tmp_path / "binary.jsonl"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot read the trace"):
+        replay(binary)
