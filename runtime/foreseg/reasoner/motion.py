@@ -177,9 +177,10 @@ def _background(aligned: F32Array, known: NDArray[np.bool_]) -> F32Array:
     one more like what surrounds the place.
     """
     if known.all():
-        median = np.median(aligned, axis=0)
+        median: F32Array = np.median(aligned, axis=0)
     else:  # the newest frame is always known
-        median = np.nanmedian(np.where(known[..., None], aligned, np.float32(np.nan)), axis=0)
+        holed = np.where(known[..., None], aligned, np.float32(np.nan))
+        median = np.nanmedian(holed, axis=0).astype(np.float32)
     first, last = aligned[0], aligned[-1]
     changed = (np.abs(first - last).max(axis=2) > NOISE_FLOOR) & known[0]
     passed = (np.abs(first - median).max(axis=2) > NOISE_FLOOR) & known[0] & ~changed

@@ -100,7 +100,7 @@ def rim_ratio(image: F32Array, exclude: Mask) -> F32Array:
     on_rim = np.stack(
         [
             np.bincount(places[stretches == number], minlength=colours.size)
-            / max(1, np.count_nonzero(stretches == number))
+            / max(1, int(np.count_nonzero(stretches == number)))
             for number in range(1, NUM_STRETCHES + 1)
         ],
         axis=1,
