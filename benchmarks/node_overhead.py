@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from foreseg.engines.base import Array, Engine
@@ -33,6 +32,7 @@ from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb, stamp
 from foreseg_ros.node import ForesegNode
 
 WARM_UP = 30
+OBJECT_AT = 5  # the frame after which the object is added
 
 
 class Stopwatch:
@@ -85,20 +85,10 @@ class Stopwatch:
         return np.array(overhead), np.array(engines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--size", default="640x480")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames per second")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+def run(arguments: argparse.Namespace, watch: Stopwatch) -> list[int]:
+    """Send frames to a node in this process; the stamps of those that came out as masks."""
     width, height = map(int, arguments.size.split("x"))
-    os.environ.setdefault("ROS_DOMAIN_ID", "93")
-    watch = Stopwatch()
-    watch.install()
-    rclpy.init()
-    overrides = [Parameter("reasoner.kind", value="kinematic")]
-    node = ForesegNode(parameter_overrides=overrides)
+    node = ForesegNode()
     node.trigger_configure()
     node.trigger_activate()
     watch.wrap_output(node)
@@ -106,10 +96,8 @@ def main() -> None:
     images = sender.create_publisher(Image, "image", qos.masks())
     executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    rng = np.random.default_rng(0)
-    ground = rng.integers(60, 120, (height, width, 3), dtype=np.uint8)
+    threading.Thread(target=executor.spin, daemon=True).start()
+    ground = np.random.default_rng(0).integers(60, 120, (height, width, 3), dtype=np.uint8)
     stamps: list[int] = []
     for index in range(arguments.frames + WARM_UP):
         began = time.monotonic()
@@ -120,37 +108,47 @@ def main() -> None:
         with watch.published:
             images.publish(image_msg_from_rgb(image, header_from_stamp(stamp, "")))
             arrived = watch.published.wait_for(lambda s=stamp: s in watch.returned, 2.0)
-        if index == 5:
+        if index == OBJECT_AT:
             box = BoxXyxy(x0, height // 3, x0 + width // 6, height // 2)
             prompts = [(ObjectId("box"), SpatialPrompt(box=box))]
             node._worker.add_objects(CameraId("camera"), prompts, lambda _: None)  # noqa: SLF001
         if index >= WARM_UP and arrived:
             stamps.append(stamp)
         time.sleep(max(0.0, 1 / arguments.rate - (time.monotonic() - began)))
-    overhead, engines = watch.overheads_ms(stamps)
     executor.shutdown()
     node.release()
+    return stamps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--size", default="640x480")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames per second")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    os.environ.setdefault("ROS_DOMAIN_ID", "93")
+    watch = Stopwatch()
+    watch.install()
+    rclpy.init()
+    stamps = run(arguments, watch)
+    overhead, engines = watch.overheads_ms(stamps)
     rclpy.shutdown()
-    row = {
-        "size": arguments.size,
-        "frames": len(stamps),
-        "overhead_ms": {
-            "p50": float(np.median(overhead)),
-            "p99": float(np.quantile(overhead, 0.99)),
-        },
-        "engines_ms": {"p50": float(np.median(engines)), "p99": float(np.quantile(engines, 0.99))},
+    rows = {
+        name: {"p50": float(np.median(ms)), "p99": float(np.quantile(ms, 0.99))}
+        for name, ms in (("overhead_ms", overhead), ("engines_ms", engines))
     }
     print(
-        f"node overhead, {platform.processor() or platform.machine()}, one object, {arguments.size},"
+        f"node overhead on {platform.machine()} CPU, one object, {arguments.size}, fp32 engines,"
     )
-    print(f"{len(stamps)} frames at {arguments.rate:g} Hz after {WARM_UP} of warm-up, CPU fp32")
-    print(f"{'':22}{'p50':>8}{'p99':>8}   bar")
-    print(
-        f"{'overhead, ms':22}{row['overhead_ms']['p50']:8.2f}{row['overhead_ms']['p99']:8.2f}   3 / 10"
-    )
-    print(f"{'engines, ms':22}{row['engines_ms']['p50']:8.2f}{row['engines_ms']['p99']:8.2f}")
+    print(f"{len(stamps)} frames at {arguments.rate:g} Hz after {WARM_UP} of warm-up")
+    print(f"{'':14}{'p50':>8}{'p99':>8}   bar")
+    for name, row in rows.items():
+        bar = "   3 / 10" if name == "overhead_ms" else ""
+        print(f"{name:14}{row['p50']:8.2f}{row['p99']:8.2f}{bar}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(row, indent=2) + "\n")
+        result = {"size": arguments.size, "frames": len(stamps), **rows}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

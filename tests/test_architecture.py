@@ -61,7 +61,7 @@ GUARDED = {
 CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
-    "cv2": ("sources.py", "sinks.py", "tracker/preprocess.py", "tracker/postprocess.py"),
+    "cv2": ("sources.py", "sinks.py", "overlay.py", "tracker/preprocess.py", "tracker/postprocess.py"),
     "psutil": ("telemetry.py", "cli.py"),
 }
 CORE_BASE = {"numpy", "foreseg"}
@@ -74,7 +74,7 @@ LAYERS = (
     {"tracker", "methods", "reasoner"},
     {"tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
     | {"arrivals", "asking", "tracking", "pipeline", "trace"},
-    {"executor", "player", "worker", "sources", "sinks"},
+    {"executor", "player", "worker", "sources", "overlay", "sinks"},
     {"cli"},
 )
 # Only these may start or synchronise threads and processes.
