@@ -154,7 +154,7 @@ class History:
         if image.shape != self._dense.shape:
             self._start_epoch(image.shape)
         slot = self._dense.take_slot()
-        np.copyto(slot, image)
+        np.copyto(slot.pixels, image)
         ref = FrameRef(
             camera=self._camera,
             index=FrameIndex(self._next_index),
@@ -164,7 +164,7 @@ class History:
             size_wh=(image.shape[1], image.shape[0]),
             frame_id=frame_id,
         )
-        frame = Frame(ref=ref, image=_read_only(slot))
+        frame = Frame(ref=ref, image=slot.view)
         self._dense.append(frame, slot)
         self._newest = frame
         self._next_index += 1
@@ -200,14 +200,14 @@ class History:
                     self._num_refused += 1
                     continue
                 self._held[index] = found
-            entry.holders.add(holder)
+            entry.holders |= {holder}
             frames.append(entry.frame)
         return tuple(reversed(frames))
 
     def release(self, holder: str) -> None:
         """Let go of everything that `holder` holds; an unknown holder is ignored."""
         for index, (tier, entry) in tuple(self._held.items()):
-            entry.holders.discard(holder)
+            entry.holders -= {holder}
             if entry.holders:
                 continue
             del self._held[index]
@@ -233,7 +233,7 @@ class History:
             return False
         held = [other.slot for owner, other in self._held.values() if owner is tier]
         held.append(entry.slot)
-        foreign = [slot for slot in held if slot.shape != tier.shape]
+        foreign = [slot for slot in held if slot.view.shape != tier.shape]
         return len(held) - len(foreign) <= tier.max_held(foreign)
 
     def _start_epoch(self, shape: Shape) -> None:
@@ -251,8 +251,8 @@ class History:
         if last_ns is not None and 0 <= stamp_ns - last_ns < self._sparse_period_ns:
             return
         slot = self._sparse.take_slot()
-        self._reducer.reduce(frame.image, slot)
-        self._sparse.append(Frame(ref=frame.ref, image=_read_only(slot)), slot)
+        self._reducer.reduce(frame.image, slot.pixels)
+        self._sparse.append(Frame(ref=frame.ref, image=slot.view), slot)
         self._last_sparse_stamp_ns = stamp_ns
 
 
@@ -286,14 +286,14 @@ class _Reducer:
         (h, w, _), k = self.reduced_shape, self._factor
         rows = _taps(image.shape[0], h, k)
         columns = _taps(image.shape[1], w, k)
-        self._row_sums.fill(0)
-        for i in rows:
+        np.copyto(self._row_sums, image[rows[0] :: k][:h])
+        for i in rows[1:]:
             np.add(self._row_sums, image[i::k][:h], out=self._row_sums)
-        self._sums.fill(0)
-        for i in columns:
-            for c in range(3):  # a plane at a time: numpy's inner loop is along the row then
-                plane = self._sums[:, :, c]
-                np.add(plane, self._row_sums[:, i::k, c][:, :w], out=plane)
+        for c in range(3):  # a plane at a time: numpy's inner loop is along the row then
+            plane, sums = self._sums[:, :, c], self._row_sums[:, :, c]
+            np.copyto(plane, sums[:, columns[0] :: k][:, :w])
+            for i in columns[1:]:
+                np.add(plane, sums[:, i::k][:, :w], out=plane)
         np.floor_divide(self._sums, len(rows) * len(columns), out=out, casting="unsafe")
 
 
@@ -303,9 +303,3 @@ def _taps(length: int, num_blocks: int, factor: int) -> tuple[int, ...]:
     first = (length - num_blocks * block) // 2
     num = min(block, MAX_TAPS)
     return tuple(first + round(i * (block - 1) / max(1, num - 1)) for i in range(num))
-
-
-def _read_only(slot: U8Array) -> U8Array:
-    view: U8Array = slot.view()
-    view.flags.writeable = False
-    return view

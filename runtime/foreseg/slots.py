@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,14 +21,25 @@ RING_SHARE = 4  # one slot in so many stays with the ring, however much is held
 Shape = tuple[int, ...]
 
 
+class Slot:
+    """Room for one image (H, W, 3): to write, and the one read-only view that frames share."""
+
+    __slots__ = ("pixels", "view")
+
+    def __init__(self, shape: Shape) -> None:
+        self.pixels: U8Array = np.empty(shape, dtype=np.uint8)
+        self.view: U8Array = self.pixels.view()
+        self.view.flags.writeable = False
+
+
 @dataclass(slots=True, eq=False)
 class SlotEntry:
     """A frame and the slot it lies in."""
 
     frame: Frame
-    slot: U8Array
+    slot: Slot
     is_in_ring: bool = True
-    holders: set[str] = field(default_factory=set)
+    holders: frozenset[str] = frozenset()
 
 
 class SlotRing:
@@ -41,8 +52,9 @@ class SlotRing:
         self._shape: Shape = (0, 0, 3)
         self._entries: dict[FrameIndex, SlotEntry] = {}
         self._order: deque[FrameIndex] = deque()
-        self._free: list[U8Array] = []  # all of the current shape
+        self._free: list[Slot] = []  # all of the current shape
         self._num_slots: dict[Shape, int] = {}
+        self._num_all_slots = 0
         self.num_bytes = 0
         self.num_evicted = 0
 
@@ -76,7 +88,7 @@ class SlotRing:
         while self._fits() or self._is_short():
             self._free.append(self._allocate())
 
-    def take_slot(self) -> U8Array:
+    def take_slot(self) -> Slot:
         """A slot to write, the oldest frame's if no other is free."""
         while not self._free:
             if self._fits() or self._is_short() or not self._order:
@@ -84,23 +96,22 @@ class SlotRing:
             self._evict_oldest()
         return self._free.pop()
 
-    def append(self, frame: Frame, slot: U8Array) -> None:
+    def append(self, frame: Frame, slot: Slot) -> None:
         """Add the newest frame, which lies in a taken slot."""
         self._entries[frame.index] = SlotEntry(frame=frame, slot=slot)
         self._order.append(frame.index)
 
-    def give_back(self, slot: U8Array) -> None:
+    def give_back(self, slot: Slot) -> None:
         """Return the slot of a frame that is neither in the ring nor held."""
-        if slot.shape == self._shape:
+        if slot.view.shape == self._shape:
             self._free.append(slot)
         else:
             self._forget(slot)
 
-    def max_held(self, foreign: Sequence[U8Array]) -> int:
+    def max_held(self, foreign: Sequence[Slot]) -> int:
         """How many slots of the current shape may be held, next to held ones of other shapes."""
-        by_bytes = (self._max_bytes - sum(slot.nbytes for slot in foreign)) // bytes_of(
-            self._shape
-        )
+        foreign_bytes = sum(slot.view.nbytes for slot in foreign)
+        by_bytes = (self._max_bytes - foreign_bytes) // bytes_of(self._shape)
         capacity = min(self._max_frames - len(foreign), by_bytes)
         if not foreign:
             capacity = max(self._least, capacity)
@@ -112,25 +123,28 @@ class SlotRing:
         return self._shape
 
     def _fits(self) -> bool:
-        num_slots = sum(self._num_slots.values())
-        num_bytes = self.num_bytes + bytes_of(self._shape)
-        return num_slots < self._max_frames and num_bytes <= self._max_bytes
+        if self._num_all_slots >= self._max_frames:
+            return False
+        return self.num_bytes + bytes_of(self._shape) <= self._max_bytes
 
     def _is_short(self) -> bool:
         num_slots = self._num_slots.get(self._shape, 0)
         return max(num_slots, len(self._order)) < self._least
 
-    def _allocate(self) -> U8Array:
-        slot: U8Array = np.empty(self._shape, dtype=np.uint8)
+    def _allocate(self) -> Slot:
+        slot = Slot(self._shape)
         self._num_slots[self._shape] = self._num_slots.get(self._shape, 0) + 1
-        self.num_bytes += slot.nbytes
+        self._num_all_slots += 1
+        self.num_bytes += slot.view.nbytes
         return slot
 
-    def _forget(self, slot: U8Array) -> None:
-        self._num_slots[slot.shape] -= 1
-        if not self._num_slots[slot.shape]:
-            del self._num_slots[slot.shape]
-        self.num_bytes -= slot.nbytes
+    def _forget(self, slot: Slot) -> None:
+        shape = slot.view.shape
+        self._num_slots[shape] -= 1
+        if not self._num_slots[shape]:
+            del self._num_slots[shape]
+        self._num_all_slots -= 1
+        self.num_bytes -= slot.view.nbytes
 
     def _evict_oldest(self) -> None:
         entry = self._entries.pop(self._order.popleft())

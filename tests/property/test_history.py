@@ -157,7 +157,7 @@ class HistoryMachine(RuleBasedStateMachine):
             num_used = len(slots)
             slots.update({id(slot): slot for slot in tier._free})
             assert len(slots) == num_used + len(tier._free), "a free slot is in use"
-            assert bytes_now == sum(slot.nbytes for slot in slots.values())
+            assert bytes_now == sum(slot.pixels.nbytes for slot in slots.values())
         if self.sizes:
             least = 2 * self.sizes[-1][0] * self.sizes[-1][1] * 3
             largest = max(w * h * 3 for w, h in SIZES_WH)
