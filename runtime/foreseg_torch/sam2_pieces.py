@@ -29,20 +29,47 @@ _NOT_A_POINT = -1
 
 
 class ImageEncoder(nn.Module):
-    """pixels (1, 3, S, S) -> stride4 (1, C/8, ..), stride8 (1, C/4, ..), feat, feat_no_memory."""
+    """pixels (1, 3, S, S) -> stride4 (1, C/8, ..), stride8 (1, C/4, ..), feat, feat_no_memory.
+
+    The neck's and the decoder's 1x1 convolutions are composed, and nearest upsampling commutes
+    with them: the wide maps at strides 4 and 8 are never made.
+    """
 
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
-        self.vision_encoder = model.vision_encoder
-        self.conv_s0 = model.mask_decoder.conv_s0
-        self.conv_s1 = model.mask_decoder.conv_s1
+        neck = model.vision_encoder.neck
+        laterals = list(reversed(neck.convs))  # the neck counts from the coarsest map
+        s0, s1 = model.mask_decoder.conv_s0, model.mask_decoder.conv_s1
+        self.backbone = model.vision_encoder.backbone
+        self.coarse = nn.ModuleList(laterals[2:])  # strides 16 and, with four stages, 32
+        self.adds_coarser = [
+            level in neck.fpn_top_down_levels and level < len(laterals) - 1
+            for level in range(len(laterals))
+        ]
+        self.narrow8 = _composed(s1, laterals[1], with_bias=True)
+        self.narrow4 = _composed(s0, laterals[0], with_bias=True)
+        self.narrow4_from8 = _composed(s0, laterals[1], with_bias=False)
+        self.narrow8_from16 = _without_bias(s1)
+        self.narrow4_from16 = _without_bias(s0)
         self.register_buffer("no_memory", model.no_memory_embedding.detach().reshape(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode one frame."""
-        maps = self.vision_encoder(pixels, return_dict=True).fpn_hidden_states
-        feat = maps[2]
-        return self.conv_s0(maps[0]), self.conv_s1(maps[1]), feat, feat + self.no_memory
+        stages = self.backbone(pixels).intermediate_hidden_states
+        x4, x8, *coarse = (stage.permute(0, 3, 1, 2) for stage in stages)
+        maps = [lateral(x) for lateral, x in zip(self.coarse, coarse, strict=True)]
+        feat = maps[-1]
+        for i in range(len(maps) - 2, -1, -1):
+            feat = maps[i] + _twice(feat) if self.adds_coarser[2 + i] else maps[i]
+        stride8, stride4 = self.narrow8(x8), self.narrow4(x4)
+        if self.adds_coarser[0]:
+            coarser = self.narrow4_from8(x8)
+            if self.adds_coarser[1]:
+                coarser = coarser + _twice(self.narrow4_from16(feat))
+            stride4 = stride4 + _twice(coarser)
+        if self.adds_coarser[1]:
+            stride8 = stride8 + _twice(self.narrow8_from16(feat))
+        return stride4, stride8, feat, feat + self.no_memory
 
 
 class MemoryAttention(nn.Module):
@@ -272,6 +299,9 @@ def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:
             f" {config.memory_attention_downsample_rate}"
         )
         raise ValueError(msg)
+    if config.vision_config.fpn_kernel_size != 1 or len(model.vision_encoder.neck.convs) < 3:  # noqa: PLR2004
+        msg = "the neck wants 1x1 convolutions at strides 4, 8 and 16 at least"
+        raise ValueError(msg)
     model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
     _attend_explicitly(model)
     _fold_batch_norms(model)
@@ -290,6 +320,31 @@ def _attend_explicitly(model: Sam2VideoModel) -> None:
     model.set_attn_implementation("eager")
     transformers_logging.set_verbosity(level)
     model.config.mask_decoder_config._attn_implementation = "eager"  # noqa: SLF001
+
+
+@torch.no_grad()
+def _composed(outer: nn.Conv2d, inner: nn.Conv2d, *, with_bias: bool) -> nn.Conv2d:
+    """One 1x1 convolution for `inner`, then `outer`; the latter's bias is left out on request."""
+    if inner.bias is None or outer.bias is None:
+        msg = "the neck and the mask decoder want convolutions with a bias"
+        raise ValueError(msg)
+    conv = nn.Conv2d(inner.in_channels, outer.out_channels, 1)
+    matrix = outer.weight[:, :, 0, 0].double()
+    conv.weight.copy_((matrix @ inner.weight[:, :, 0, 0].double())[:, :, None, None])
+    bias = matrix @ inner.bias.double()
+    conv.bias = nn.Parameter((bias + outer.bias if with_bias else bias).float())
+    return conv
+
+
+@torch.no_grad()
+def _without_bias(source: nn.Conv2d) -> nn.Conv2d:
+    conv = nn.Conv2d(source.in_channels, source.out_channels, 1, bias=False)
+    conv.weight.copy_(source.weight)
+    return conv
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 @torch.no_grad()
