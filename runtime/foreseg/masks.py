@@ -16,6 +16,7 @@ from foreseg.errors import InputError
 from foreseg.geometry import BoxXyxy
 
 Mask = NDArray[np.bool_]  # (H, W) at source size
+MAX_RUN_BITS = 40  # of a run length; what comes from outside is bounded before it is added up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +73,11 @@ def mask_from_rle(rle: MaskRle) -> Mask:
     size = rle.height * rle.width
     if rle.is_absent:
         return np.zeros((rle.height, rle.width), dtype=np.bool_)
-    runs = np.asarray(_runs_from_text(rle.counts), dtype=np.int64)
-    if (runs < 0).any() or int(runs.sum()) != size:
-        msg = (
-            f"run lengths sum to {int(runs.sum())}, expected {rle.height} x {rle.width} = {size}"
-            " without negative runs"
-        )
+    runs = _runs_from_text(rle.counts)
+    if sum(runs) != size:
+        msg = f"run lengths sum to {sum(runs)}, expected {rle.height} x {rle.width} = {size}"
         raise InputError(msg)
-    values = (np.arange(runs.size) % 2).astype(np.bool_)
+    values = (np.arange(len(runs)) % 2).astype(np.bool_)
     flat: Mask = np.repeat(values, runs)
     return np.ascontiguousarray(flat.reshape(rle.width, rle.height).T)
 
@@ -141,10 +139,17 @@ def _runs_from_text(text: str) -> list[int]:
         value |= (code & 0x1F) << shift
         shift += 5
         if code & 0x20:
+            if shift > MAX_RUN_BITS:
+                msg = f"run-length text has a number of more than {MAX_RUN_BITS} bits"
+                raise InputError(msg)
             continue
         if code & 0x10:
             value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)  # noqa: PLR2004
+        run = value + runs[-2] if len(runs) > 2 else value  # noqa: PLR2004
+        if not 0 <= run < 1 << MAX_RUN_BITS:
+            msg = f"run-length text has a run of {run} pixels, expected 0 to 2^{MAX_RUN_BITS} - 1"
+            raise InputError(msg)
+        runs.append(run)
         value, shift = 0, 0
     if shift:
         msg = "run-length text ends in the middle of a number"

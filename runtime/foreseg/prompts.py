@@ -10,7 +10,7 @@ from typing import NamedTuple, NewType
 
 from foreseg.errors import InputError
 from foreseg.geometry import BoxXyxy
-from foreseg.masks import MaskRle
+from foreseg.masks import MaskRle, mask_from_rle
 
 ObjectId = NewType("ObjectId", str)
 
@@ -51,14 +51,14 @@ class SpatialPrompt:
 
         Raises:
             InputError: box or point outside the image or not finite, swapped corners, or a mask
-                of another size; the message carries the values.
+                that is empty, malformed or of another size; the message carries the values.
         """
         w, h = size_wh
         if self.mask is not None:
             if (self.mask.width, self.mask.height) != size_wh:
                 msg = f"a mask prompt wants {w} x {h} pixels, got {self.mask.width} x {self.mask.height}"
                 raise InputError(msg)
-            if self.mask.is_absent:
+            if not mask_from_rle(self.mask).any():
                 msg = "a mask prompt wants at least one pixel, got an empty mask"
                 raise InputError(msg)
         for x, y, _ in self.points:
