@@ -46,7 +46,7 @@ from foreseg.tracker.base import TrackedObject
 from foreseg.tracks import NS, LiveTrack, TrackState
 from foreseg.turn import Turn
 
-MAX_CREDIT = 2.0  # branch steps that may pile up while live ones are late
+MAX_CREDIT = 2.0  # live steps' worth of branch steps that may pile up while live ones are late
 MAX_ARRIVALS = 64  # that wait for the tracker; users' prompts beyond are refused
 ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 
@@ -54,7 +54,10 @@ ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 def publish_if_empty(turn: Turn, frame: FrameRef) -> None:
     """No track still publishes an empty map, at once and without the tracker."""
     camera = turn.camera(frame.camera)
-    is_awaited = any(arrival.camera == frame.camera for arrival in turn.state.arrivals)
+    is_awaited = any(
+        arrival.camera == frame.camera and arrival.keyframe_index <= frame.index
+        for arrival in turn.state.arrivals
+    )
     running = turn.state.running
     is_hopping = (
         running is not None and running.arrival is not None and running.job.camera == frame.camera
@@ -78,7 +81,7 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
         return
     for arrival in state.arrivals:
         camera = turn.camera(arrival.camera)
-        if camera.newest is not None:
+        if camera.newest is not None and arrival.keyframe_index <= camera.newest.index:
             turn.set(arrivals=tuple(a for a in state.arrivals if a is not arrival))
             _begin_hop(turn, camera, camera.newest, arrival)
             return
@@ -119,6 +122,9 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
                 MAX_CREDIT, camera.branch_credit + _credit_per_live_step(turn, camera)
             ),
         )
+    if running.kind is JobKind.HOP and not camera.live_step_ns:
+        # the first measurement, on the safe side: it has prompts besides the step
+        turn.set_camera(camera.camera, live_step_ns=float(event.elapsed_ns))
     if running.kind is JobKind.CHORES:
         return
     if running.kind is JobKind.CATCH_UP:
@@ -153,21 +159,24 @@ def fail_job(turn: Turn, event: TrackerFailed) -> None:
 
 
 def add_objects(turn: Turn, event: ObjectsAdded) -> None:
-    """A user's prompts, on the newest or a past frame."""
+    """A user's prompts, on the newest, a past, or (where a file is played) the next frame."""
     camera = turn.state.cameras.get(event.camera)
     problem = _problem_with(turn, event, camera)
-    if problem or camera is None or camera.newest is None:
+    if problem or camera is None:
         turn.count("requests_refused")
-        turn.reply(event.request_id, success=False, message=problem or "no frame has come yet")
+        turn.reply(event.request_id, success=False, message=problem or "no such camera")
         return
     made = iter(new_object_ids(turn, event.object_ids.count(ObjectId(""))))
     ids = tuple(given or next(made) for given in event.object_ids)
-    index = camera.newest.index if event.frame_index is None else event.frame_index
-    is_newest = index == camera.newest.index
+    newest = camera.newest
+    index, stamp_ns = event.frame_index, event.frame_stamp_ns
+    if newest is not None and index in (None, newest.index):
+        index, stamp_ns = newest.index, newest.stamp_ns
+    assert index is not None  # noqa: S101 (without a frame it was refused)
     arrival = Arrival(
         camera=event.camera,
         keyframe_index=index,
-        keyframe_stamp_ns=camera.newest.stamp_ns if is_newest else event.frame_stamp_ns,
+        keyframe_stamp_ns=stamp_ns,
         object_ids=ids,
         prompts=event.prompts,
         request_id=event.request_id,
@@ -237,7 +246,7 @@ def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -
     if camera is None:
         known = ", ".join(sorted(turn.state.cameras))
         return f"no camera {event.camera!r}; cameras are {known}"
-    if camera.newest is None:
+    if camera.newest is None and event.frame_index is None:
         return "no frame has come yet"
     if not turn.state.enabled:
         return "foreseg is paused: enable it first"
