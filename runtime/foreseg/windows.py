@@ -176,8 +176,10 @@ def _even_ranks(
     wanted = min(num_frames, len(times_ns))
     num_even = wanted - len(taken)
     picked = set(taken)
-    for i in range(num_even):
-        share = 1.0 if num_even == 1 else i / (num_even - 1)
+    if num_even > 0:
+        picked.add(len(times_ns) - 1)  # the newest, also among frames of one stamp
+    for i in range(num_even - 1):
+        share = i / (num_even - 1)
         picked.add(_nearest_rank(times_ns, times_ns[-1] * share + times_ns[0] * (1 - share)))
     ranks = sorted(picked)
     while len(ranks) < wanted:  # some targets fell on one frame: fill the widest gaps there are
