@@ -8,7 +8,7 @@ says what it measured, and says no target, with the reason, to everything else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ from foreseg.frames import Frame, FrameWindow
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.appearance import colour_name, fit_of
 from foreseg.reasoner.base import AnswerStream
+from foreseg.reasoner.completion import completed
 from foreseg.reasoner.forecast import (
     Candidate,
     Side,
@@ -187,8 +188,15 @@ def _scene(frames: Sequence[Frame], max_side_px: int) -> _Scene:
         msg = "the frames are too small, or not of one shape"
         raise _NothingFits(msg)
     stack = np.stack(images).astype(np.float32)
-    motion = find_motion(stack, _times_s(frames))
+    times_s = _times_s(frames)
+    motion = find_motion(stack, times_s)
     covered = np.zeros(stack.shape[1:3], dtype=np.bool_)
+    if motion.movers and not motion.camera_shift_px:
+        size_wh = stack.shape[2], stack.shape[1]
+        oldest, newest = salient_regions(stack[0], covered), salient_regions(stack[-1], covered)
+        seconds = times_s[-1] - times_s[0]
+        movers = (completed(m, oldest, newest, seconds, size_wh) for m in motion.movers)
+        motion = replace(motion, movers=tuple(movers))
     for mover in motion.movers:
         covered |= mover.footprint
     return _Scene(

@@ -177,7 +177,7 @@ def _background(aligned: F32Array, known: NDArray[np.bool_]) -> F32Array:
     one more like what surrounds the place.
     """
     if known.all():
-        median: F32Array = np.median(aligned, axis=0)
+        median: F32Array = np.median(aligned, axis=0).astype(np.float32)
     else:  # the newest frame is always known
         holed = np.where(known[..., None], aligned, np.float32(np.nan))
         median = np.nanmedian(holed, axis=0).astype(np.float32)
@@ -196,8 +196,8 @@ def _surroundings(image: F32Array, used: Mask) -> F32Array:
     radius = max(2, max(used.shape) // SURROUNDINGS_DIVISOR)
     weights = mean_filtered(used.astype(np.float32), radius)
     channels = [mean_filtered(image[..., i] * used, radius) for i in range(3)]
-    means: F32Array = np.stack(channels, axis=2) / np.maximum(weights, 1e-3)[..., None]
-    return means
+    means = np.stack(channels, axis=2) / np.maximum(weights, 1e-3)[..., None]
+    return means.astype(np.float32)
 
 
 def _moving_regions(
