@@ -36,6 +36,8 @@ from foreseg_export.parity import compare, moving_shapes  # noqa: E402
 from foreseg_export.sam2 import ExportOptions, export_sam2  # noqa: E402
 from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
 
+pytestmark = pytest.mark.slow  # exports two small models
+
 CHECKPOINT = Path(__file__).parents[2] / "training" / "checkpoints" / "nano_tracker.safetensors"
 # float32 sums in another order and memory that the reference rounds to bfloat16, on logits of
 # root mean square 1.4; wrong memory changes them by more than a hundred times this.
