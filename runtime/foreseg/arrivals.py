@@ -33,11 +33,7 @@ def steps_of_arrival(
 ) -> tuple[tuple[JobStep, ...], tuple[CatchUp, ...]]:
     """Prompt at the keyframe, fork what shall catch up, then one step of all rows to `frame`."""
     known = {track.object_id for track in camera.tracks}
-    backlog = int(frame.index) - int(arrival.keyframe_index)
-    plan = None
-    if backlog > 0:
-        plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up)
-        turn.count("catch_ups_planned" if plan else "catch_ups_impossible")
+    is_past = frame.index > arrival.keyframe_index
     steps: list[JobStep] = []
     catch_ups: list[CatchUp] = []
     new_keys: list[TrackKey] = []
@@ -50,7 +46,7 @@ def steps_of_arrival(
         if object_id in known:
             continue
         new_keys.append(key)
-        if plan is not None and len(catch_ups) < num_free:
+        if is_past and len(catch_ups) < num_free:
             branch = TrackKey(f"{key}{BRANCH_MARK}{turn.state.next_job}")
             steps.append(ForkStep(source=key, target=branch))
             catch_ups.append(
@@ -58,7 +54,7 @@ def steps_of_arrival(
                     object_id=object_id,
                     branch=branch,
                     position=arrival.keyframe_index,
-                    stride=plan.stride,
+                    stride=0,  # planned after the hop, with the speed that it measured
                     started_ns=turn.at_ns,
                     began_index=arrival.keyframe_index,
                 )
@@ -73,6 +69,7 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
     arrival = running.arrival
     if arrival is None:
         return
+    running = _with_stride(turn, running)
     results = {result.key: result for result in final.objects}
     before = turn.camera(arrival.camera).tracks
     named: list[ObjectId] = []
@@ -106,6 +103,22 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
         leave_out(turn, arrival.camera, arrival.query_id, frozenset(named))
     turn.set(hop_s=max(0, running.frame.stamp_ns - arrival.keyframe_stamp_ns) / NS)
     asking.resolve_arrival(turn, arrival, tuple(named), labels=tuple(labels))
+
+
+def _with_stride(turn: Turn, running: RunningJob) -> RunningJob:
+    """With branches that can arrive; if none can, they are dropped and the hop has to do."""
+    camera = turn.camera(running.job.camera)
+    if not running.new_catch_ups or camera.newest is None:
+        return running
+    backlog = int(camera.newest.index) - int(running.new_catch_ups[0].began_index)
+    plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up)
+    turn.count("catch_ups_planned" if plan else "catch_ups_impossible")
+    if plan is not None:
+        branches = tuple(replace(c, stride=plan.stride) for c in running.new_catch_ups)
+        return replace(running, new_catch_ups=branches)
+    drops = tuple(DropStep(key=c.branch) for c in running.new_catch_ups)
+    turn.set_camera(camera.camera, chores=(*camera.chores, *drops))
+    return replace(running, new_catch_ups=())
 
 
 def _twin(

@@ -46,7 +46,8 @@ from foreseg.tracker.base import TrackedObject
 from foreseg.tracks import NS, LiveTrack, TrackState
 from foreseg.turn import Turn
 
-MAX_CREDIT = 2.0  # live steps' worth of branch steps that may pile up while live ones are late
+MAX_LIVE_STEPS_OWED = 2  # so many live steps' worth of branch steps may pile up
+MAX_CREDIT = 1000.0  # branch steps for a live one, where live tracks keep nothing
 MAX_ARRIVALS = 64  # that wait for the tracker; users' prompts beyond are refused
 ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 
@@ -115,12 +116,11 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
     turn.set(running=None)
     camera = turn.camera(running.job.camera)
     if running.kind is JobKind.LIVE:
+        credit = _credit_per_live_step(turn, camera)
         turn.set_camera(
             camera.camera,
             live_step_ns=running_mean(camera.live_step_ns, event.elapsed_ns),
-            branch_credit=min(
-                MAX_CREDIT, camera.branch_credit + _credit_per_live_step(turn, camera)
-            ),
+            branch_credit=min(1 + MAX_LIVE_STEPS_OWED * credit, camera.branch_credit + credit),
         )
     if running.kind is JobKind.HOP and not camera.live_step_ns:
         # the first measurement, on the safe side: it has prompts besides the step
@@ -360,7 +360,7 @@ def _credit_per_live_step(turn: Turn, camera: CameraState) -> float:
     share = turn.state.config.catch_up.live_share
     rates = camera.rates
     kept_hz = share * min(rates.camera_hz, rates.live_hz)
-    return rates.share_hz(share) / kept_hz if kept_hz > 0 else MAX_CREDIT
+    return min(MAX_CREDIT, rates.share_hz(share) / kept_hz) if kept_hz > 0 else MAX_CREDIT
 
 
 def _join(
