@@ -70,18 +70,20 @@ CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
 # Inside the core, imports run only downwards or sideways. A module or package per name.
 LAYERS = (
     {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
-    {"history", "slots", "windows", "engines", "telemetry"},
+    {"history", "slots", "windows", "engines", "telemetry", "inbox"},
     {"tracker", "methods", "reasoner"},
     {"tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
     | {"arrivals", "asking", "tracking", "pipeline", "trace"},
     {"executor", "player", "worker", "sources", "overlay", "sinks"},
-    {"cli"},
+    {"cli", "commands"},
 )
 # Only these may start or synchronise threads and processes.
 CONCURRENT = {
-    "worker.py": "the loop, the tracker's thread, the inbox",
+    "worker.py": "the loop, the tracker's thread",
+    "inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/child.py": "the same process, seen from inside",
+    "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",
 }
 CONCURRENCY = {"threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "queue"}
 # The one place that may read the wall clock: it stamps what comes without a stamp.

@@ -45,6 +45,7 @@ from foreseg.events import (
 )
 from foreseg.executor import Executor, FrameEvictedError, JobOutput, Output, PreparedJob
 from foreseg.frames import CameraId, U8Array
+from foreseg.inbox import Inbox, WaitingFrame
 from foreseg.pipeline import step
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.reasoner.base import ReasonerSpec
@@ -66,21 +67,10 @@ from foreseg.windows import WindowPolicy
 
 _log = logging.getLogger(__name__)
 
-FRAMES_PER_CAMERA = 4  # that may wait for the loop; the oldest is dropped
-MAX_MESSAGES = 1024  # of other kinds that may wait
 TICK_S = 0.05
 POLL_S = 0.02
 
 ReplyCallback = Callable[[Reply], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Arrived:
-    camera: CameraId
-    image: U8Array
-    stamp_ns: int
-    frame_id: str
-    received_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,7 +81,7 @@ class _JobEnded:
     elapsed_ns: int
 
 
-_Message = _Arrived | _JobEnded | Ready | PartMessage | Died | Callable[[int], Event]
+_Message = _JobEnded | Ready | PartMessage | Died | Callable[[int], Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,46 +93,6 @@ class Snapshot:
     num_messages_dropped: int
     reasoner_pid: int | None
     failure: str  # the last error of the loop itself, "" if none
-
-
-class _Inbox:
-    """Bounded; frames of each camera keep the newest, other messages are refused when full."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._frames: dict[CameraId, deque[_Arrived]] = {}
-        self._messages: deque[_Message] = deque()
-        self.num_refused = 0
-
-    def put_frame(self, frame: _Arrived) -> int:
-        """Returns how many older frames had to go."""
-        with self._changed:
-            waiting = self._frames.setdefault(frame.camera, deque())
-            waiting.append(frame)
-            dropped = max(0, len(waiting) - FRAMES_PER_CAMERA)
-            for _ in range(dropped):
-                waiting.popleft()
-            self._changed.notify()
-            return dropped
-
-    def put(self, message: _Message) -> bool:
-        with self._changed:
-            if len(self._messages) >= MAX_MESSAGES:
-                self.num_refused += 1
-                return False
-            self._messages.append(message)
-            self._changed.notify()
-            return True
-
-    def take(self, timeout_s: float) -> _Message | None:
-        """The next message, else the next frame, else None after the timeout."""
-        with self._changed:
-            if not self._messages and not any(self._frames.values()):
-                self._changed.wait(timeout_s)
-            if self._messages:
-                return self._messages.popleft()
-            waiting = [frames for frames in self._frames.values() if frames]
-            return min(waiting, key=lambda f: f[0].received_ns).popleft() if waiting else None
 
 
 class Worker:
@@ -165,7 +115,9 @@ class Worker:
         self._output = output
         self._clock = clock or SystemClock()
         self._trace = trace
-        self._inbox = _Inbox()
+        self._cameras = frozenset(cameras)
+        self._inbox: Inbox[_Message] = Inbox()
+        self._own: deque[Event] = deque()  # what the loop says to itself
         self._jobs: queue.Queue[PreparedJob | None] = queue.Queue(maxsize=1)
         self._outbox: queue.Queue[AskMessage | MoreFrames | CancelMessage] = queue.Queue(64)
         self._replies: dict[RequestId, ReplyCallback] = {}
@@ -199,7 +151,7 @@ class Worker:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop threads and process, and wait for them; open requests are refused."""
         self._stopping.set()
-        self._inbox.put(lambda at: Tick(at_ns=at))
+        self._inbox.close()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout_s)
@@ -216,8 +168,15 @@ class Worker:
     def submit_frame(
         self, camera: CameraId, image: U8Array, stamp_ns: int, frame_id: str = ""
     ) -> None:
-        """Hand a frame over; `image` must not change afterwards. Never waits."""
-        frame = _Arrived(
+        """Hand a frame over; `image` must not change afterwards. Never waits.
+
+        Raises:
+            InputError: unknown camera.
+        """
+        if camera not in self._cameras:
+            msg = f"no camera {camera!r}; cameras are {', '.join(sorted(self._cameras))}"
+            raise InputError(msg)
+        frame = WaitingFrame(
             camera=camera,
             image=image,
             stamp_ns=stamp_ns,
@@ -229,7 +188,7 @@ class Worker:
 
     def drop_frame(self, camera: CameraId, cause: DropCause) -> None:
         """Count a frame that was refused before it could be handed over."""
-        self._inbox.put(lambda at: FrameDropped(camera=camera, cause=cause, at_ns=at))
+        self._inbox.offer(lambda at: FrameDropped(camera=camera, cause=cause, at_ns=at))
 
     def ask(
         self, query: Query, on_reply: ReplyCallback, *, wants_answer: bool, timeout_s: float = 0.0
@@ -325,7 +284,7 @@ class Worker:
             request_id = RequestId(self._next_request)
             self._next_request += 1
             self._replies[request_id] = on_reply
-        if self._stopping.is_set() or not self._inbox.put(lambda at: make(request_id, at)):
+        if self._stopping.is_set() or not self._inbox.offer(lambda at: make(request_id, at)):
             message = (
                 "foreseg is stopping" if self._stopping.is_set() else "too many requests wait"
             )
@@ -337,20 +296,28 @@ class Worker:
         next_tick_ns = 0
         while not self._stopping.is_set():
             try:
-                message = self._inbox.take(TICK_S)
-                if message is not None:
-                    self._handle(message)
-                now = self._clock.monotonic_ns()
-                if now >= next_tick_ns:
-                    next_tick_ns = now + round(TICK_S * 1e9)
-                    self._step(Tick(at_ns=now))
+                next_tick_ns = self._turn(next_tick_ns)
             except Exception as error:  # noqa: BLE001 (the thread's outermost frame)
-                self._failure = f"{type(error).__name__}: {error}"
-                _log.exception("the loop goes on after an error of its own")
+                self._note(error)
         self._jobs.put(None)
 
-    def _handle(self, message: _Message) -> None:
-        if isinstance(message, _Arrived):
+    def _turn(self, next_tick_ns: int) -> int:
+        """One message, and a tick if it is time; returns when the next one is due."""
+        message = self._inbox.take(TICK_S)
+        if message is not None:
+            self._handle(message)
+        now = self._clock.monotonic_ns()
+        if now < next_tick_ns:
+            return next_tick_ns
+        self._step(Tick(at_ns=now))
+        return now + round(TICK_S * 1e9)
+
+    def _note(self, error: Exception) -> None:
+        self._failure = f"{type(error).__name__}: {error}"
+        _log.error("the loop goes on after an error", exc_info=error)
+
+    def _handle(self, message: _Message | WaitingFrame) -> None:
+        if isinstance(message, WaitingFrame):
             self._handle_frame(message)
         elif isinstance(message, _JobEnded):
             self._handle_job(message)
@@ -366,7 +333,7 @@ class Worker:
         else:
             self._step(message(self._clock.monotonic_ns()))
 
-    def _handle_frame(self, frame: _Arrived) -> None:
+    def _handle_frame(self, frame: WaitingFrame) -> None:
         if not self._state.enabled:
             cause = DropCause.DISABLED
             self._step(FrameDropped(camera=frame.camera, cause=cause, at_ns=frame.received_ns))
@@ -408,11 +375,32 @@ class Worker:
             self._send(MoreFrames(ask_id=ask_id, window=window))
 
     def _step(self, event: Event) -> None:
-        self._state, commands = step(self._state, event)
-        if self._trace is not None:
-            self._trace.write_step(event, commands)
-        for command in commands:
+        """Take an event, and those that carrying out its commands leads to at once."""
+        self._own.append(event)
+        while self._own:
+            event = self._own.popleft()
+            self._state, commands = step(self._state, event)
+            if self._trace is not None:
+                self._trace.write_step(event, commands)
+            for command in commands:
+                self._execute_safely(command)
+
+    def _execute_safely(self, command: Command) -> None:
+        """What fails in one command, such as an output, must not keep the others from their end."""
+        try:
             self._execute(command)
+        except Exception as error:  # noqa: BLE001 (an output's or callback's)
+            self._note(error)
+            reason, now = f"{type(error).__name__}: {error}", self._clock.monotonic_ns()
+            if isinstance(command, RunTracker):
+                self._own.append(
+                    TrackerFailed(
+                        job_id=command.job.id, reason=reason, is_evicted=False, at_ns=now
+                    )
+                )
+            elif isinstance(command, AskReasoner):
+                part = AnswerFailed(reason=reason)
+                self._own.append(AnswerPartArrived(ask_id=command.ask_id, part=part, at_ns=now))
 
     def _execute(self, command: Command) -> None:
         if isinstance(command, RunTracker):
@@ -437,9 +425,9 @@ class Worker:
         try:
             prepared = self._executor.prepare_job(command.job)
         except FrameEvictedError as error:
-            reason = str(error)
-            self._inbox.put(
-                lambda at: TrackerFailed(job_id=job_id, reason=reason, is_evicted=True, at_ns=at)
+            now = self._clock.monotonic_ns()
+            self._own.append(
+                TrackerFailed(job_id=job_id, reason=str(error), is_evicted=True, at_ns=now)
             )
             return
         self._jobs.put(prepared)  # never waits: the pipeline has one job at a time
@@ -448,8 +436,7 @@ class Worker:
         ask_id, now = command.ask_id, self._clock.monotonic_ns()
         assert self._policy is not None  # noqa: S101 (`Ready` sets it before anything is asked)
         window = self._executor.take_window(ask_id, command.query.camera, self._policy)
-        taken = self._executor.window_taken(ask_id, window, now)
-        self._inbox.put(lambda _: taken)
+        self._own.append(self._executor.window_taken(ask_id, window, now))
         self._send(AskMessage(ask_id=ask_id, query=command.query, window=window))
 
     def _send(self, message: AskMessage | MoreFrames | CancelMessage) -> None:
@@ -457,8 +444,8 @@ class Worker:
             self._outbox.put_nowait(message)
         except queue.Full:
             part = AnswerFailed(reason="the connection to the reasoner is full")
-            ask_id = AskId(message.ask_id)
-            self._inbox.put(lambda at: AnswerPartArrived(ask_id=ask_id, part=part, at_ns=at))
+            ask_id, now = AskId(message.ask_id), self._clock.monotonic_ns()
+            self._own.append(AnswerPartArrived(ask_id=ask_id, part=part, at_ns=now))
 
     def _complete(self, reply: Reply) -> None:
         with self._request_lock:
@@ -493,16 +480,17 @@ class Worker:
         restart = RestartPolicy()
         ready_ns: int | None = None
         start_ns: int | None = self._clock.monotonic_ns()
+        message: Ready | PartMessage | Died | None
         while not self._stopping.is_set():
             now = self._clock.monotonic_ns()
             if start_ns is not None and now >= start_ns:
                 start_ns = None
-                self._process.start()
-            self._forward()
-            if self._process.pid is None:
-                self._stopping.wait(POLL_S)
-                continue
-            message = self._process.receive(POLL_S)
+                message = self._start_process()
+            else:
+                self._forward()
+                message = self._process.receive(POLL_S)
+                if message is None and self._process.pid is None:
+                    self._stopping.wait(POLL_S)
             if isinstance(message, Ready):
                 ready_ns = now
             elif isinstance(message, Died):
@@ -512,6 +500,13 @@ class Worker:
                 start_ns = now + restart.wait_ns if message.can_restart else None
             if message is not None:
                 self._inbox.put(message)
+
+    def _start_process(self) -> Died | None:
+        try:
+            self._process.start()
+        except ForesegError as error:
+            return Died(reason=str(error), can_restart=False)
+        return None
 
     def _forward(self) -> None:
         """Pass on what the loop wants said; an asking waits until a cancelled one has ended."""

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reasoner for the real process: points at the red square, or hangs when asked to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from foreseg.dialogue import AnswerDone, Query, RationalePart, TargetsFound
+from foreseg.frames import FrameWindow
+from foreseg.prompts import SpatialPrompt
+from foreseg.reasoner.base import AnswerStream
+from foreseg.windows import RecentWindow
+from tests.support.scene import box_of
+
+
+class PointingReasoner:
+    window_policy = RecentWindow(num_frames=3)
+
+    def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+        yield RationalePart(text="I look for red.")
+        if "hang" in query.text:
+            threading.Event().wait()
+        keyframe = window.newest.index
+        prompt = SpatialPrompt(box=box_of("red", int(keyframe)))
+        yield TargetsFound(keyframe_index=keyframe, prompts=(prompt,), text="the red one")
+        yield AnswerDone(tokens=4)
+
+
+def make(options: Mapping[str, object]) -> PointingReasoner:
+    del options
+    return PointingReasoner()
