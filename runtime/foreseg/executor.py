@@ -7,8 +7,9 @@ Has no thread and no clock. `worker` drives it with threads, `player` on a simul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -33,10 +34,14 @@ from foreseg.events import (
 )
 from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow, U8Array
 from foreseg.history import History
+from foreseg.masks import mask_from_rle
 from foreseg.pipeline import admit
-from foreseg.tracker.base import FrameMasks, LabelMap, Tracker
+from foreseg.telemetry import DropCause
+from foreseg.tracker.base import FrameMasks, LabelMap, Tracker, TrackKey
 from foreseg.tracks import Track
 from foreseg.windows import WindowPolicy
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,13 +130,17 @@ class Executor:
     def push(
         self, camera: CameraId, image: U8Array, *, stamp_ns: int, at_ns: int, frame_id: str = ""
     ) -> FrameArrived | FrameDropped:
-        """Copy a frame into its history, or refuse its stamp."""
+        """Copy a frame into its history, or refuse its stamp or its form."""
         history = self._histories[camera]
         newest = history.newest
         cause = admit(None if newest is None else newest.ref, stamp_ns)
         if cause is not None:
             return FrameDropped(camera=camera, cause=cause, at_ns=at_ns)
-        frame = history.push(image, stamp_ns=stamp_ns, received_ns=at_ns, frame_id=frame_id)
+        try:
+            frame = history.push(image, stamp_ns=stamp_ns, received_ns=at_ns, frame_id=frame_id)
+        except InputError as error:
+            _log.warning("a frame of camera %s was refused: %s", camera, error)
+            return FrameDropped(camera=camera, cause=DropCause.BAD_IMAGE, at_ns=at_ns)
         oldest = history.oldest_index
         return FrameArrived(
             frame=frame.ref, oldest_index=frame.index if oldest is None else oldest, at_ns=at_ns
@@ -183,7 +192,7 @@ class Executor:
         return next((ref for ref in reversed(dense) if ref.stamp_ns == stamp_ns), None)
 
     def prepare_job(self, job: TrackerJob) -> PreparedJob:
-        """Hold the frames of a job.
+        """Hold the frames of a job; copy those that the askings leave no room to hold.
 
         Raises:
             FrameEvictedError: if one is gone.
@@ -191,11 +200,13 @@ class Executor:
         wanted = {s.frame_index for s in job.steps if isinstance(s, (PromptStep, TrackStep))}
         history = self._histories[job.camera]
         frames = {frame.index: frame for frame in history.hold(f"job-{job.id}", sorted(wanted))}
-        missing = sorted(wanted - set(frames))
-        if missing:
-            history.release(f"job-{job.id}")
-            msg = f"frame {missing[0]} has left the history"
-            raise FrameEvictedError(msg)
+        for index in sorted(wanted - set(frames)):
+            frame = history.get(index)
+            if frame is None:
+                history.release(f"job-{job.id}")
+                msg = f"frame {index} has left the history"
+                raise FrameEvictedError(msg)
+            frames[index] = replace(frame, image=frame.image.copy())
         return PreparedJob(job=job, frames=frames)
 
     def run_job(self, prepared: PreparedJob) -> JobOutput:
@@ -235,11 +246,9 @@ class Executor:
         if command.job_id is None or output is None or output.job_id != command.job_id:
             label_map: LabelMap = np.zeros((height, width), dtype=self._label_type)
         else:
-            labels = {track.key: track.index for track in command.tracks}
-            rows = () if output.masks is None else output.masks.objects
-            table = np.array([0, *(labels.get(row.key, 0) for row in rows)], self._label_type)
             assert output.masks is not None  # noqa: S101 (a job that publishes ends in a track step)
-            label_map = np.take(table, output.masks.label_map)
+            labels = {track.key: track.index for track in command.tracks}
+            label_map = _label_map(output.masks, labels, self._label_type)
         is_full = frame is not None and frame.image.shape[:2] == (height, width)
         return PublishedMasks(
             frame=command.frame,
@@ -253,3 +262,19 @@ class Executor:
         wanted = [index for index in indices if index >= origin]
         frames = self._histories[camera].hold(f"ask-{ask_id}", wanted)
         return FrameWindow(frames=frames, origin_index=origin)
+
+
+def _label_map(
+    masks: FrameMasks, labels: Mapping[TrackKey, int], label_type: type[np.uint8 | np.uint16]
+) -> LabelMap:
+    """Rows become labels; where an unpublished row lies on top, what is below it shows."""
+    rows = masks.objects
+    table = np.array([0, *(labels.get(row.key, 0) for row in rows)], label_type)
+    label_map: LabelMap = np.take(table, masks.label_map)
+    hidden = [i + 1 for i, row in enumerate(rows) if row.key not in labels]
+    if hidden:
+        below = np.isin(masks.label_map, hidden)
+        for row in sorted(rows, key=lambda row: row.score):
+            if row.key in labels:
+                label_map[below & mask_from_rle(row.mask)] = labels[row.key]
+    return label_map

@@ -45,6 +45,7 @@ from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.reduction import reduce_window
 from foreseg.state import State
 from foreseg.trace import TraceWriter
+from foreseg.tracks import NS
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Player:
         self._now_ns = 0
         self._queue: list[tuple[int, int, Callable[[int], Event]]] = []
         self._sequence = 0
+        self._shift_ns = 0  # from stamps to the simulated clock
         self._next_request = 1
         self._replies: dict[RequestId, Reply] = {}
         if reasoner is not None:
@@ -97,8 +99,13 @@ class Player:
     def feed(
         self, camera: CameraId, image: U8Array, stamp_ns: int, frame_id: str = ""
     ) -> FrameIndex | None:
-        """Give the next frame, arriving at its stamp; its index, or None if it was refused."""
-        self.advance(stamp_ns)
+        """Give the next frame, arriving at its stamp; its index, or None if it was refused.
+
+        Time never runs backward: where stamps do (a file that starts anew), or where time has
+        run ahead of them (`settle`), frames go on arriving at their distances from now on.
+        """
+        self._shift_ns = max(self._shift_ns, self._now_ns - stamp_ns)
+        self.advance(stamp_ns + self._shift_ns)
         event = self._executor.push(
             camera, image, stamp_ns=stamp_ns, at_ns=self._now_ns, frame_id=frame_id
         )
@@ -115,10 +122,12 @@ class Player:
             self._take(make(self._now_ns))
         self._now_ns = max(self._now_ns, until_ns)
 
-    def settle(self) -> None:
-        """Let all work end that is on its way, however long it takes."""
-        while self._queue:
+    def settle(self, limit_s: float = 120.0) -> None:
+        """Let all work end that is on its way; a standing query asks again until the limit."""
+        end_ns = self._now_ns + round(limit_s * NS)
+        while self._queue and self._queue[0][0] <= end_ns:
             self.advance(self._queue[0][0])
+            self._take(Tick(at_ns=self._now_ns))
 
     def ask(self, query: Query) -> RequestId:
         """Add a query; `reply` has the outcome (for a single query: its answer)."""
@@ -140,14 +149,24 @@ class Player:
         return request_id
 
     def add_object(
-        self, camera: CameraId, prompt: SpatialPrompt, object_id: str = ""
+        self,
+        camera: CameraId,
+        prompt: SpatialPrompt,
+        object_id: str = "",
+        *,
+        frame_index: FrameIndex | None = None,
+        frame_stamp_ns: int = 0,
     ) -> RequestId:
-        """Point at an object on the newest frame."""
+        """Point at an object on the newest frame, or on another one by its index and stamp.
+
+        Given before its frame is fed, the object has its mask from that frame on.
+        """
         request_id = self._request()
         self._take(
             ObjectsAdded(
                 camera=camera,
-                frame_index=None,
+                frame_index=frame_index,
+                frame_stamp_ns=frame_stamp_ns,
                 object_ids=(ObjectId(object_id),),
                 prompts=(prompt,),
                 request_id=request_id,
