@@ -119,11 +119,11 @@ def write_image(path: Path, image: U8Array) -> None:
         StreamError: if it cannot be written.
     """
     cv2 = import_cv2("writing images")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_done, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not is_done:
+    if not cv2.haveImageWriter(path.name):
         msg = f"cannot encode {path.name}: expected a suffix such as .png or .jpg"
         raise StreamError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(data.tobytes())
 
 

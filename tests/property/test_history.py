@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from foreseg.errors import ConfigError, InputError
 from foreseg.frames import CameraId, Frame, FrameIndex
 from foreseg.history import History
 from foreseg.windows import UniformWindow
@@ -16,6 +21,8 @@ SIZES_WH = ((4, 3), (6, 4), (3, 9))
 HOLDERS = ("query-1", "query-2", "job-1")
 SPARSE_MAX_SIDE_PX = 4
 SPARSE_PERIOD_NS = 100
+NUM_LONG_STREAM = 100_000
+MAX_GROWTH_BLOCKS = 500  # of Python's memory in 50,000 frames: caches of the interpreter
 
 
 def _image(index: int, size_wh: tuple[int, int]) -> np.ndarray:
@@ -185,3 +192,71 @@ class HistoryMachine(RuleBasedStateMachine):
 
 HistoryMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 test_history_keeps_its_promises = HistoryMachine.TestCase
+
+
+def test_a_hundred_thousand_frames_leave_no_growth() -> None:
+    history = History(
+        camera=CameraId("c"), max_bytes=200_000, max_frames=64, sparse_max_side_px=16
+    )
+    image = np.zeros((32, 32, 3), dtype=np.uint8)
+    sizes = []
+    for i in range(NUM_LONG_STREAM):
+        history.push(image, stamp_ns=10**15 + i * 33_333_333, received_ns=10**15 + i)
+        if i % 1000 == 0:
+            history.release("query")
+            history.hold("query", [FrameIndex(i), FrameIndex(max(0, i - 40))])
+        if i in (NUM_LONG_STREAM // 2, NUM_LONG_STREAM - 1):
+            gc.collect()
+            sizes.append((sys.getallocatedblocks(), history.counters.bytes))
+    assert sizes[1][1] == sizes[0][1]
+    assert sizes[1][0] - sizes[0][0] < MAX_GROWTH_BLOCKS
+
+
+def test_a_reduced_frame_is_the_mean_of_its_blocks_and_knows_its_scale() -> None:
+    history = History(camera=CameraId("c"), max_bytes=1, max_frames=2, sparse_max_side_px=4)
+    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    for i in range(3):
+        history.push(image, stamp_ns=i, received_ns=0)
+    frame = history.get(FrameIndex(0))
+    assert frame is not None
+    assert frame.image.shape == (3, 4, 3)
+    assert frame.scale_xy == (2.0, 2.0)
+    blocks = image.reshape(3, 2, 4, 2, 3).astype(np.int64).sum(axis=(1, 3)) // 4
+    assert (frame.image == blocks).all()
+
+
+@pytest.mark.parametrize("size_wh", [(449, 1), (1, 449), (1345, 701), (1920, 1080), (5, 9000)])
+def test_odd_sizes_are_reduced_below_the_bound(size_wh: tuple[int, int]) -> None:
+    history = History(camera=CameraId("c"), max_bytes=1, max_frames=2)
+    for i in range(3):
+        history.push(_image(7, size_wh), stamp_ns=i, received_ns=0)
+    frame = history.get(FrameIndex(0))
+    assert frame is not None
+    height, width = frame.image.shape[:2]
+    assert max(height, width) <= 448
+    assert (frame.image == _image(7, (width, height))).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), dtype=np.uint8),
+        np.zeros((4, 4, 4), dtype=np.uint8),
+        np.zeros((4, 4, 3), dtype=np.uint16),
+        np.zeros((0, 4, 3), dtype=np.uint8),
+    ],
+)
+def test_a_refused_image_changes_nothing(image: np.ndarray) -> None:
+    history = History(camera=CameraId("c"), max_bytes=1000, max_frames=4)
+    with pytest.raises(InputError, match="a history wants images"):
+        history.push(image, stamp_ns=0, received_ns=0)
+    assert history.counters.pushed == history.counters.bytes == 0
+    assert history.newest is None
+    assert history.oldest_index is None
+
+
+def test_a_bound_that_cannot_work_is_refused_with_its_value() -> None:
+    for name, value in (("max_bytes", 0), ("max_frames", 1), ("sparse_hz", 0.0)):
+        arguments = {"max_bytes": 100, "max_frames": 4, name: value}
+        with pytest.raises(ConfigError, match=name):
+            History(camera=CameraId("c"), **arguments)

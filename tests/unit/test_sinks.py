@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foreseg.errors import ConfigError, InputError, StreamError
+from foreseg.overlay import Banner, OverlayLabel, colour_of, draw_overlay
+from foreseg.sinks import (
+    OverlayVideoWriter,
+    contact_sheet,
+    filmstrip,
+    voc_palette,
+    write_image,
+    write_palette_png,
+)
+from foreseg.sources import SourceFrame, open_source
+from foreseg.tracks import TrackState
+
+cv2 = pytest.importorskip("cv2")
+
+SIZES_WH = [(320, 240), (641, 479), (1920, 1080), (40, 30), (3, 2)]
+BANNER = Banner(query="which cup next? größer 物体", answer="the red one", age_s=1.25)
+
+
+def _scene(size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    w, h = size_wh
+    label_map = np.zeros((h, w), dtype=np.uint8)
+    label_map[h // 3 : 2 * h // 3, w // 3 : 2 * w // 3] = 1
+    return np.full((h, w, 3), 90, dtype=np.uint8), label_map
+
+
+def test_colours_are_stable_and_distinct() -> None:
+    colours = [colour_of(index) for index in range(1, 41)]
+    assert len(set(colours)) == len(colours)
+    assert colours == [colour_of(index) for index in range(1, 41)]
+    assert colour_of(0) == (0, 0, 0)
+    gaps = [
+        max(abs(a - b) for a, b in zip(one, other, strict=True))
+        for i, one in enumerate(colours[:10])
+        for other in colours[:i]
+    ]
+    assert min(gaps) > 40
+
+
+@pytest.mark.parametrize("size_wh", SIZES_WH)
+def test_an_overlay_changes_a_copy_of_any_size(size_wh: tuple[int, int]) -> None:
+    image, label_map = _scene(size_wh)
+    before = image.copy()
+    labels = tuple(
+        OverlayLabel(index=i, name="object-" + "x" * 50 * i, state=state, detail="q1")
+        for i, state in enumerate(TrackState, start=1)
+    )
+    drawn = draw_overlay(image, label_map, labels, BANNER)
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert (image == before).all()
+    assert (drawn != image).any()
+
+
+def test_a_mask_takes_its_colour_and_an_uncertain_one_is_fainter() -> None:
+    image, label_map = _scene((320, 240))
+
+    def middle(state: TrackState) -> np.ndarray:
+        label = OverlayLabel(index=1, name="a", state=state)
+        return draw_overlay(image, label_map, (label,))[120, 160].astype(int)
+
+    colour = np.array(colour_of(1))
+    sure, unsure = middle(TrackState.TRACKED), middle(TrackState.UNCERTAIN)
+    assert np.abs(sure - colour).sum() < np.abs(unsure - colour).sum() < np.abs(90 - colour).sum()
+
+
+def test_without_labels_only_the_mask_is_drawn() -> None:
+    image, label_map = _scene((320, 240))
+    drawn = draw_overlay(image, label_map)
+    assert (drawn[:60] == image[:60]).all()
+    assert (drawn[-60:] == image[-60:]).all()
+    empty = draw_overlay(image, np.zeros_like(label_map))
+    assert (empty == image).all()
+
+
+def test_a_label_map_of_sixteen_bits_is_drawn_alike() -> None:
+    image, label_map = _scene((64, 48))
+    wide = label_map.astype(np.uint16)
+    assert (draw_overlay(image, wide) == draw_overlay(image, label_map)).all()
+    assert (draw_overlay(image, wide * 700) != image).any()
+
+
+def test_a_label_map_of_another_size_is_refused() -> None:
+    image, label_map = _scene((64, 48))
+    with pytest.raises(InputError, match=r"\(48, 64\), got \(47, 64\)"):
+        draw_overlay(image, label_map[:-1])
+
+
+def test_a_query_of_any_length_and_script_fits_the_banner() -> None:
+    image, label_map = _scene((320, 240))
+    for query in ("a" * 100_000, "物体" * 500, "\x00\n\t%s{}", ""):
+        assert draw_overlay(image, label_map, (), Banner(query=query)).shape == image.shape
+
+
+def test_opencv_4_without_font_files_draws_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "FontFace", raising=False)
+    image, label_map = _scene((320, 240))
+    drawn = draw_overlay(image, label_map, (OverlayLabel(index=1, name="größer" * 9),), BANNER)
+    assert (drawn[-60:] != image[-60:]).any()
+
+
+@pytest.mark.parametrize("size_wh", [(64, 48), (33, 25)])
+def test_a_video_is_readable_again(tmp_path: Path, size_wh: tuple[int, int]) -> None:
+    path = tmp_path / "new" / "overlay.mp4"
+    with OverlayVideoWriter(path, 25) as writer:
+        for _ in range(7):
+            writer.write(_scene(size_wh)[0])
+        writer.write(_scene((50, 90))[0])  # fitted into the first frame's size
+    assert writer.num_frames == 8
+    with open_source(str(path)) as source:
+        frames = [item for item in source if isinstance(item, SourceFrame)]
+        assert source.rate_hz == pytest.approx(25)
+    assert len(frames) == 8
+    even = (size_wh[1] + size_wh[1] % 2, size_wh[0] + size_wh[0] % 2)
+    assert {frame.image.shape[:2] for frame in frames} == {even}
+
+
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got 0"):
+        OverlayVideoWriter(tmp_path / "v.mp4", 0)
+    writer = OverlayVideoWriter(tmp_path / "v.nonsense", 10)
+    with pytest.raises(StreamError, match="cannot write a video"):
+        writer.write(_scene((64, 48))[0])
+    writer.close()
+
+
+def test_a_palette_png_gives_back_its_labels_and_colours(tmp_path: Path) -> None:
+    label_map = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    path = tmp_path / "labels.png"
+    write_palette_png(path, label_map)
+    colours = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert (colours == voc_palette()[label_map]).all()
+    image_module = pytest.importorskip("PIL.Image")
+    with image_module.open(path) as image:
+        assert image.mode == "P"
+        assert (np.asarray(image) == label_map).all()
+
+
+def test_the_palette_is_that_of_voc() -> None:
+    palette = [tuple(int(v) for v in colour) for colour in voc_palette()[:6]]
+    assert palette == [
+        (0, 0, 0),
+        (128, 0, 0),
+        (0, 128, 0),
+        (128, 128, 0),
+        (0, 0, 128),
+        (128, 0, 128),
+    ]
+    assert tuple(voc_palette()[255]) == (224, 224, 192)
+
+
+def test_labels_above_the_palette_are_refused(tmp_path: Path) -> None:
+    wide = np.full((2, 2), 256, dtype=np.uint16)
+    with pytest.raises(InputError, match="up to 256"):
+        write_palette_png(tmp_path / "x.png", wide)
+    assert not (tmp_path / "x.png").exists()
+    write_palette_png(tmp_path / "x.png", wide - 1)
+
+
+def test_a_contact_sheet_has_a_cell_a_frame() -> None:
+    cells = [(np.full((24, 32, 3), 40 * i, dtype=np.uint8), f"frame {i}") for i in range(5)]
+    sheet = contact_sheet(cells, columns=2, cell_width=96)
+    strip = filmstrip(cells, cell_width=96)
+    assert sheet.shape[0] > 3 * 72
+    assert 2 * 96 < sheet.shape[1] < 3 * 96
+    assert strip.shape[1] > 5 * 96
+    for i in range(5):
+        assert (strip == 40 * i).all(axis=2).sum() >= 96 * 72, f"frame {i} is whole"
+
+
+def test_an_empty_sheet_is_refused() -> None:
+    with pytest.raises(InputError, match="got 0 frames"):
+        contact_sheet([])
+    with pytest.raises(InputError, match="got 0 frames"):
+        filmstrip([])
+
+
+def test_an_image_is_written_as_its_suffix_says(tmp_path: Path) -> None:
+    image, _ = _scene((8, 6))
+    write_image(tmp_path / "deep" / "a.png", image)
+    assert (cv2.imread(str(tmp_path / "deep" / "a.png")) == image).all()
+    with pytest.raises(StreamError, match="suffix"):
+        write_image(tmp_path / "a.nonsense", image)
