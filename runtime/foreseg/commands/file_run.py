@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives a video or images through the pipeline for `foreseg run`, on a simulated clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foreseg.clock import SystemClock
+from foreseg.commands.options import RunOptions
+from foreseg.commands.progress import ProgressBar
+from foreseg.commands.run_files import RunFiles
+from foreseg.commands.run_report import (
+    RunReport,
+    checked_prompt,
+    fate_of,
+    load_tracker,
+    note_from_state,
+    unanswered_queries,
+)
+from foreseg.config import Config
+from foreseg.dialogue import AnswerStatus
+from foreseg.errors import InputError, StreamError
+from foreseg.events import Reply, RequestId
+from foreseg.executor import Executor
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex
+from foreseg.player import Latencies, Player
+from foreseg.prompts import ObjectId
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.sources import DEFAULT_RATE_HZ, Source, SourceFrame
+from foreseg.state import State
+from foreseg.trace import TraceWriter
+
+NS = 1_000_000_000
+KEPT_UP_NS = NS // 1000  # the tracker's time on the simulated clock where it shall keep up
+SHORT_CLIP_SHARE = 0.5  # a clip shorter than twice the warm-up is asked after this much of it
+
+
+def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport:
+    """Play all frames; Ctrl-C ends early with what there is.
+
+    Raises:
+        InputError: a box outside its image or beyond the end.
+        StreamError: no frame at all.
+    """
+    from foreseg.reasoner.load import build_reasoner
+
+    step_ns = round(NS / (source.rate_hz or DEFAULT_RATE_HZ))
+    config = _fitted_to_clip(options, source.num_frames, step_ns)
+    reasoner = build_reasoner(ReasonerSpec(kind=config.reasoner.kind))
+    executor = Executor(config, (DEFAULT_CAMERA,), load_tracker(config))
+    trace = TraceWriter(files.out / "trace.jsonl", config, (DEFAULT_CAMERA,))
+    tracker_ns = None if options.is_live else min(KEPT_UP_NS, step_ns // 10)
+    player = Player(
+        State.start(config, (DEFAULT_CAMERA,)),
+        executor,
+        files,
+        reasoner=reasoner if options.queries else None,
+        latencies=Latencies(tracker_ns=tracker_ns),
+        trace=trace,
+    )
+    clock = SystemClock()
+    began_ns = clock.monotonic_ns()
+    run = _FileRun(options, player, files, step_ns)
+    try:
+        is_interrupted = run.play(source)
+    finally:
+        trace.close()
+    elapsed_s = (clock.monotonic_ns() - began_ns) / 1e9
+    return RunReport(
+        num_frames=run.num_frames,
+        elapsed_s=elapsed_s,
+        counters=player.state.counters,
+        objects=run.objects(),
+        unanswered=unanswered_queries(options, files, player.state),
+        is_interrupted=is_interrupted,
+    )
+
+
+class _FileRun:
+    """The loop over a file's frames."""
+
+    def __init__(self, options: RunOptions, player: Player, files: RunFiles, step_ns: int) -> None:
+        self.num_frames = 0
+        self._options = options
+        self._player = player
+        self._files = files
+        self._step_ns = step_ns
+        self._newest: SourceFrame | None = None
+        self._requests: dict[ObjectId, RequestId] = {}
+        self._replies: dict[ObjectId, Reply] = {}
+
+    def play(self, source: Source) -> bool:
+        """True if the user broke it off."""
+        limit = self._options.max_frames
+        total = source.num_frames if limit is None else min(limit, source.num_frames or limit)
+        bar = ProgressBar(total)
+        is_interrupted = False
+        for query in self._options.queries:
+            self._player.ask(query)
+        try:
+            for item in source:
+                if isinstance(item, SourceFrame):
+                    self._feed(item)
+                    bar.update(self.num_frames, note_from_state(self._player.state))
+                if self.num_frames == limit:
+                    break
+            self._finish()
+        except KeyboardInterrupt:
+            is_interrupted = True
+        finally:
+            if self.num_frames:
+                bar.close(self.num_frames)
+        if not is_interrupted:
+            self._check_end(source.name)
+        return is_interrupted
+
+    def objects(self) -> dict[str, str]:
+        """What became of every box."""
+        self._collect()
+        return {object_id: fate_of(self._replies.get(object_id)) for object_id in self._requests}
+
+    def _feed(self, frame: SourceFrame) -> None:
+        size_wh = (frame.image.shape[1], frame.image.shape[0])
+        if self.num_frames == 0:  # boxes on later frames, too, fail now rather than then
+            for box in self._options.boxes:
+                checked_prompt(box, size_wh)
+        for box in self._options.boxes_at(self.num_frames):
+            self._requests[box.object_id] = self._player.add_object(
+                DEFAULT_CAMERA,
+                checked_prompt(box, size_wh),
+                box.object_id,
+                frame_index=FrameIndex(self.num_frames),
+                frame_stamp_ns=frame.stamp_ns,
+            )
+        if self._player.feed(DEFAULT_CAMERA, frame.image, frame.stamp_ns) is None:
+            return
+        self.num_frames += 1
+        self._newest = frame
+        self._collect()
+
+    def _finish(self) -> None:
+        """Let work end. What an answer found after the last frame is shown on that frame."""
+        self._player.settle()
+        last, newest = self._newest, self._player.state.cameras[DEFAULT_CAMERA].newest
+        is_late = newest is not None and any(
+            answer.status is AnswerStatus.OK and answer.answered_stamp_ns >= newest.stamp_ns
+            for answer in self._files.answers
+        )
+        if last is not None and is_late:
+            self._files.last_frame = self.num_frames - 1
+            self._player.feed(DEFAULT_CAMERA, last.image, last.stamp_ns + self._step_ns)
+            self._player.settle()
+        self._collect()
+
+    def _collect(self) -> None:
+        for object_id, request_id in self._requests.items():
+            reply = self._player.reply(request_id)
+            if reply is not None:
+                self._replies[object_id] = reply
+
+    def _check_end(self, name: str) -> None:
+        if self.num_frames == 0:
+            msg = f"{name} gave no frame"
+            raise StreamError(msg)
+        for box in self._options.boxes:
+            if box.frame >= self.num_frames:
+                msg = (
+                    f"box {box.words!r} is on frame {box.frame}, but {name} ended after frame"
+                    f" {self.num_frames - 1}"
+                )
+                raise InputError(msg)
+
+
+def _fitted_to_clip(options: RunOptions, num_frames: int | None, step_ns: int) -> Config:
+    """The config with a warm-up that a short clip or a single image can reach."""
+    config, limit = options.config, options.max_frames
+    total = min((n for n in (num_frames, limit) if n is not None), default=None)
+    if total is None:
+        return config
+    reachable_s = SHORT_CLIP_SHARE * max(0, total - 1) * step_ns / NS
+    warm_up_s = min(config.scheduler.warm_up_s, reachable_s)
+    return replace(config, scheduler=replace(config.scheduler, warm_up_s=warm_up_s))

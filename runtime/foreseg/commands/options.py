@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `foreseg run` is told, read from words: boxes, settings, queries. Says what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreseg.config import Config, Scalar, config_from_settings, settings_of
+from foreseg.dialogue import Query, QueryId
+from foreseg.errors import ConfigError, InputError
+from foreseg.geometry import BoxXyxy
+from foreseg.prompts import ObjectId, SpatialPrompt
+
+BOX_FORM = "x0,y0,x1,y1@frame or x0,y0,x1,y1@frame:name"
+MAX_LABELS = 255  # of a palette PNG
+_BOX = re.compile(r"([^@]*)@(\d+)(?::(.+))?")
+_TRUTHS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedBox:
+    """An object pointed at on a frame, counted from 0."""
+
+    frame: int
+    object_id: ObjectId
+    prompt: SpatialPrompt
+    words: str  # as it was given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Everything `foreseg run` was told."""
+
+    source: str
+    queries: tuple[Query, ...]
+    boxes: tuple[TimedBox, ...]
+    config: Config
+    out: Path
+    has_video: bool
+    max_frames: int | None
+    is_live: bool
+
+    def boxes_at(self, frame: int) -> tuple[TimedBox, ...]:
+        """Those for this frame."""
+        return tuple(box for box in self.boxes if box.frame == frame)
+
+
+def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
+    """Check all that can be checked before a file is opened.
+
+    Raises:
+        InputError: a malformed box or query, nothing to do, a number out of range.
+        ConfigError: an unknown parameter, or a bad value for one.
+    """
+    queries = tuple(
+        Query(id=QueryId(f"query-{i}"), text=text, period_s=arguments.period)
+        for i, text in enumerate(arguments.query, start=1)
+    )
+    boxes = tuple(box_from_words(words, i) for i, words in enumerate(arguments.box, start=1))
+    places = [(box.frame, box.object_id) for box in boxes]
+    repeated = next((place for place in places if places.count(place) > 1), None)
+    if repeated is not None:
+        msg = f"object {repeated[1]!r} has two boxes on frame {repeated[0]}, expected one"
+        raise InputError(msg)
+    if not queries and not boxes:
+        msg = "nothing to look for: give --query TEXT, or --box " + BOX_FORM
+        raise InputError(msg)
+    if arguments.max_frames is not None and arguments.max_frames < 1:
+        msg = f"--max-frames wants at least 1, got {arguments.max_frames}"
+        raise InputError(msg)
+    words = [
+        f"tracker.bundle={arguments.bundle}",
+        f"reasoner.kind={arguments.reasoner}",
+        *arguments.set,
+    ]
+    config = config_from_words(words)
+    if config.tracker.max_tracks > MAX_LABELS:
+        msg = f"palette PNGs hold {MAX_LABELS} objects, got tracker.max_tracks {config.tracker.max_tracks}"
+        raise ConfigError(msg)
+    return RunOptions(
+        source=arguments.source,
+        queries=queries,
+        boxes=boxes,
+        config=config,
+        out=Path(arguments.out).expanduser(),
+        has_video=not arguments.no_video,
+        max_frames=arguments.max_frames,
+        is_live=arguments.live,
+    )
+
+
+def box_from_words(words: str, number: int) -> TimedBox:
+    """Read `x0,y0,x1,y1@frame[:name]`; without a name it is `box-<number>`.
+
+    Raises:
+        InputError: anything else, or corners in the wrong order.
+    """
+    match = _BOX.fullmatch(words.strip())
+    try:
+        corners = [float(part) for part in (match[1] if match else "").split(",")]
+    except ValueError:
+        corners = []
+    if match is None or len(corners) != len(BoxXyxy._fields):
+        msg = f"a box wants {BOX_FORM} in pixels, got {words[:80]!r}"
+        raise InputError(msg)
+    box = BoxXyxy(*corners)
+    if not box.is_finite() or box.x1 <= box.x0 or box.y1 <= box.y0:
+        msg = f"a box wants finite x0 < x1 and y0 < y1, got {words[:80]!r}"
+        raise InputError(msg)
+    return TimedBox(
+        frame=int(match[2]),
+        object_id=ObjectId(match[3] or f"box-{number}"),
+        prompt=SpatialPrompt(box=box),
+        words=words,
+    )
+
+
+def config_from_words(words: Sequence[str]) -> Config:
+    """A config from `name=value` words; the later one wins.
+
+    Raises:
+        ConfigError: no `=`, an unknown name, a value of another type or out of range.
+    """
+    known = {name: type(value) for name, value, _ in settings_of(Config())}
+    values: dict[str, Scalar] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        name = name.strip()
+        if not equals:
+            msg = f"a setting wants name=value such as tracker.threads=2, got {word[:80]!r}"
+            raise ConfigError(msg)
+        values[name] = _value(name, text.strip(), known.get(name, str))
+    return config_from_settings(values)
+
+
+def _value(name: str, text: str, kind: type[Scalar]) -> Scalar:
+    try:
+        if kind is bool:
+            return _TRUTHS[text.lower()]
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except (KeyError, ValueError):
+        msg = f"parameter {name} wants {kind.__name__}, got {text[:80]!r}"
+        raise ConfigError(msg) from None
+    return text

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg run SOURCE`: the whole job without ROS, on a file or a camera of this machine.
+
+A file is played on a simulated clock at its own rate: the tracker keeps up and no frame is
+dropped, while the reasoner takes as long as it really does. With `--live` the tracker, too, takes
+as long as it really does, and frames are dropped as they would be on a robot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from foreseg.errors import InputError
+
+if TYPE_CHECKING:
+    from foreseg.commands.options import RunOptions
+    from foreseg.commands.run_files import RunFiles
+    from foreseg.commands.run_report import RunReport
+    from foreseg.sources import Source
+
+INTERRUPTED = 130
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare it."""
+    parser = subparsers.add_parser(
+        "run",
+        help="answer queries on a video, a folder of images, an image or a camera",
+        description="Answers queries about a video or camera with masks, and tracks them.",
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="video, image, folder of images, or a camera such as 0")
+    add(
+        "--query", action="append", default=[], metavar="TEXT", help="what to ask; may be repeated"
+    )
+    add(
+        "--box",
+        action="append",
+        default=[],
+        metavar="x0,y0,x1,y1@frame[:name]",
+        help="an object to track, in pixels of a frame counted from 0; may be repeated",
+    )
+    add(
+        "--period", type=float, default=0.0, metavar="S", help="ask again every S seconds; 0: once"
+    )
+    add("--bundle", default="nano", help="engine bundle: a folder, or `nano`")
+    add("--reasoner", default="kinematic", metavar="KIND", help="who answers")
+    add("--out", default="foreseg_out", metavar="DIR", help="where the files go")
+    add("--no-video", action="store_true", help="no overlay.mp4")
+    add("--max-frames", type=int, metavar="N", help="stop after N frames")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter such as tracker.threads=2; may be repeated",
+    )
+    add(
+        "--live",
+        action="store_true",
+        help="let a file's frames be dropped while the tracker works",
+    )
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run, write the files, and say what was found."""
+    from foreseg.commands.camera_run import play_camera
+    from foreseg.commands.file_run import play_file
+    from foreseg.commands.options import options_from_arguments
+    from foreseg.commands.run_files import RunFiles
+    from foreseg.sources import DEFAULT_RATE_HZ, CameraSource, open_source
+
+    options = options_from_arguments(arguments)
+    with open_source(options.source) as source:
+        _check_boxes(options, source)
+        is_camera = isinstance(source, CameraSource)
+        is_still = not is_camera and source.num_frames == 1
+        rate_hz = source.rate_hz or DEFAULT_RATE_HZ
+        files = RunFiles(
+            options.out,
+            {query.id: query.text for query in options.queries},
+            video_hz=None if is_still or not options.has_video else rate_hz,
+        )
+        try:
+            play = play_camera if is_camera else play_file
+            report = play(options, source, files)
+        finally:
+            files.close()
+    files.write_summary(_summary(options, files, report))
+    _print_summary(files, report)
+    return INTERRUPTED if report.is_interrupted and not is_camera else 0
+
+
+def _check_boxes(options: RunOptions, source: Source) -> None:
+    """A box beyond the end is a mistake that can be named before anything runs."""
+    ends = [n for n in (source.num_frames, options.max_frames) if n is not None]
+    for box in options.boxes:
+        if ends and box.frame >= min(ends):
+            msg = f"box {box.words!r} is on frame {box.frame}, but {source.name} ends at frame"
+            msg += f" {min(ends) - 1}"
+            raise InputError(msg)
+
+
+def _summary(options: RunOptions, files: RunFiles, report: RunReport) -> dict[str, object]:
+    from foreseg.commands.run_files import answer_record
+
+    return {
+        "source": options.source,
+        "frames_in": report.num_frames,
+        "masks_out": files.num_masks,
+        "frames_with_objects": files.num_visible,
+        "wall_s": round(report.elapsed_s, 3),
+        "drops": {
+            name.removeprefix("dropped_"): count
+            for name, count in sorted(report.counters.items())
+            if name.startswith("dropped_")
+        },
+        "answers": [answer_record(answer) for answer in files.answers],
+        "objects": report.objects,
+        "unanswered": report.unanswered,
+        "interrupted": report.is_interrupted,
+        "counters": dict(sorted(report.counters.items())),
+    }
+
+
+def _print_summary(files: RunFiles, report: RunReport) -> None:
+    from foreseg.commands.run_files import describe_answers
+
+    lines = describe_answers(files.answers)
+    lines += [f"object {object_id!r}: {text}" for object_id, text in report.objects.items()]
+    lines += [f"{query!r}: not answered, {why}" for query, why in report.unanswered.items()]
+    for line in lines:
+        print(line)
+    rate = report.num_frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
+    print(
+        f"{report.num_frames} frames in {report.elapsed_s:.1f} s ({rate:.1f}/s),"
+        f" {files.num_visible} with masks"
+    )
+    written = sorted(path.name for path in files.out.iterdir())
+    print(f"wrote {files.out}: {', '.join(written)}")
+    sys.stdout.flush()

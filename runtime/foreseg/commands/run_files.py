@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of `foreseg run`: masks, tracks, answers, overlay, contact sheet, summary.
+
+An `Output` of the pipeline that writes frame by frame; knows nothing of players or workers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from foreseg.commands.storyboard import Scene, Storyboard
+from foreseg.dialogue import Answer, AnswerStatus, QueryId
+from foreseg.errors import InputError
+from foreseg.executor import PublishedMasks
+from foreseg.overlay import Banner, draw_overlay, overlay_labels
+from foreseg.sinks import OverlayVideoWriter, write_image, write_palette_png
+from foreseg.tracks import Track
+
+NS = 1_000_000_000
+_MASK_NAME = re.compile(r"\d{6,}\.png")
+
+
+class RunFiles:
+    """Opens the files, takes what is published, and closes them in order.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+
+    def __init__(
+        self, out: Path, queries: Mapping[QueryId, str], *, video_hz: float | None
+    ) -> None:
+        """`video_hz` None = no overlay video."""
+        self.out = out
+        self.num_masks = 0
+        self.num_visible = 0  # frames with at least one mask
+        self.answers: list[Answer] = []
+        self.last_frame: int | None = None  # frames after it are that one, held longer
+        self._queries = dict(queries)
+        self._storyboard = Storyboard()
+        self._is_event = False
+        self._origin_ns: int | None = None
+        try:
+            (out / "masks").mkdir(parents=True, exist_ok=True)
+            _remove_old_masks(out)
+            self._answers_file: IO[str] = (out / "answers.jsonl").open("w", encoding="utf-8")
+            self._tracks_file: IO[str] = (out / "tracks.jsonl").open("w", encoding="utf-8")
+        except OSError as error:
+            msg = f"cannot write into {out}: {error.strerror or error}; give another --out"
+            raise InputError(msg) from error
+        self._video = (
+            None if video_hz is None else OverlayVideoWriter(out / "overlay.mp4", video_hz)
+        )
+
+    def publish_masks(self, masks: PublishedMasks) -> None:
+        """Write one frame."""
+        index = int(masks.frame.index)
+        is_held = self.last_frame is not None and index > self.last_frame
+        if is_held and self.last_frame is not None:
+            index = self.last_frame
+        if self._origin_ns is None:
+            self._origin_ns = masks.frame.stamp_ns
+        self.num_masks += not is_held
+        self.num_visible += bool(masks.label_map.any()) and not is_held
+        write_palette_png(self.out / "masks" / f"{index:06d}.png", masks.label_map)
+        self._write_tracks(masks, index)
+        self._draw(masks, index, is_held=is_held)
+
+    def publish_answer(self, answer: Answer) -> None:
+        """Write one answer."""
+        self.answers.append(answer)
+        self._is_event = True
+        record = answer_record(answer, self._origin_ns or 0)
+        self._answers_file.write(json.dumps(record) + "\n")
+        self._answers_file.flush()
+
+    def close(self) -> None:
+        """Finish the files, the contact sheet among them."""
+        self._answers_file.close()
+        self._tracks_file.close()
+        if self._video is not None:
+            self._video.close()
+        sheet = self._storyboard.sheet()
+        if sheet is not None:
+            write_image(self.out / "contact_sheet.png", sheet)
+
+    def write_summary(self, record: Mapping[str, object]) -> None:
+        """Write summary.json."""
+        text = json.dumps(dict(record), indent=2, allow_nan=False) + "\n"
+        (self.out / "summary.json").write_text(text, encoding="utf-8")
+
+    def _write_tracks(self, masks: PublishedMasks, index: int) -> None:
+        stamp_ns = masks.frame.stamp_ns - (self._origin_ns or 0)
+        record = {
+            "frame": index,
+            "time_s": round(stamp_ns / NS, 6),
+            "tracks": [_track_record(track) for track in masks.tracks],
+        }
+        self._tracks_file.write(json.dumps(record) + "\n")
+
+    def _draw(self, masks: PublishedMasks, index: int, *, is_held: bool) -> None:
+        is_wanted = self._is_event or is_held or self._storyboard.wants(index)
+        if masks.image is None or not (self._video is not None or is_wanted):
+            return
+        drawn = draw_overlay(
+            masks.image, masks.label_map, overlay_labels(masks.tracks), self._banner(masks)
+        )
+        if self._video is not None:
+            self._video.write(drawn)
+        seconds = (masks.frame.stamp_ns - (self._origin_ns or 0)) / NS
+        caption = f"{seconds:.1f} s, frame {index}"
+        if self._is_event and self.answers:
+            caption += f": {_words(self.answers[-1])}"
+        elif masks.tracks:
+            states = ", ".join(f"{t.object_id} {t.state.name.lower()}" for t in masks.tracks[:3])
+            caption += f": {states}"
+        self._storyboard.add(
+            Scene(index=index, image=drawn, caption=caption, is_event=self._is_event)
+        )
+        self._is_event = False
+
+    def _banner(self, masks: PublishedMasks) -> Banner | None:
+        if not self.answers:
+            text = next(iter(self._queries.values()), None)
+            return None if text is None else Banner(query=text)
+        answer = self.answers[-1]
+        age_s = None
+        if answer.keyframe_index is not None:
+            age_s = max(0.0, (masks.frame.stamp_ns - answer.keyframe_stamp_ns) / NS)
+        return Banner(query=answer.query_text, answer=_words(answer), age_s=age_s)
+
+
+def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
+    """An answer as JSON-able values; seconds count from `origin_ns`."""
+    has_keyframe = answer.keyframe_index is not None
+    return {
+        "query_id": answer.query_id,
+        "query": answer.query_text,
+        "status": answer.status.name,
+        "text": answer.text,
+        "reason": answer.reason,
+        "rationale": answer.rationale,
+        "confidence": None if math.isnan(answer.confidence) else answer.confidence,
+        "keyframe_index": answer.keyframe_index,
+        "keyframe_s": _seconds(answer.keyframe_stamp_ns, origin_ns) if has_keyframe else None,
+        "asked_s": _seconds(answer.asked_stamp_ns, origin_ns),
+        "answered_s": _seconds(answer.answered_stamp_ns, origin_ns),
+        "latency_s": round(answer.latency_s, 6),
+        "object_ids": list(answer.object_ids),
+        "boxes": [None if p.box is None else list(p.box) for p in answer.prompts],
+    }
+
+
+def describe_answers(answers: Sequence[Answer]) -> list[str]:
+    """One line an answer."""
+    lines = []
+    for answer in answers:
+        where = "" if answer.keyframe_index is None else f" (keyframe {answer.keyframe_index})"
+        objects = f" -> {', '.join(answer.object_ids)}" if answer.object_ids else ""
+        lines.append(
+            f"{answer.query_text!r}: {answer.status.name}, {_words(answer)}{where}{objects}"
+        )
+    return lines
+
+
+def _remove_old_masks(out: Path) -> None:
+    """A shorter run must not be mixed with the one before; others' files stay.
+
+    Raises:
+        InputError: there are masks that no run of ours wrote.
+    """
+    old = list((out / "masks").iterdir())
+    is_ours = (out / "tracks.jsonl").is_file() and all(_MASK_NAME.fullmatch(p.name) for p in old)
+    if old and not is_ours:
+        msg = f"{out / 'masks'} holds files that are not foreseg's; give another --out"
+        raise InputError(msg)
+    for path in old:
+        path.unlink()
+
+
+def _words(answer: Answer) -> str:
+    if answer.status is AnswerStatus.OK:
+        return answer.text or "an answer without words"
+    name = "no target" if answer.status is AnswerStatus.NO_TARGET else answer.status.name.lower()
+    return f"{name}: {answer.reason or answer.text}".rstrip(": ")
+
+
+def _track_record(track: Track) -> dict[str, object]:
+    return {
+        "object_id": track.object_id,
+        "index": track.index,
+        "state": track.state.name,
+        "score": round(track.score, 4),
+        "box": None if track.box is None else list(track.box),
+        "area_px": track.area_px,
+        "answer_age_s": round(track.answer_age_s, 4),
+        "catching_up": track.catching_up,
+        "query_ids": list(track.query_ids),
+    }
+
+
+def _seconds(stamp_ns: int, origin_ns: int) -> float:
+    return round((stamp_ns - origin_ns) / NS, 6)

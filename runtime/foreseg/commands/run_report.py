@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run did, and what its file and its camera form share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from foreseg.commands.options import RunOptions, TimedBox
+from foreseg.commands.run_files import RunFiles
+from foreseg.config import Config
+from foreseg.errors import InputError
+from foreseg.events import Reply
+from foreseg.prompts import SpatialPrompt
+from foreseg.state import State
+from foreseg.tracker.base import Tracker
+
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run did."""
+
+    num_frames: int
+    elapsed_s: float
+    counters: Mapping[str, int]
+    objects: dict[str, str]  # id of a box -> what became of it
+    unanswered: dict[str, str]  # words of a query -> why there is no answer
+    is_interrupted: bool
+
+
+def load_tracker(config: Config) -> Callable[[int], Tracker]:
+    """Makes trackers over the configured bundle.
+
+    Raises:
+        EngineError: the bundle is missing, damaged or made for something else.
+    """
+    from foreseg.engines.load import load_bundle
+    from foreseg.tracker.sam2 import Sam2Tracker
+
+    bundle = load_bundle(config.tracker.bundle, threads=config.tracker.threads)
+    return lambda rows: Sam2Tracker(bundle, max_objects=rows)
+
+
+def checked_prompt(box: TimedBox, size_wh: tuple[int, int]) -> SpatialPrompt:
+    """The prompt of a box, made fit for its frame.
+
+    Raises:
+        InputError: it lies outside.
+    """
+    try:
+        return box.prompt.checked(size_wh)
+    except InputError as error:
+        msg = f"--box {box.words}: {error}"
+        raise InputError(msg) from error
+
+
+def fate_of(reply: Reply | None) -> str:
+    """What became of a box, in words."""
+    if reply is None:
+        return "not added: the stream ended before"
+    return "tracked" if reply.success else f"not added: {reply.message}"
+
+
+def note_from_state(state: State) -> str:
+    """What goes on, for the progress bar."""
+    if state.asking is not None:
+        return "asking"
+    tracks = [track for camera in state.cameras.values() for track in camera.tracks]
+    names = ", ".join(track.object_id for track in tracks[:NAMES_SHOWN])
+    more = len(tracks) - NAMES_SHOWN
+    return f"tracking {names}{f' and {more} more' if more > 0 else ''}" if tracks else ""
+
+
+def unanswered_queries(options: RunOptions, files: RunFiles, state: State) -> dict[str, str]:
+    """The queries without any answer, each with the reason."""
+    answered = {answer.query_id for answer in files.answers}
+    asked = {entry.query.id for entry in state.queries if entry.num_asked}
+    reasons = {}
+    for query in options.queries:
+        if query.id in answered:
+            continue
+        if query.id in asked:
+            why = "the stream ended while it was asked"
+        elif not state.reasoner_up:
+            why = f"the reasoner is down: {state.reasoner_reason}"
+        else:
+            why = "the stream ended before it was asked (scheduler.warm_up_s)"
+        reasons[query.text] = why
+    return reasons
