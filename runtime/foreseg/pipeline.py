@@ -51,7 +51,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
     """
     turn = Turn(state, event.at_ns)
     _take(turn, event)
-    tracking.begin_next_job(turn, may_tidy=isinstance(event, (FrameArrived, Tick)))
+    tracking.begin_next_job(turn, may_tidy=not isinstance(event, TrackerFailed))
     asking.ask_next(turn)
     asking.release_windows(turn)
     return turn.state, tuple(turn.commands)

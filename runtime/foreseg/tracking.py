@@ -74,8 +74,8 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
 
     Args:
         turn: the step.
-        may_tidy: begin a job of chores alone; not after every event, or a tracker that fails in
-            them would be asked again at once and for ever.
+        may_tidy: begin a job of chores alone; not right after a failure, or a tracker that
+            fails in them would be asked again at once and for ever.
     """
     state = turn.state
     if state.running is not None or not state.enabled:

@@ -245,7 +245,9 @@ def quieten(bench: Fuzz) -> None:
     bench.run(6.5)  # three budgets: a stuck branch is given up
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(
+    deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck)
+)
 @given(
     st.lists(st.tuples(ACTIONS, PAUSES), min_size=10, max_size=40),
     st.sampled_from([0.05, 0.05, 0.5, 6.0]),

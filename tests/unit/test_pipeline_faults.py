@@ -152,6 +152,18 @@ def test_a_hop_on_one_camera_does_not_hold_back_anothers_empty_maps() -> None:
     assert shown == list(range(bench.num_frames[right]))
 
 
+def test_rows_are_dropped_though_another_camera_keeps_the_tracker_busy() -> None:
+    left, right = CameraId("left"), CameraId("right")
+    bench = Bench({"cup": still(10, 10)}, cameras=(left, right))
+    bench.run(0.2)
+    bench.point("cup", "l", camera=left)
+    bench.point("cup", "r", camera=right)
+    bench.run(0.3)
+    remove(bench, "r")
+    bench.run(0.3)
+    assert bench.tracker[right].rows == {}
+
+
 def test_a_full_roster_makes_room_for_an_answer_at_once() -> None:
     config = Config(tracker=TrackerConfig(max_tracks=1, index_reuse_s=60.0))
     bench = Bench({"ball": moving, "cup": still(70, 40)}, config=config, reasoner_s=0.2)
