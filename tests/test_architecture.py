@@ -61,8 +61,13 @@ GUARDED = {
 CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
-    "cv2": ("sources.py", "sinks.py", "overlay.py", "tracker/preprocess.py", "tracker/postprocess.py"),
-    "psutil": ("telemetry.py", "cli.py"),
+    "cv2": (
+        "sources.py",
+        "sinks.py",
+        "overlay.py",
+        "tracker/preprocess.py",
+        "tracker/postprocess.py",
+    ),
 }
 CORE_BASE = {"numpy", "foreseg"}
 CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
