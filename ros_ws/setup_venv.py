@@ -327,7 +327,9 @@ class Progress:
         self._shown = time.monotonic()
 
     def show(self, line: str) -> None:
-        """Show the newest line of a command's output."""
+        """Show the newest line of a command's output, if it says anything."""
+        if "directory" in line or not line.strip():  # make enters and leaves many
+            return
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\033[K  {line[: width - 2]}", end="", flush=True)
