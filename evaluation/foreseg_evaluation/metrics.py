@@ -75,11 +75,11 @@ def _judged(
     if len(shapes) != 1 or truth.ndim != 2:
         msg = f"masks must be (H, W) and equal in shape, got {sorted(shapes)}"
         raise ValueError(msg)
-    truth, prediction = truth.astype(bool), prediction.astype(bool)
+    own, other = truth.astype(bool), prediction.astype(bool)
     if void is None:
-        return truth, prediction
+        return own, other
     judged = ~void.astype(bool)
-    return truth & judged, prediction & judged
+    return own & judged, other & judged
 
 
 def _common_window(a: _BoolArray, b: _BoolArray) -> tuple[slice, slice]:

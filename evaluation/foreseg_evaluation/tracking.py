@@ -57,7 +57,7 @@ def score_method(method: Method, clip: ObjectClip) -> TrackingScore:
         prompted_j=region_similarity(first, masks[0]),
         tracked_j=float(np.mean(js)),
         tracked_f=float(np.mean(fs)),
-        is_occluded=min(areas) < _HIDDEN_SHARE * np.count_nonzero(first),
+        is_occluded=bool(min(areas) < _HIDDEN_SHARE * np.count_nonzero(first)),
     )
 
 
@@ -68,7 +68,7 @@ def repeat_first_mask(images: Sequence[U8Array], first: BoolArray) -> list[BoolA
 
 def warp_by_flow(images: Sequence[U8Array], first: BoolArray) -> list[BoolArray]:
     """Carry the first mask from frame to frame along dense optical flow (OpenCV's DIS)."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = first.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     weight = first.astype(np.float32)

@@ -127,8 +127,10 @@ class TrackerFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAdded:
-    """A user asks. `timeout_s` 0 = no deadline of the user's; with `wants_answer` the reply
-    comes with the first answer, else as soon as the query is accepted or refused.
+    """A user asks; `timeout_s` 0 = no deadline of the user's.
+
+    With `wants_answer` the reply comes with the first answer, else as soon as the query is
+    accepted or refused.
     """
 
     query: Query

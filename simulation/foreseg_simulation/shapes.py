@@ -39,7 +39,7 @@ def outline(kind: ShapeKind, rng: np.random.Generator) -> F32Array:
         return _circle(40)
     if kind is ShapeKind.CRESCENT:
         outer = _circle(40)[4:37]
-        inner = outer[::-1] * np.float32(0.72) + np.float32([0.42, 0.0])
+        inner = outer[::-1] * np.float32(0.72) + np.array([0.42, 0.0], dtype=np.float32)
         return np.concatenate([outer, inner]).astype(np.float32)
     if kind is ShapeKind.BLOB:
         return _blob(rng)

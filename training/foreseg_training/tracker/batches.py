@@ -133,7 +133,7 @@ def prompt_points(
         return None, None
     if kind is PromptKind.BOX:
         points = [_jittered_box(rng, mask).reshape(2, 2) for mask in masks]
-        labels = [(2, 3)] * len(masks)
+        labels: list[tuple[int, ...]] = [(2, 3)] * len(masks)
     else:
         num_points = 1 if kind is PromptKind.POINT else int(rng.integers(2, 5))
         clicks = [_clicks(rng, mask, num_points) for mask in masks]

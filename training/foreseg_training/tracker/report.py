@@ -59,7 +59,7 @@ def follow_with(model: Sam2VideoModel, config: NanoTrackerConfig) -> Method:
         )
         row = session.obj_id_to_idx(1)
         box = np.array(box_around(first), dtype=np.float32).reshape(2, 2)
-        corners = torch.from_numpy(box * np.float32([side / width, side / height]))
+        corners = torch.from_numpy(box * np.array([side / width, side / height], dtype=np.float32))
         session.add_point_inputs(
             row,
             0,

@@ -8,7 +8,7 @@ training: soft masks enter memory on tracked frames, and every mask token is ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +77,9 @@ def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
             memories.append(_Memory(projected=attention.project(features), pointer=pointer))
 
 
-def _encode_frames(model: Sam2VideoModel, batch: Batch):  # noqa: ANN202
+def _encode_frames(
+    model: Sam2VideoModel, batch: Batch
+) -> tuple[Callable[[int], _Features], torch.Tensor]:
     """Run the trunk once over all frames; returns a getter by time and the position map."""
     num_clips, num_frames = batch.pixels.shape[:2]
     pixels = batch.pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -117,7 +119,10 @@ def _pyramid(
 
 
 def _composed(x: torch.Tensor, inner: nn.Conv2d, outer: nn.Conv2d) -> torch.Tensor:
-    return functional.conv2d(x, _product(outer, inner), _bias(outer, inner) + outer.bias)
+    bias = _bias(outer, inner)
+    return functional.conv2d(
+        x, _product(outer, inner), bias if outer.bias is None else bias + outer.bias
+    )
 
 
 def _product(outer: nn.Conv2d, inner: nn.Conv2d) -> torch.Tensor:
@@ -125,6 +130,7 @@ def _product(outer: nn.Conv2d, inner: nn.Conv2d) -> torch.Tensor:
 
 
 def _bias(outer: nn.Conv2d, inner: nn.Conv2d) -> torch.Tensor:
+    assert inner.bias is not None  # noqa: S101 (the neck's convolutions have one)
     return outer.weight[:, :, 0, 0] @ inner.bias
 
 
