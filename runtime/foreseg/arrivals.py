@@ -92,9 +92,12 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
             _discard_row(turn, running, object_id)
         answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
         stamp = max(known.answered_stamp_ns, answered)
+        is_seen_now = arrival.keyframe_index == running.frame.index
         changed = replace(
             known.named_by(arrival.query_id, stamp),
             by_user=known.by_user or arrival.query_id is None,
+            # another answer that leads to the same mask, or a prompt on this very frame
+            confirmed=known.confirmed or arrival.query_id is not None or is_seen_now,
         )
         _swap(turn, camera, known, changed)
         named.append(known.object_id)

@@ -59,7 +59,7 @@ class LiveTrack:
     query_ids: tuple[QueryId, ...] = ()
     misses: tuple[tuple[QueryId, int], ...] = ()  # answers in a row that left it out
     by_user: bool = False
-    confirmed: bool = True  # False after a hop, until the catch-up has arrived
+    confirmed: bool = True  # False after a hop, until a catch-up or another answer agrees
     catching_up: bool = False
     is_lost: bool = False
     last: TrackedObject | None = None

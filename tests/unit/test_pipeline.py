@@ -188,6 +188,17 @@ def test_re_asking_about_the_same_object_leaves_its_track_untouched() -> None:
     assert bench.tracker["camera"].max_rows_seen <= 4
 
 
+def test_another_answer_that_leads_to_the_same_mask_confirms_a_hopped_track() -> None:
+    bench = Bench({"ball": moving}, tracker_s=0.5, reasoner_s=2.0)
+    bench.run(1.1)
+    bench.ask(period_s=6.0)
+    bench.run(5.0)
+    assert bench.masks[-1].tracks[0].state is TrackState.UNCERTAIN
+    bench.run(8.0)
+    assert bench.count("answers_matched") >= 1
+    assert bench.masks[-1].tracks[0].state is TrackState.TRACKED
+
+
 def test_a_different_answer_must_repeat_before_the_old_object_is_let_go() -> None:
     bench = Bench({"ball": moving, "cup": still(70, 10)}, reasoner_s=0.5)
     bench.run(1.1)
