@@ -60,6 +60,7 @@ def write_part(result: PartResult, video: OverlayVideoWriter, board: Storyboard)
     origin_ns = min(result.sent, default=0)
     ticks = 0
     before: Moment | None = None
+    events = _Events()
     for number, moment in enumerate(moments(result)):
         elapsed_s = (moment.stamp_ns - origin_ns) / NS
         while before is not None and ticks / VIDEO_HZ < elapsed_s:
@@ -71,7 +72,7 @@ def write_part(result: PartResult, video: OverlayVideoWriter, board: Storyboard)
                 index=number,
                 image=moment.image,
                 caption=f"{elapsed_s:.1f} s: {caption_of(moment)}",
-                is_event=_is_event(before, moment),
+                is_event=events.is_new(moment),
             )
         )
         before = moment
@@ -86,14 +87,21 @@ def caption_of(moment: Moment) -> str:
     return "asked, no answer yet" if moment.question else "nothing asked yet"
 
 
-def _is_event(before: Moment | None, moment: Moment) -> bool:
-    """A new question, a new object, or one whose state has changed."""
-    if before is None:
-        return False
-    if before.question != moment.question:
-        return True
-    old = {(track.object_id, track.state) for track in before.tracks}
-    return any((track.object_id, track.state) not in old for track in moment.tracks)
+class _Events:
+    """Which moments tell the story: a question, a new object, an answer's object in a new state."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, TrackState | None]] = set()
+        self._question = ""
+
+    def is_new(self, moment: Moment) -> bool:
+        """True if something is seen for the first time."""
+        now: set[tuple[str, TrackState | None]] = {(t.object_id, None) for t in moment.tracks}
+        now |= {(t.object_id, t.state) for t in moment.tracks if t.query_ids}
+        is_new = moment.question != self._question or bool(now - self._seen)
+        self._seen |= now
+        self._question = moment.question
+        return is_new
 
 
 def _label(track: SeenTrack) -> OverlayLabel:

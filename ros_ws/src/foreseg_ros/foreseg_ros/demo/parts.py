@@ -19,8 +19,8 @@ from foreseg_ros.demo.processes import Child, Children
 from foreseg_ros.demo.recording import Recorder, Recording, SeenAnswer
 
 NS = 1_000_000_000
-FIRST_ASK_S = 2.5  # into the stream: the node's warm-up is 1 s
-ASK_AGAIN_S = 8.0
+FIRST_ASK_S = 1.6  # into the stream: what the kinematic reasoner looks back on
+ASK_AGAIN_S = 9.0
 LAST_ASK_BEFORE_END_S = 5.0  # so that masks of its answer are still seen
 ASK_TIMEOUT_S = 20.0
 START_TIMEOUT_S = 30.0
