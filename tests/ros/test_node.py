@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,9 +18,12 @@ pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
 
 from foreseg_msgs import msg as messages
 from foreseg_msgs import srv
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from foreseg.engines.load import bundle_folder
 from foreseg.masks import mask_iou
 from foreseg.trace import replay
 from foreseg_ros import qos
@@ -304,3 +308,37 @@ def test_a_missing_bundle_fails_the_start_with_one_clear_line(tmp_path: Path) ->
     assert "/nonexistent/bundle" in text
     assert "no Fast DDS profile" in text
     assert "Traceback" not in text
+
+
+def test_a_bundle_that_was_tampered_with_fails_the_start(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundle_folder("nano"), bundle)
+    graph = next(bundle.glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"!")
+    node = NodeProcess(
+        random_domain(), tmp_path / "node.log", "autostart:=true", f"tracker.bundle:={bundle}"
+    )
+    assert node.process.wait(40) == 1
+    text = node.log.read_text()
+    assert graph.name in text
+    assert "sha256" in text
+    assert "Traceback" not in text
+
+
+def test_an_id_that_is_given_twice_in_one_request_is_refused(running: Running) -> None:
+    _, robot, _ = running
+    box = [float(v) for v in robot.box_at(0)]
+    twice = [messages.SpatialPrompt(object_id="cup", has_box=True, box_xyxy_px=box)] * 2
+    request = srv.AddObjects.Request(prompts=twice)
+    reply = robot.call(srv.AddObjects, "/foreseg/add_objects", request)
+    assert not reply.success
+    assert "duplicate" in reply.message
+
+
+def test_a_parameter_of_a_running_node_is_not_changed_behind_its_back(running: Running) -> None:
+    _, robot, _ = running
+    value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=2)
+    request = SetParameters.Request(parameters=[Parameter(name="tracker.threads", value=value)])
+    result = robot.call(SetParameters, "/foreseg/set_parameters", request).results[0]
+    assert not result.successful
+    assert "tracker.threads = 2" in result.reason
