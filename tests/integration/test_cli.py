@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +16,15 @@ import numpy as np
 import pytest
 
 from foreseg import cli
+from foreseg.commands.camera_run import play_camera
 from foreseg.commands.checks import probe
-from foreseg.commands.options import box_from_words, config_from_words
+from foreseg.commands.options import RunOptions, box_from_words, config_from_words
 from foreseg.commands.progress import ProgressBar
+from foreseg.commands.run_files import RunFiles
 from foreseg.commands.storyboard import NUM_CELLS, Scene, Storyboard
+from foreseg.config import Config
 from foreseg.errors import ConfigError, InputError
+from foreseg.sources import SourceFrame, SourceItem, SourceLost, _Closing
 from foreseg.trace import replay
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
@@ -152,6 +159,47 @@ def test_a_clip_shorter_than_the_warm_up_is_asked_before_it_ends(
     assert summary["frames_in"] == 24
     assert len(summary["answers"]) == 1
     assert not (out / "overlay.mp4").exists()
+
+
+class PacedCamera(_Closing):
+    """A camera double at a camera's pace, with one outage."""
+
+    name, num_frames, rate_hz = "camera 0", None, RATE_HZ
+
+    def __iter__(self) -> Iterator[SourceItem]:
+        pace = threading.Event()
+        for index in itertools.count():
+            pace.wait(1 / RATE_HZ)
+            if index == 5:
+                yield SourceLost(reason="camera 0 gives no frame", attempt=1, retry_in_s=0.5)
+            image = image_at(index % 50)
+            yield SourceFrame(image=image, stamp_ns=round((index + 1) * 1e9 / RATE_HZ))
+
+
+def test_a_camera_runs_in_real_time_and_its_box_is_on_its_own_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = RunOptions(
+        source="0",
+        queries=(),
+        boxes=(box_from_words(",".join(map(str, BOX)) + "@0:square", 1),),
+        config=Config(),
+        out=tmp_path,
+        has_video=True,
+        max_frames=45,
+        is_live=True,
+    )
+    files = RunFiles(tmp_path, {}, video_hz=RATE_HZ)
+    report = play_camera(options, PacedCamera(), files)
+    files.close()
+    assert report.num_frames == 45
+    assert not report.is_interrupted
+    assert report.objects == {"square": "tracked"}
+    assert report.counters["frames_in"] > 30
+    assert files.num_visible > 0
+    assert (tmp_path / "overlay.mp4").stat().st_size > 0
+    assert replay(tmp_path / "trace.jsonl").first_difference == ""
+    assert "camera 0 gives no frame; again in 0.5 s" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_others_masks_is_left_alone(clip: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ PARTICIPANTS = 4  # camera, node, client, and one to look
 SEGMENT_BYTES = 64 * 2**20  # of shared memory for each, in the shipped profile
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 PROFILE_PLACE = ("launch", "params", "fastdds.xml")
+UNNAMED = "unnamed"  # a distro that no environment variable names
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
 
@@ -57,7 +58,7 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
     """Everything, in the order in which it is wanted."""
     ros = probe(
         "import os, rclpy; from rclpy import get_rmw_implementation_identifier as rmw;"
-        "print(os.environ.get('ROS_DISTRO', 'unnamed'), rmw())"
+        f"print(os.environ.get('ROS_DISTRO', '{UNNAMED}'), rmw())"
     )
     return (
         _python(),
@@ -209,7 +210,8 @@ def _ros(ros: Probe) -> Check:
     if ros.error:
         return Check(name="ROS 2", level=Level.MISSING, found=ros.error, advice=advice)
     distro, rmw = ros.words
-    return Check(name="ROS 2", level=Level.OK, found=f"rclpy, distro {distro}, {rmw}")
+    origin = "from wheels or not sourced" if distro == UNNAMED else distro
+    return Check(name="ROS 2", level=Level.OK, found=f"rclpy, {origin}, {rmw}")
 
 
 def _messages(*, has_ros: bool) -> Check:

@@ -113,16 +113,21 @@ def _summary(options: RunOptions, files: RunFiles, report: RunReport) -> dict[st
         "masks_out": files.num_masks,
         "frames_with_objects": files.num_visible,
         "wall_s": round(report.elapsed_s, 3),
-        "drops": {
-            name.removeprefix("dropped_"): count
-            for name, count in sorted(report.counters.items())
-            if name.startswith("dropped_")
-        },
+        "drops": _drops(report),
         "answers": [answer_record(answer) for answer in files.answers],
         "objects": report.objects,
         "unanswered": report.unanswered,
         "interrupted": report.is_interrupted,
         "counters": dict(sorted(report.counters.items())),
+    }
+
+
+def _drops(report: RunReport) -> dict[str, int]:
+    """Frames without masks of their own, by cause."""
+    return {
+        name.removeprefix("dropped_"): count
+        for name, count in sorted(report.counters.items())
+        if name.startswith("dropped_")
     }
 
 
@@ -139,6 +144,9 @@ def _print_summary(files: RunFiles, report: RunReport) -> None:
         f"{report.num_frames} frames in {report.elapsed_s:.1f} s ({rate:.1f}/s),"
         f" {files.num_visible} with masks"
     )
+    drops = _drops(report)
+    if drops:
+        print("dropped: " + ", ".join(f"{count} {cause}" for cause, count in drops.items()))
     written = sorted(path.name for path in files.out.iterdir())
     print(f"wrote {files.out}: {', '.join(written)}")
     sys.stdout.flush()
