@@ -124,6 +124,7 @@ def _run(stage: Stage) -> int:
     from foreseg_simulation.foresight import make_scene
 
     logs = stage.out / "logs"
+    load = os.getloadavg()[0]  # of others: figures read against it
     question = make_scene(stage.scene, stage.seed).questions[0]
     with Children(environment, logs) as children:
         node = children.start("node", "foreseg_ros.node", _node_arguments(stage))
@@ -165,6 +166,7 @@ def _run(stage: Stage) -> int:
         clip=stage.clip,
         notes=[stage.clip_note] if stage.clip_note else [],
         rmw=rmw,
+        load=load,
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def conclude(
     clip: Clip | None,
     notes: list[str],
     rmw: str,
+    load: float,
 ) -> int:
     """Write everything; 0 only if masks flowed and the first query was answered.
 
@@ -41,6 +43,7 @@ def conclude(
         clip: what part two played.
         notes: what was left out, and why.
         rmw: the middleware.
+        load: processes that wanted to run on this machine before the demo began.
     """
     scene_name, seed = world
     print("judging and drawing", flush=True)
@@ -52,6 +55,7 @@ def conclude(
     all_notes = [*notes, *(note for part in figures for note in part.notes)]
     extra = {
         "rmw": rmw,
+        "machine": {"cores": os.cpu_count(), "load_before": round(load, 2)},
         "scene": {"name": scene_name, "seed": seed},
         "video": None if clip is None else {"name": clip.name, "licence": clip.licence},
         "all_notes": all_notes,
@@ -61,8 +65,8 @@ def conclude(
     print(table(figures))
     for note in all_notes:
         print(f"note: {note}")
-    print(f"middleware {rmw}; wrote overlay.mp4, contact_sheet.png, trace.jsonl, summary.json")
-    print(f"in {out}")
+    print(f"measured on {os.cpu_count()} cores with a load of {load:.1f} before, over {rmw}")
+    print(f"wrote overlay.mp4, contact_sheet.png, trace.jsonl and summary.json in {out}")
     first = figures[0].first
     has_flowed = all(part.has_flowed for part in figures)
     is_answered = first is not None and first.is_ok
