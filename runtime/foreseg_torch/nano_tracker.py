@@ -14,6 +14,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -41,7 +42,7 @@ class NanoTrackerConfig:
         pixel_std: per RGB channel, of pixels in 0..1.
     """
 
-    image_size: int = 256
+    image_size: int = 224
     widths: tuple[int, int, int, int] = (24, 48, 96, 144)
     num_blocks: tuple[int, int, int] = (1, 2, 2)
     hidden_size: int = 128
@@ -73,8 +74,11 @@ class NanoTrackerConfig:
     @classmethod
     def from_json(cls, text: str) -> NanoTrackerConfig:
         """Read what `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(text).items()
+        }
+        return cls(**fields)
 
 
 @dataclass

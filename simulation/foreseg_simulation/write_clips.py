@@ -17,7 +17,7 @@ import numpy as np
 from .wandering import WanderingConfig, WorldFrame, wander
 
 HELD_OUT_SEED = 910_000_000
-_VISIBLE_SHARE = 0.6
+_VISIBLE_SHARE = 0.8
 _MIN_AREA_SHARE = 0.002  # of the frame
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int, default=256, help="model pixels a side")
+    parser.add_argument("--image-size", type=int, default=224, help="model pixels a side")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--score-every-s", type=float, default=240.0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")

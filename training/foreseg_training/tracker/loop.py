@@ -44,10 +44,10 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage(until=0.17, image_scale=0.75, num_clips=16, num_frames=1),
-    Stage(until=0.38, image_scale=0.75, num_clips=8, num_frames=3),
-    Stage(until=0.60, image_scale=1.0, num_clips=5, num_frames=4),
-    Stage(until=0.82, image_scale=1.0, num_clips=4, num_frames=6),
+    Stage(until=0.17, image_scale=6 / 7, num_clips=16, num_frames=1),
+    Stage(until=0.38, image_scale=6 / 7, num_clips=8, num_frames=3),
+    Stage(until=0.65, image_scale=1.0, num_clips=5, num_frames=4),
+    Stage(until=0.87, image_scale=1.0, num_clips=4, num_frames=6),
     Stage(until=1.00, image_scale=1.0, num_clips=3, num_frames=8),
 )
 
@@ -148,11 +148,11 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
             outputs = list(unroll(self.model, batch))
-        total = sum(
+        losses = [
             step_loss(output, batch.targets[:, t], single_mask=single and t == 0)
             for t, output in enumerate(outputs)
-        )
-        loss = total / len(outputs)
+        ]
+        loss = torch.stack(losses).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()

@@ -36,9 +36,10 @@ class HeldOutScore:
 def held_out_batch(
     num_clips: int, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Batch:
-    """Render 20-frame clips with two boxed objects each, at least 60 % visible at first."""
+    """Render 20-frame clips with two boxed objects each, at least 80 % visible at first."""
     config = WanderingConfig()
-    images, masks = [], []
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     rng = np.random.default_rng(HELD_OUT_SEED)
     seed = HELD_OUT_SEED
     while len(images) < num_clips:
@@ -50,7 +51,7 @@ def held_out_batch(
         )
         scale = ids[0].size / frames[0].instance_ids.size
         full_areas = tuple(scale * area for area in frames[0].full_areas_px)
-        objects = choose_objects(rng, ids[0], full_areas, 0.6, 2)
+        objects = choose_objects(rng, ids[0], full_areas, 0.8, 2)
         if not objects:
             continue
         images.append(
