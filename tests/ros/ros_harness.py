@@ -34,6 +34,7 @@ PROFILE = ROOT / "launch" / "params" / "fastdds.xml"
 SOURCES = ("runtime", "ros_ws/src/foreseg_ros")
 WAIT_S = 20.0
 SIZE_WH = (160, 120)
+SPEED_PX_S = 16.0
 
 
 def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
@@ -108,6 +109,7 @@ class Robot:
         self.diagnostics: dict[str, dict[str, str]] = {}
         self.levels: dict[str, bytes] = {}
         self.num_sent = 0
+        self.origin_ns = time.time_ns()
         self.images = self.node.create_publisher(Image, "/image", qos.masks())
         subscribe = self.node.create_subscription
         subscribe(Image, "/foreseg/masks", self._take_masks, qos.masks())
@@ -125,20 +127,21 @@ class Robot:
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
-    def box_at(self, index: int) -> tuple[int, int, int, int]:
-        """Where the red box is on the n-th frame that was sent."""
-        x0 = 20 + (index * 2) % 80
+    def box_at(self, stamp_ns: int) -> tuple[int, int, int, int]:
+        """Where the red box is at a time: it moves steadily to the right, then stands."""
+        moved = SPEED_PX_S * (stamp_ns - self.origin_ns) / 1e9
+        x0 = 10 + round(min(max(moved, 0.0), 120.0))
         return x0, 50, x0 + 24, 74
 
     def send(self, image: np.ndarray | None = None, stamp_ns: int | None = None) -> int:
         """Send a frame; its stamp."""
         width, height = SIZE_WH
+        stamp = time.time_ns() if stamp_ns is None else stamp_ns
         if image is None:
             image = np.full((height, width, 3), 90, np.uint8)
             image[::8] = 100
-            x0, y0, x1, y1 = self.box_at(self.num_sent)
+            x0, y0, x1, y1 = self.box_at(stamp)
             image[y0:y1, x0:x1] = (220, 40, 40)
-        stamp = time.time_ns() if stamp_ns is None else stamp_ns
         self.num_sent += 1
         self.images.publish(image_msg_from_rgb(image, header_from_stamp(stamp, "optical")))
         return stamp

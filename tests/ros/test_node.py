@@ -50,6 +50,7 @@ def _fresh(running: Running) -> None:
         robot.masks.clear()
         robot.tracks.clear()
         robot.answers.clear()
+        robot.origin_ns = time.time_ns()
 
 
 def add_box(robot: Robot, box: tuple[float, ...], object_id: str = "", stamp_ns: int = 0):  # noqa: ANN201
@@ -87,19 +88,17 @@ def test_every_frame_gets_masks_with_its_own_header(running: Running) -> None:
 
 def test_an_object_added_by_a_box_is_masked_under_its_label(running: Running) -> None:
     _, robot, _ = running
-    index = robot.num_sent
     stamp = robot.send()
     assert robot.wait(lambda: stamp in robot.masks)
-    reply = add_box(robot, robot.box_at(index), "red box", stamp)
+    reply = add_box(robot, robot.box_at(stamp), "red box", stamp)
     assert (reply.success, list(reply.object_ids)) == (True, ["red box"]), reply.message
     label = reply.indices[0]
-    index = robot.num_sent
     stamp = robot.send()
     assert robot.wait(lambda: stamp in robot.masks and stamp in robot.tracks)
     track = robot.tracks[stamp].tracks[0]
     assert (track.object_id, track.index) == ("red box", label)
     truth = np.zeros(SIZE_WH[::-1], bool)
-    x0, y0, x1, y1 = robot.box_at(index)
+    x0, y0, x1, y1 = robot.box_at(stamp)
     truth[y0:y1, x0:x1] = True
     assert mask_iou(robot.masks[stamp][1] == label, truth) > 0.5
 
@@ -265,10 +264,9 @@ def test_the_overlay_is_drawn_for_who_looks(running: Running) -> None:
 
     subscription = robot.node.create_subscription(Image, "/foreseg/overlay", take, qos.overlay())
     robot.stream(lambda: len(robot.masks) >= 2)
-    index = robot.num_sent
     stamp = robot.send()
     assert robot.wait(lambda: stamp in robot.masks)
-    assert add_box(robot, robot.box_at(index), "box", stamp).success
+    assert add_box(robot, robot.box_at(stamp), "box", stamp).success
     assert robot.stream(lambda: bool(pictures))
     seen = len(pictures)
     assert robot.stream(lambda: len(pictures) > seen + 2)
