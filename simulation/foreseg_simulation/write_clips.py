@@ -3,6 +3,8 @@
 
 Each clip has `frames/` and `masks/` (grey PNGs: 0 background, k object k, 255 never used).
 Only objects that are mostly visible on the first frame are labelled: nobody prompts a sliver.
+With `--hide-below 0.25`, only those that later show less than that share of their first area, and
+are back at the end.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ def main() -> None:
     parser.add_argument("--num-frames", type=int, default=21)
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first clip")
     parser.add_argument("--max-objects", type=int, default=3, help="labelled in a clip")
+    parser.add_argument("--hide-below", type=float, help="share of the first area, 0..1")
     options = parser.parse_args()
     seed, written = options.seed, 0
     while written < options.clips:
         frames = list(itertools.islice(wander(seed, WanderingConfig()), options.num_frames))
-        objects = promptable_objects(frames[0])[: options.max_objects]
+        objects = promptable_objects(frames[0])
+        if options.hide_below is not None:
+            objects = [k for k in objects if hides_and_returns(frames, k, options.hide_below)]
+        objects = objects[: options.max_objects]
         if objects:
             write_clip(options.out / f"wandering_{seed}", frames, objects)
             written += 1
@@ -47,6 +53,12 @@ def promptable_objects(frame: WorldFrame) -> list[int]:
     least = _MIN_AREA_SHARE * ids.size
     full_areas = enumerate(frame.full_areas_px, start=1)
     return [k for k, full in full_areas if areas[k] >= max(least, _VISIBLE_SHARE * full)]
+
+
+def hides_and_returns(frames: list[WorldFrame], object_id: int, share: float) -> bool:
+    """Whether an object shows less than a share of its first area for a time, then half again."""
+    areas = [np.count_nonzero(frame.instance_ids == object_id) for frame in frames]
+    return min(areas) < share * areas[0] and areas[-1] >= areas[0] / 2
 
 
 def write_clip(folder: Path, frames: list[WorldFrame], objects: list[int]) -> None:

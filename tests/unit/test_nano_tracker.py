@@ -29,6 +29,7 @@ LOGIT_TOLERANCE = 1e-3  # float32 sums in another order; logits are of the order
 
 @pytest.fixture(scope="module")
 def small_model():  # noqa: ANN201
+    torch.set_num_threads(1)  # two threads on two busy cores wait for each other
     torch.manual_seed(3)
     return build_nano_tracker(SMALL)
 

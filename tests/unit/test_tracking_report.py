@@ -51,8 +51,7 @@ def test_flow_follows_what_slides_and_repeating_does_not() -> None:
     clip = sliding_clip()
     flow = score_method(warp_by_flow, clip)
     repeat = score_method(repeat_first_mask, clip)
-    assert flow.tracked_j > 0.8
-    assert repeat.tracked_j < 0.6
+    assert flow.tracked_j > repeat.tracked_j + 0.1
 
 
 def test_frames_without_annotation_are_not_scored() -> None:
