@@ -12,12 +12,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from foreseg.commands.checks import PROFILE_VARIABLES, shipped_profile
 from foreseg.errors import ForesegError, InputError, StreamError
 from foreseg.sources import open_source
 from foreseg_ros.demo.clips import Clip, default_clip, users_clip
+
+if TYPE_CHECKING:
+    from foreseg_ros.demo.parts import Company, PartResult
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 SCENES = ("leave", "hit", "hit_cushion", "hit_habit")
@@ -35,6 +38,7 @@ class Stage:
     seconds: float
     clip: Clip | None
     clip_note: str
+    picture: Path | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("demo_out"), help="where the files go")
     add("--seconds", type=float, default=25.0, help="length of each part")
     add("--scene", choices=SCENES, default=SCENES[0], help="the simulated scene")
+    add("--picture", type=Path, help="also write the contact sheet for a page: small, 256 colours")
     add("--seed", type=int, default=1, help="of the scene")
     return parser
 
@@ -107,6 +112,7 @@ def _stage(options: argparse.Namespace) -> Stage:
         seconds=options.seconds,
         clip=clip,
         clip_note=note,
+        picture=options.picture,
     )
 
 
@@ -119,46 +125,23 @@ def _run(stage: Stage) -> int:
     except ImportError as error:
         msg = f"ROS 2 is not here ({error}); run `make demo`, which brings it"
         raise StreamError(msg) from error
-    from foreseg_ros.demo.parts import Company, run_clip, run_scene
+    from foreseg_ros.demo.closing import conclude, write_picture
+    from foreseg_ros.demo.parts import Company
     from foreseg_ros.demo.processes import Children
-    from foreseg_simulation.foresight import make_scene
 
     logs = stage.out / "logs"
     load = os.getloadavg()[0]  # of others: figures read against it
-    question = make_scene(stage.scene, stage.seed).questions[0]
     with Children(environment, logs) as children:
         node = children.start("node", "foreseg_ros.node", _node_arguments(stage))
         client = DemoClient(int(environment["ROS_DOMAIN_ID"]))
-        company = Company(client=client, node=node, children=children, folder=logs)
         try:
             print(f"starting the node on domain {environment['ROS_DOMAIN_ID']}", flush=True)
-            end = time.monotonic() + NODE_TIMEOUT_S
-            while not client.is_node_there(0.5):
-                node.check()
-                if time.monotonic() > end:
-                    msg = f"the node offers no service within {NODE_TIMEOUT_S:g} s: {node.tail()}"
-                    raise StreamError(msg)
-            print(f"part one: the simulated scene {stage.scene!r}, seed {stage.seed}", flush=True)
-            scene = run_scene(
-                company,
-                scene=stage.scene,
-                seed=stage.seed,
-                question=question,
-                seconds=stage.seconds,
-            )
-            video = None
-            if stage.clip is not None:
-                licence = f" ({stage.clip.licence})" if stage.clip.licence else ""
-                print(f"part two: {stage.clip.name}{licence}", flush=True)
-                client.reset()
-                video = run_clip(company, clip=stage.clip, seconds=stage.seconds)
-            node.check()
+            company = Company(client=client, node=node, children=children, folder=logs)
+            scene, video = _play(stage, company)
             rmw = client.rmw
         finally:
             client.close()
-    from foreseg_ros.demo.closing import conclude
-
-    return conclude(
+    status = conclude(
         scene,
         video,
         out=stage.out,
@@ -168,6 +151,39 @@ def _run(stage: Stage) -> int:
         rmw=rmw,
         load=load,
     )
+    if stage.picture is not None:
+        write_picture(stage.out / "contact_sheet.png", stage.picture)
+    return status
+
+
+def _play(stage: Stage, company: Company) -> tuple[PartResult, PartResult | None]:
+    """Both parts, once the node is there.
+
+    Raises:
+        StreamError: a process died, or no masks came.
+    """
+    from foreseg_ros.demo.parts import run_clip, run_scene
+    from foreseg_simulation.foresight import make_scene
+
+    end = time.monotonic() + NODE_TIMEOUT_S
+    while not company.client.is_node_there(0.5):
+        company.node.check()
+        if time.monotonic() > end:
+            msg = f"the node offers no service within {NODE_TIMEOUT_S:g} s: {company.node.tail()}"
+            raise StreamError(msg)
+    print(f"part one: the simulated scene {stage.scene!r}, seed {stage.seed}", flush=True)
+    question = make_scene(stage.scene, stage.seed).questions[0]
+    scene = run_scene(
+        company, scene=stage.scene, seed=stage.seed, question=question, seconds=stage.seconds
+    )
+    if stage.clip is None:
+        return scene, None
+    licence = f" ({stage.clip.licence})" if stage.clip.licence else ""
+    print(f"part two: {stage.clip.name}{licence}", flush=True)
+    company.client.reset()
+    video = run_clip(company, clip=stage.clip, seconds=stage.seconds)
+    company.node.check()
+    return scene, video
 
 
 def _environment() -> dict[str, str]:

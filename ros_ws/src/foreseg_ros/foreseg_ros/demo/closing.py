@@ -20,6 +20,8 @@ from foreseg_ros.demo.report import figures_of, summary_record, table, write_sum
 CELLS = (6, 3)  # of part one and two
 COLUMNS = 3
 CELL_WIDTH = 480
+PICTURE_WIDTH = 1200
+PICTURE_COLOURS = 256
 
 
 def conclude(
@@ -75,6 +77,17 @@ def conclude(
     if not is_answered:
         print(f"FAILED: the query was not answered: {first.words if first else 'no answer'}")
     return 0 if has_flowed and is_answered else 1
+
+
+def write_picture(sheet: Path, picture: Path) -> None:
+    """A contact sheet small enough for a repository: the README's picture is made so."""
+    from PIL import Image
+
+    with Image.open(sheet) as image:
+        height = round(PICTURE_WIDTH * image.height / image.width)
+        small = image.convert("RGB").resize((PICTURE_WIDTH, height), Image.Resampling.LANCZOS)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    small.quantize(PICTURE_COLOURS).save(picture, optimize=True)
 
 
 def _draw(parts: list[PartResult], out: Path) -> None:
