@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -115,11 +116,20 @@ def test_training_unroll_equals_streaming(
             assert float(theirs.pred_masks.max()) < -1000
 
 
-def test_training_improves_on_held_out_clips(tmp_path: Path) -> None:
+def test_a_short_training_changes_the_weights_and_leaves_a_checkpoint_that_loads(
+    tmp_path: Path,
+) -> None:
     from foreseg_training.tracker.loop import TrainingConfig, train
 
     torch.set_num_threads(1)
     config = TrainingConfig(out=tmp_path, minutes=0.05, num_held_out=1, score_every_s=1.0)
     best = train(config, SMALL)
-    assert read_nano_tracker_config(best) == SMALL
+    read = read_nano_tracker_config(best)  # its image size is that of the last stage reached
+    assert dataclasses.replace(read, image_size=SMALL.image_size) == SMALL
     assert (tmp_path / "state.pt").exists()
+    torch.manual_seed(config.seed)
+    untrained = build_nano_tracker(read).state_dict()
+    trained = load_nano_tracker(best).state_dict()
+    changed = [n for n, v in trained.items() if not torch.equal(v, untrained[n].to(v.dtype))]
+    assert len(changed) > len(trained) / 2
+    assert all(torch.isfinite(value).all() for value in trained.values())
