@@ -42,6 +42,8 @@ class WanderingConfig:
         radius_px: their radii.
         speed_px: their speeds, pixels per frame.
         meeting_frames: a front object is aimed to cover another one within these frames.
+        meeting_probability: that an object is aimed at an earlier one.
+        covers: whether an aimed object is at least as large as the one it is aimed at.
         twin_probability: that an object copies the looks of an earlier one.
         leave_probability: that an object leaves the view rather than bounces at the border.
         camera_px: largest speed of the camera, pixels per frame.
@@ -53,6 +55,8 @@ class WanderingConfig:
     radius_px: tuple[float, float] = (18.0, 48.0)
     speed_px: tuple[float, float] = (0.0, 5.0)
     meeting_frames: tuple[int, int] = (4, 16)
+    meeting_probability: float = 0.4
+    covers: bool = False
     twin_probability: float = 0.3
     leave_probability: float = 0.35
     camera_px: float = 1.5
@@ -147,7 +151,7 @@ def _make_bodies(
         body = _make_body(rng, config, sprite_maker)
         if bodies and rng.random() < config.twin_probability:
             body.sprite = bodies[rng.integers(len(bodies))].sprite
-        if bodies and rng.random() < 0.4:
+        if bodies and rng.random() < config.meeting_probability:
             _aim(rng, body, bodies[rng.integers(len(bodies))], config)
         bodies.append(body)
     return bodies
@@ -183,6 +187,8 @@ def _aim(rng: np.random.Generator, body: _Body, target: _Body, config: Wandering
     frames = int(rng.integers(config.meeting_frames[0], config.meeting_frames[1] + 1))
     meeting = target.velocity * frames + (target.pose.x_px, target.pose.y_px)
     start = meeting - body.velocity * frames
+    if config.covers:
+        body.radius_px = max(body.radius_px, 1.15 * target.radius_px)
     body.pose = replace(body.pose, x_px=float(start[0]), y_px=float(start[1]))
 
 

@@ -58,7 +58,7 @@ def promptable_objects(frame: WorldFrame) -> list[int]:
 def hides_and_returns(frames: list[WorldFrame], object_id: int, share: float) -> bool:
     """Whether an object shows less than a share of its first area for a time, then half again."""
     areas = [np.count_nonzero(frame.instance_ids == object_id) for frame in frames]
-    return min(areas) < share * areas[0] and areas[-1] >= areas[0] / 2
+    return bool(min(areas) < share * areas[0] and areas[-1] >= areas[0] / 2)
 
 
 def write_clip(folder: Path, frames: list[WorldFrame], objects: list[int]) -> None:

@@ -33,12 +33,15 @@ def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:
     """Render a training clip; equal arguments give equal bytes."""
     rng = np.random.default_rng([seed, 1])
     fastest = float(rng.choice([3.0, 6.0, 12.0]))
+    is_large = rng.random() < 0.3
     config = WanderingConfig(
         size_wh=_SOURCE_WH,
-        num_objects=(2, 6),
-        radius_px=(12.0, 60.0),
+        num_objects=(2, 4) if is_large else (2, 6),
+        radius_px=(40.0, 130.0) if is_large else (12.0, 60.0),
         speed_px=(0.0, fastest),
         meeting_frames=(1, max(1, num_frames - 1)),
+        meeting_probability=float(rng.choice([0.3, 0.8])),
+        covers=bool(rng.random() < 0.4),
         twin_probability=0.35,
         leave_probability=0.4,
         camera_px=float(rng.uniform(0, 5)),

@@ -17,7 +17,7 @@ import numpy as np
 
 from foreseg_simulation.shapes import ShapeKind, outline
 from foreseg_simulation.sprites import Sprite
-from foreseg_simulation.textures import U8Array
+from foreseg_simulation.textures import U8Array, smooth_noise
 from foreseg_simulation.wandering import procedural_background, procedural_sprite
 
 PICTURES: tuple[tuple[str, str], ...] = (
@@ -46,6 +46,16 @@ class CompositeMaker:
     photo_probability: float = 0.5
 
     def sprite(self, rng: np.random.Generator) -> Sprite:
+        """Make a sprite; a third wear two textures, as things of several parts do."""
+        first = self._sprite(rng)
+        if rng.random() >= 0.33:
+            return first
+        height, width = first.texture.shape[:2]
+        other = cv2.resize(self._sprite(rng).texture, (width, height))
+        part = smooth_noise(rng, (width, height), int(rng.integers(1, 4)))[..., None] > 0
+        return Sprite(texture=np.where(part, other, first.texture), outline=first.outline)
+
+    def _sprite(self, rng: np.random.Generator) -> Sprite:
         """Cut a sprite: from a photograph, mostly as a blob, or procedural."""
         if rng.random() >= self.photo_probability:
             return procedural_sprite(rng)
