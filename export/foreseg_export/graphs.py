@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Sam2VideoModel
 
 OPSET = 18
+IR_VERSION = 8  # the oldest that has this opset: ONNX Runtime 1.14 and later open it
 PIECE_NAMES = ("image_encoder", "memory_attention", "decoder", "memory_encoder")
 
 _MIN_STORED_ELEMENTS = 512  # smaller tensors keep float32: nothing to save
@@ -132,6 +133,7 @@ def export_piece(piece: nn.Module, spec: PieceSpec, path: Path, *, stored: str) 
     _strip(graph)
     if stored == "fp16":
         _store_half(graph)
+    graph.ir_version = IR_VERSION
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
 
