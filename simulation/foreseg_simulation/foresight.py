@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a foresight scene yields: frames that know the future, and how to make a scene by name.
+"""What a foresight scene yields: frames that know the future.
 
 Does not know: how a scene's plan comes about, or who asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
 from .textures import U8Array
@@ -82,37 +81,3 @@ class ForesightScene(Protocol):
 
     def frames(self) -> Iterator[ForesightFrame]:
         """Yield frames for ever, the same bytes at every call."""
-
-
-SceneMaker = Callable[[int, SceneConfig], ForesightScene]
-
-
-def foresight_scenes() -> Mapping[str, SceneMaker]:
-    """Map each scene's name to its maker, which takes a seed and a config."""
-    from .hit_scene import HitScene, Route
-    from .leave_scene import LeaveScene
-
-    def hit(route: Route) -> SceneMaker:
-        return lambda seed, config: HitScene(seed, config, route=route)
-
-    return MappingProxyType(
-        {
-            "hit": hit(Route.STRAIGHT),
-            "hit_cushion": hit(Route.CUSHION),
-            "hit_habit": hit(Route.HABIT),
-            "leave": LeaveScene,
-        }
-    )
-
-
-def make_scene(name: str, seed: int, config: SceneConfig | None = None) -> ForesightScene:
-    """Make a scene by name.
-
-    Raises:
-        ValueError: for a name that no scene has.
-    """
-    makers = foresight_scenes()
-    if name not in makers:
-        msg = f"no scene is called {name!r}; there are {', '.join(makers)}"
-        raise ValueError(msg)
-    return makers[name](seed, SceneConfig() if config is None else config)

@@ -10,12 +10,9 @@ import pytest
 
 cv2 = pytest.importorskip("cv2", reason="the shapes world draws with OpenCV")
 
-from foreseg_simulation.foresight import (  # noqa: E402
-    SceneConfig,
-    foresight_scenes,
-    make_scene,
-)
+from foreseg_simulation.foresight import SceneConfig  # noqa: E402
 from foreseg_simulation.hit_scene import BALL_ID  # noqa: E402
+from foreseg_simulation.scenes import foresight_scenes, make_scene  # noqa: E402
 from foreseg_simulation.shapes import ShapeKind, outline  # noqa: E402
 from foreseg_simulation.sprites import Pose, Sprite, draw_sprite, full_area_px  # noqa: E402
 from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402

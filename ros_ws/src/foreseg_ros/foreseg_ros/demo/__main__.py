@@ -163,7 +163,7 @@ def _play(stage: Stage, company: Company) -> tuple[PartResult, PartResult | None
         StreamError: a process died, or no masks came.
     """
     from foreseg_ros.demo.parts import run_clip, run_scene
-    from foreseg_simulation.foresight import make_scene
+    from foreseg_simulation.scenes import make_scene
 
     end = time.monotonic() + NODE_TIMEOUT_S
     while not company.client.is_node_there(0.5):

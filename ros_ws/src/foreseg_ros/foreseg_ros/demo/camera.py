@@ -41,7 +41,8 @@ Numbered = Iterator[tuple[int, U8Array]]  # (frame of the scene or file, image)
 
 def scene_frames(name: str, seed: int, rate_hz: float) -> Numbered:
     """Frames of a simulated scene, for ever."""
-    from foreseg_simulation.foresight import SceneConfig, make_scene
+    from foreseg_simulation.foresight import SceneConfig
+    from foreseg_simulation.scenes import make_scene
 
     config = SceneConfig(size_wh=SCENE_SIZE_WH, rate_hz=rate_hz)
     for frame in make_scene(name, seed, config).frames():

@@ -21,8 +21,8 @@ from foreseg_simulation.foresight import (
     ForesightScene,
     FutureTruth,
     SceneConfig,
-    make_scene,
 )
+from foreseg_simulation.scenes import make_scene
 
 MIN_AREA_PX = 100  # of the true object: less of it in view is not judged
 

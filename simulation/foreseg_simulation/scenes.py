@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The foresight scenes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from .foresight import ForesightScene, SceneConfig
+from .hit_scene import HitScene, Route
+from .leave_scene import LeaveScene
+
+SceneMaker = Callable[[int, SceneConfig], ForesightScene]
+
+
+def foresight_scenes() -> Mapping[str, SceneMaker]:
+    """Map each scene's name to its maker, which takes a seed and a config."""
+
+    def hit(route: Route) -> SceneMaker:
+        return lambda seed, config: HitScene(seed, config, route=route)
+
+    return MappingProxyType(
+        {
+            "hit": hit(Route.STRAIGHT),
+            "hit_cushion": hit(Route.CUSHION),
+            "hit_habit": hit(Route.HABIT),
+            "leave": LeaveScene,
+        }
+    )
+
+
+def make_scene(name: str, seed: int, config: SceneConfig | None = None) -> ForesightScene:
+    """Make a scene by name.
+
+    Raises:
+        ValueError: for a name that no scene has.
+    """
+    makers = foresight_scenes()
+    if name not in makers:
+        msg = f"no scene is called {name!r}; there are {', '.join(makers)}"
+        raise ValueError(msg)
+    return makers[name](seed, SceneConfig() if config is None else config)
