@@ -324,4 +324,3 @@ def test_what_others_read_is_reliable_and_what_comes_in_is_not() -> None:
         assert profile.reliability == ReliabilityPolicy.RELIABLE
     assert qos.masks().depth in range(2, 6)
     assert qos.answers().durability == DurabilityPolicy.TRANSIENT_LOCAL
-    assert qos.label_info().durability == DurabilityPolicy.TRANSIENT_LOCAL

@@ -22,7 +22,7 @@ def image_in() -> QoSProfile:
 
 
 def masks() -> QoSProfile:
-    """`~/masks`, `~/tracks`, `~/detections`: frame by frame, for viewers and planners alike."""
+    """`~/masks`, `~/tracks`: frame by frame, for viewers and planners alike."""
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, MASK_DEPTH)
 
 
@@ -34,11 +34,6 @@ def overlay() -> QoSProfile:
 def answers() -> QoSProfile:
     """`~/answers`: rare and needed; who comes late still gets the last ones."""
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, ANSWER_DEPTH)
-
-
-def label_info() -> QoSProfile:
-    """`~/label_info`: the current names, for who comes late too."""
-    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 1)
 
 
 def queries() -> QoSProfile:
