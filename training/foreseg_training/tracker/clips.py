@@ -41,7 +41,7 @@ def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:
         speed_px=(0.0, fastest),
         meeting_frames=(1, max(1, num_frames - 1)),
         meeting_probability=float(rng.choice([0.3, 0.8])),
-        covers=bool(rng.random() < 0.4),
+        covers=bool(rng.random() < 0.6),
         twin_probability=0.35,
         leave_probability=0.4,
         camera_px=float(rng.uniform(0, 5)),

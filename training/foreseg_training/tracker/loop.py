@@ -29,7 +29,7 @@ from .validation import held_out_batch, score
 _LOG = logging.getLogger(__name__)
 _KINDS = (PromptKind.BOX, PromptKind.POINT, PromptKind.POINTS, PromptKind.MASK)
 _KIND_SHARES = (0.5, 0.2, 0.15, 0.15)
-_EMA_DECAY = 0.998
+_EMA_DECAY = 0.995
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ _SLIVER_PX = 12.0  # visible area, model pixels, below which presence is not jud
 _CROSS_ENTROPY_WEIGHT = 5.0
 _IOU_WEIGHT = 0.5
 _OBJECT_WEIGHT = 0.5
+_ABSENT_WEIGHT = (
+    8.0  # absent objects are one row in fifteen; unweighted, none was ever called absent
+)
 
 
 def step_loss(output: StepOutput, target: torch.Tensor, *, single_mask: bool) -> torch.Tensor:
@@ -38,7 +41,8 @@ def step_loss(output: StepOutput, target: torch.Tensor, *, single_mask: bool) ->
     object_loss = functional.binary_cross_entropy_with_logits(
         output.object_logits, present.float(), reduction="none"
     )
-    loss = _OBJECT_WEIGHT * (object_loss * judged).mean()
+    rarity = torch.where(present, 1.0, _ABSENT_WEIGHT)
+    loss = _OBJECT_WEIGHT * (object_loss * judged * rarity).mean()
     if not bool(present.any()):
         return loss
     every = torch.arange(len(target))
