@@ -270,6 +270,8 @@ def _label_map(
     """Rows become labels; where an unpublished row lies on top, what is below it shows."""
     rows = masks.objects
     table = np.array([0, *(labels.get(row.key, 0) for row in rows)], label_type)
+    if masks.label_map.dtype == label_type and np.array_equal(table, np.arange(table.size)):
+        return masks.label_map  # each row has its own number for a label
     label_map: LabelMap = np.take(table, masks.label_map)
     hidden = [i + 1 for i, row in enumerate(rows) if row.key not in labels]
     if hidden:

@@ -68,6 +68,9 @@ def pixels_from_image(image: U8Array, geometry: Sam2Geometry) -> F32:
     cv2 = import_cv2()
     side = geometry.image_size
     if image.shape[:2] != (side, side):
+        while min(image.shape[:2]) >= 2 * side:  # exact halves have a fast path in OpenCV
+            half_wh = (image.shape[1] // 2, image.shape[0] // 2)
+            image = cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA)
         shrinks = image.shape[0] >= side and image.shape[1] >= side
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, (side, side), interpolation=how)
