@@ -1,16 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a foresight scene yields: frames that know the future.
 
-Does not know: how a scene's plan comes about, or who asks.
+Does not know: how a scene's plan comes about, who asks, or in which words.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from .textures import U8Array
+
+
+class Topic(enum.Enum):
+    """What kind of event a question is about."""
+
+    HIT = "hit"  # the ball touches an object
+    LEAVE = "leave"  # an object leaves the view
+    REACH = "reach"  # a gripper takes a tool
+    PUSH = "push"  # something pushes an object
+    FALL = "fall"  # a stack, or part of it, falls
+
+
+class Skill(enum.Enum):
+    """What it takes to foresee an event."""
+
+    MOTION = "motion"  # going on as now
+    REBOUND = "rebound"
+    HABIT = "habit"  # an order of events that repeats itself
+    DECOY = "decoy"  # something else moves likewise, and stops
+    OCCLUSION = "occlusion"  # what matters was seen, but is hidden now
+    AFFORDANCE = "affordance"  # the tool that fits the part
+    GOAL = "goal"  # a rule such as "the colour of the pad"
+    CHAIN = "chain"  # one thing moves another
+    BALANCE = "balance"  # weight and support
+    ABSENCE = "absence"  # nothing of the kind will happen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +45,32 @@ class FutureTruth:
 
     Without a target nothing of the kind happens before `event_ns`, when the question is open
     again.
+
+    Attributes:
+        question: the plain wording; `topic` has others.
+        target_id: instance id; None where the answer is "nothing".
+        event_ns: exclusive end of this truth, in stamps.
+        topic: what kind of event it is.
+        skill: what it takes to foresee it.
+        extrapolated_id: the instance that the event would befall if everything went on at its
+            velocity of this frame; None if none. Another one than `target_id` makes it hard.
+        steps: the chain of thought, from the scene's state; sentences, oldest evidence first.
+        evidence_ns: stamps of earlier frames that show why, ascending; this one may be among them.
     """
 
     question: str
-    target_id: int | None  # instance id; None where the answer is "nothing"
-    event_ns: int  # exclusive end of this truth, in stamps
+    target_id: int | None
+    event_ns: int
+    topic: Topic = Topic.HIT
+    skill: Skill = Skill.MOTION
+    extrapolated_id: int | None = None
+    steps: tuple[str, ...] = ()
+    evidence_ns: tuple[int, ...] = ()
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether constant velocity gives another answer than the true one."""
+        return self.extrapolated_id != self.target_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
