@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted, Query, QueryId
 from foreseg.errors import ForesegError
@@ -23,6 +24,7 @@ from foreseg.events import (
     Event,
     FrameArrived,
     ObjectsAdded,
+    PromptStep,
     PublishAnswer,
     PublishMasks,
     QueryAdded,
@@ -35,6 +37,8 @@ from foreseg.events import (
     Tick,
     TrackerFailed,
     TrackerFinished,
+    TrackerJob,
+    TrackStep,
 )
 from foreseg.executor import Executor, FrameEvictedError, Output
 from foreseg.frames import CameraId, FrameIndex, U8Array
@@ -44,7 +48,6 @@ from foreseg.reasoner.base import Reasoner
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.reduction import reduce_window
 from foreseg.state import State
-from foreseg.trace import TraceWriter
 from foreseg.tracks import NS
 
 _log = logging.getLogger(__name__)
@@ -54,8 +57,15 @@ _log = logging.getLogger(__name__)
 class Latencies:
     """Durations on the simulated clock; None = as long as the work really took."""
 
-    tracker_ns: int | None = None  # a job
+    tracker_ns: int | None = None  # of a step of the tracker's network: a prompt, or one frame
     reasoner_ns: int | None = None  # from question to answer
+
+
+class StepLog(Protocol):
+    """Takes every step of the pipeline: a `TraceWriter`, or a list in memory."""
+
+    def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
+        """One event with the commands it led to."""
 
 
 class Player:
@@ -69,7 +79,7 @@ class Player:
         *,
         reasoner: Reasoner | None = None,
         latencies: Latencies | None = None,
-        trace: TraceWriter | None = None,
+        trace: StepLog | None = None,
     ) -> None:
         self._state = state
         self._executor = executor
@@ -229,7 +239,8 @@ class Player:
             return
         self._executor.finish_job(prepared, output)
         took = time.perf_counter_ns() - began
-        elapsed = took if self._latencies.tracker_ns is None else self._latencies.tracker_ns
+        given = self._latencies.tracker_ns
+        elapsed = took if given is None else given * _num_network_steps(command.job)
         self._post(
             elapsed,
             lambda at: TrackerFinished(
@@ -280,3 +291,7 @@ class Player:
     def _post(self, after_ns: int, make: Callable[[int], Event]) -> None:
         self._sequence += 1
         heapq.heappush(self._queue, (self._now_ns + after_ns, self._sequence, make))
+
+
+def _num_network_steps(job: TrackerJob) -> int:
+    return sum(isinstance(item, (PromptStep, TrackStep)) for item in job.steps)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import IO, Union, cast, get_args, get_origin, get_type_hints
+from typing import IO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from foreseg import dialogue, events, tracks
 from foreseg.config import Config, config_from_settings, settings_of
@@ -92,17 +92,11 @@ def replay(path: Path) -> ReplayReport:
     num_events = num_commands = 0
     difference = ""
     for number, record in _records(path):
-        try:
-            if state is None:
-                state = _start(record)
-                continue
-            event = decode(Event, record["event"])
-            recorded = record["commands"]
-        except (KeyError, TypeError, ValueError, ForesegError) as error:
-            expected = "a trace's head" if state is None else "an event with its commands"
-            msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
-            raise InputError(msg) from error
-        state, commands = step(state, cast("Event", event))
+        if state is None:
+            state = _decoded(path, number, record, _start, "a trace's head")
+            continue
+        event, recorded = _decoded(path, number, record, _event, "an event with its commands")
+        state, commands = step(state, event)
         num_events += 1
         num_commands += len(commands)
         replayed = [encode(command) for command in commands]
@@ -118,6 +112,50 @@ def replay(path: Path) -> ReplayReport:
         first_difference=difference,
         state=state,
     )
+
+
+def read_steps(path: Path) -> Iterator[tuple[Event, tuple[Command, ...]]]:
+    """Yield every recorded event with the commands that it led to, without running anything.
+
+    Raises:
+        InputError: if the file is no trace, or a line is broken; names the line.
+    """
+    number = 0
+    for number, record in _records(path):
+        if number == 1:
+            _decoded(path, number, record, _start, "a trace's head")
+        else:
+            yield _decoded(path, number, record, _step, "an event with its commands")
+    if not number:
+        msg = f"{path} is empty, expected a trace written by foreseg"
+        raise InputError(msg)
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(
+    path: Path,
+    number: int,
+    record: dict[str, object],
+    read: Callable[[Mapping[str, object]], _T],
+    expected: str,
+) -> _T:
+    try:
+        return read(record)
+    except (KeyError, TypeError, ValueError, ForesegError) as error:
+        msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
+        raise InputError(msg) from error
+
+
+def _event(record: Mapping[str, object]) -> tuple[Event, object]:
+    return cast("Event", decode(Event, record["event"])), record["commands"]
+
+
+def _step(record: Mapping[str, object]) -> tuple[Event, tuple[Command, ...]]:
+    event, recorded = _event(record)
+    commands = decode(tuple[Command, ...], recorded)
+    return event, cast("tuple[Command, ...]", commands)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

@@ -22,7 +22,7 @@ from foreseg.errors import InputError
 from foreseg.events import Command, Event, JobStep, Tick
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.prompts import Point, SpatialPrompt
-from foreseg.trace import TraceWriter, _hints, _plain, decode, encode, replay
+from foreseg.trace import TraceWriter, _hints, _plain, decode, encode, read_steps, replay
 
 TEXT = st.text(min_size=1, max_size=8).filter(lambda text: bool(text.strip()))
 FLOATS = st.floats(0, 1e9) | st.just(math.nan)
@@ -116,6 +116,30 @@ def test_a_replay_finds_no_difference(tmp_path: Path) -> None:
     assert report.num_events > 100
     assert report.num_commands > 50
     assert report.state.counters["answers"] == 1
+
+
+def test_steps_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    written(path)
+    lines = path.read_text().splitlines()[1:]
+    steps = list(read_steps(path))
+    assert len(steps) == len(lines)
+    assert any(commands for _, commands in steps)
+    for line, (event, commands) in zip(lines, steps, strict=True):
+        again = {"event": encode(event), "commands": [encode(c) for c in commands]}
+        assert json.dumps(again) == line
+
+
+def test_reading_the_steps_of_a_broken_trace_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    written(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], lines[3][:-9]]))
+    with pytest.raises(InputError, match="line 4"):
+        list(read_steps(path))
+    path.write_text("")
+    with pytest.raises(InputError, match="empty"):
+        list(read_steps(path))
 
 
 def test_a_replay_names_the_first_line_that_came_out_otherwise(tmp_path: Path) -> None:
