@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Region similarity J and boundary measure F of two masks, as davis2017-evaluation has them.
+"""Measures of one pair of masks: J and F as davis2017-evaluation has them, A and R as ReVOS.
 
-Works inside the box that holds both masks, so that the time goes with the objects' size and
-not with the frame's. Does not know: clips, averages over frames, files.
+F works inside the box that holds both masks, so that the time goes with the objects' size and
+not with the frame's. Does not know: clips, averages over frames, files. The overlap of two boxes
+is `foreseg.geometry.box_iou`.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeAlias
 
 import cv2
@@ -20,6 +22,7 @@ _BoolArray: TypeAlias = NDArray[np.bool_]
 _U8Array: TypeAlias = NDArray[np.uint8]
 
 _TOLERANCE = 0.008  # of the frame's diagonal
+_ROBUSTNESS_EPSILON = 1e-6  # the official one, of a pixel
 
 
 def region_similarity(
@@ -58,9 +61,8 @@ def boundary_f(truth: MaskArray, prediction: MaskArray, void: MaskArray | None =
     num_own = cv2.countNonZero(own_boundary) if own_boundary.size else 0
     if not num_true or not num_own:
         return 1.0 if num_true == num_own else 0.0
-    disk = _disk(radius_px)
-    near_true = cv2.dilate(true_boundary, disk)
-    near_own = cv2.dilate(own_boundary, disk)
+    near_true = _dilate(true_boundary, radius_px)
+    near_own = _dilate(own_boundary, radius_px)
     precision = cv2.countNonZero(own_boundary & near_true) / num_own
     recall = cv2.countNonZero(true_boundary & near_own) / num_true
     if precision + recall == 0:
@@ -68,52 +70,133 @@ def boundary_f(truth: MaskArray, prediction: MaskArray, void: MaskArray | None =
     return 2 * precision * recall / (precision + recall)
 
 
+def pixel_accuracy(truth: MaskArray, prediction: MaskArray) -> float:
+    """Compute A of ReVOS, the share of pixels that are equal, 0..1.
+
+    Values are compared as they are, as the official code does: a pixel of 2 in the truth (two
+    objects overlap) or of 255 in the prediction equals no 1.
+
+    Args:
+        truth: (H, W), how many objects are there; a bool mask is 0 and 1.
+        prediction: (H, W), likewise.
+    """
+    _check_shapes(truth, prediction)
+    return float(np.mean(truth.astype(np.uint8) == prediction.astype(np.uint8)))
+
+
+def robustness(truth: MaskArray, prediction: MaskArray, foreground: MaskArray) -> float:
+    """Compute R of ReVOS to the letter: 1 - false-positive area / foreground area, 0..1.
+
+    The official code counts in uint8, and so does this: where the truth is 2 (two objects
+    overlap), 1 - 2 wraps to 255, and a right answer is punished. `robustness_sane` is what the
+    formula means; this is what published figures hold.
+
+    Args:
+        truth: (H, W), how many objects are there; a bool mask is 0 and 1.
+        prediction: (H, W), likewise.
+        foreground: (H, W), 1 on everything that is annotated in the video.
+    """
+    _check_shapes(truth, prediction, foreground)
+    wrong = (np.uint8(1) - truth.astype(np.uint8)) * prediction.astype(np.uint8)
+    ratio = np.sum(wrong) / (np.sum(foreground.astype(np.uint8)) + _ROBUSTNESS_EPSILON)
+    return max(0.0, float(1 - ratio))
+
+
+def robustness_sane(truth: MaskArray, prediction: MaskArray, foreground: MaskArray) -> float:
+    """Compute R with overlaps clipped and every nonzero value taken as 1.
+
+    Equals `robustness` on masks of 0 and 1.
+
+    Args:
+        truth: (H, W), nonzero on the targets.
+        prediction: (H, W), nonzero on the answer.
+        foreground: (H, W), nonzero on everything that is annotated in the video.
+    """
+    return robustness(truth != 0, prediction != 0, foreground != 0)
+
+
+def intersection_and_union(
+    truth: MaskArray, prediction: MaskArray, void: MaskArray | None = None
+) -> tuple[int, int]:
+    """Count the pixels of both masks and of either, as gIoU and cIoU want them.
+
+    Args:
+        truth: (H, W), nonzero on the object.
+        prediction: (H, W), nonzero on the object.
+        void: (H, W), nonzero where nothing is judged.
+    """
+    truth, prediction = _judged(truth, prediction, void)
+    return int(np.count_nonzero(truth & prediction)), int(np.count_nonzero(truth | prediction))
+
+
+def _check_shapes(*masks: MaskArray | None) -> None:
+    shapes = {mask.shape for mask in masks if mask is not None}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        msg = f"masks must be (H, W) and equal in shape, got {sorted(shapes)}"
+        raise ValueError(msg)
+
+
 def _judged(
     truth: MaskArray, prediction: MaskArray, void: MaskArray | None
 ) -> tuple[_BoolArray, _BoolArray]:
-    shapes = {mask.shape for mask in (truth, prediction, void) if mask is not None}
-    if len(shapes) != 1 or truth.ndim != 2:
-        msg = f"masks must be (H, W) and equal in shape, got {sorted(shapes)}"
-        raise ValueError(msg)
-    own, other = truth.astype(bool), prediction.astype(bool)
+    _check_shapes(truth, prediction, void)
+    own, other = truth.astype(bool, copy=False), prediction.astype(bool, copy=False)
     if void is None:
         return own, other
-    judged = ~void.astype(bool)
+    judged = ~void.astype(bool, copy=False)
     return own & judged, other & judged
 
 
 def _common_window(a: _BoolArray, b: _BoolArray) -> tuple[slice, slice]:
     """Bound both masks with a pixel to spare, which keeps the rules of the border true."""
     height, width = a.shape
-    box_a, box_b = cv2.boundingRect(a.view(np.uint8)), cv2.boundingRect(b.view(np.uint8))
-    boxes = [box for box in (box_a, box_b) if box[2]]
-    if not boxes:
+    x, y, box_width, box_height = cv2.boundingRect((a | b).view(np.uint8))
+    if not box_width:
         return slice(0, 0), slice(0, 0)
-    x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    x1 = max(box[0] + box[2] for box in boxes)
-    y1 = max(box[1] + box[3] for box in boxes)
     return (
-        slice(max(y0 - 1, 0), min(y1 + 1, height)),
-        slice(max(x0 - 1, 0), min(x1 + 1, width)),
+        slice(max(y - 1, 0), min(y + box_height + 1, height)),
+        slice(max(x - 1, 0), min(x + box_width + 1, width)),
     )
 
 
 def _boundary(mask: _BoolArray) -> _U8Array:
     """Mark the pixels that differ from a neighbour to the right, below, or across."""
-    mask = mask.view(np.uint8)
-    edge = np.zeros(mask.shape, dtype=np.uint8)
-    if not edge.size:
-        return edge
-    here, right = mask[:-1, :-1], mask[:-1, 1:]
-    below, across = mask[1:, :-1], mask[1:, 1:]
-    edge[:-1, :-1] = (here ^ right) | (here ^ below) | (here ^ across)
-    edge[-1, :-1] = mask[-1, :-1] ^ mask[-1, 1:]
-    edge[:-1, -1] = mask[:-1, -1] ^ mask[1:, -1]
-    return edge
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    if not pixels.size:
+        return pixels
+    return cv2.morphologyEx(
+        pixels,
+        cv2.MORPH_GRADIENT,
+        np.ones((2, 2), dtype=np.uint8),
+        anchor=(0, 0),
+        borderType=cv2.BORDER_REPLICATE,
+    )
+
+
+def _dilate(boundary: _U8Array, radius_px: int) -> _U8Array:
+    """Mark what lies within a distance of the boundary.
+
+    A disk is a union of rectangles, the narrower the taller. Spread sidewise and upwards in
+    turns, each step continues the last one: a few steps of a few pixels instead of one disk.
+    """
+    wide = near = boundary
+    for sidewise, upright in _steps(radius_px):
+        wide = cv2.dilate(wide, sidewise)
+        near = cv2.dilate(near, upright)
+        cv2.bitwise_or(near, wide, dst=near)
+    return near
 
 
 @lru_cache(maxsize=32)
-def _disk(radius_px: int) -> _U8Array:
-    """Make a structuring element of the pixels within a distance of its centre."""
-    span = np.arange(-radius_px, radius_px + 1)
-    return (span[:, None] ** 2 + span**2 <= radius_px**2).astype(np.uint8)
+def _steps(radius_px: int) -> tuple[tuple[_U8Array, _U8Array], ...]:
+    """Make the horizontal and vertical elements that add up to the disk of a radius."""
+    height_by_width = {math.isqrt(radius_px**2 - y**2): y for y in range(radius_px + 1)}
+    sizes = sorted(height_by_width.items())
+    return tuple(
+        (_line(width - narrower), _line(taller - height).T)
+        for (narrower, taller), (width, height) in pairwise(sizes)
+    )
+
+
+def _line(reach_px: int) -> _U8Array:
+    return np.ones((1, 2 * reach_px + 1), dtype=np.uint8)
