@@ -130,14 +130,14 @@ def read_pairs(folder: Path, count: int, seed: int) -> dict[str, list[Pair]]:
     files = sorted(folder.glob("*.png"))
     if not files:
         msg = f"{folder}: no PNG files, expected a folder of masks"
-        raise SystemExit(msg)
+        raise ValueError(msg)
     rng = np.random.default_rng(seed)
     pairs = []
     for file in files[:: max(1, len(files) // count)][:count]:
         mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             msg = f"{file}: not a readable PNG"
-            raise SystemExit(msg)
+            raise ValueError(msg)
         mask = cv2.resize(mask, SIZE_WH, interpolation=cv2.INTER_NEAREST)
         pairs.append(_with_answer((mask > 0).astype(np.uint8), rng))
     return {folder.name: pairs}
@@ -181,10 +181,14 @@ def main() -> int:
     if min(args.pairs, args.rounds) < 1:
         parser.error("--pairs and --rounds must be at least 1")
     cv2.setNumThreads(1)
-    if args.masks:
-        sets = read_pairs(args.masks, args.pairs, args.seed)
-    else:
-        sets = made_pairs(args.pairs, args.seed)
+    try:
+        sets = (
+            read_pairs(args.masks, args.pairs, args.seed)
+            if args.masks
+            else made_pairs(args.pairs, args.seed)
+        )
+    except ValueError as error:
+        parser.error(str(error))
     measured = [measure(name, pairs, args.rounds) for name, pairs in sets.items()]
     rows = [row for row, _, _ in measured]
     speed_up = sum(theirs for _, theirs, _ in measured) / sum(own for *_, own in measured)

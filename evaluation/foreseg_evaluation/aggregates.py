@@ -21,7 +21,6 @@ _Array = NDArray[np.float64]
 
 RECALL_ABOVE = 0.5
 NUM_BINS = 4  # of a sequence, for the decay
-KEYFRAME_RIGHT_FROM = 0.5  # of the target's largest area
 _GIOU_EPSILON = 1e-5  # pixels; the official ones
 _CIOU_EPSILON = 1e-10
 
@@ -242,13 +241,9 @@ def keyframe_score(areas: Mapping[int, float], keyframe: int | None) -> float:
 
 
 def keyframe_accuracy(scores: Iterable[float]) -> float:
-    """Compute the share of keyframes that show the target at half its largest area or more.
-
-    Ours: Veason-R1 publishes no accuracy beside R_k.
+    """Compute the share of keyframes that show the target at all.
 
     Args:
         scores: R_k per episode; NaN = does not apply.
     """
-    return mean_of(
-        score if math.isnan(score) else float(score >= KEYFRAME_RIGHT_FROM) for score in scores
-    )
+    return mean_of(score if math.isnan(score) else float(score > 0) for score in scores)

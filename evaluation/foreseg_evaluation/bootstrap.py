@@ -37,7 +37,7 @@ class MeanInterval:
 
 
 def mean_interval(values: Sequence[float] | NDArray[np.float64], *, seed: int = 0) -> MeanInterval:
-    """Average and bound by resampling with replacement; equal input gives equal bounds.
+    """Average and bound by resampling with replacement; equal values give equal bounds.
 
     One value says nothing of its spread: its bounds are NaN. For two runs of the same episodes
     pass the paired differences.
@@ -47,7 +47,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64], *, seed: int = 
         seed: of the resampling.
     """
     array = np.asarray(values, dtype=np.float64)
-    array = array[~np.isnan(array)]
+    array = np.sort(array[~np.isnan(array)])  # in whatever order they come
     count = array.size
     if count == 0:
         return MeanInterval(mean=np.nan, low=np.nan, high=np.nan, count=0)

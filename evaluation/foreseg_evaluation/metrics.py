@@ -2,8 +2,7 @@
 """Measures of one pair of masks: J and F as davis2017-evaluation has them, A and R as ReVOS.
 
 F works inside the box that holds both masks, so that the time goes with the objects' size and
-not with the frame's. Does not know: clips, averages over frames, files. The overlap of two boxes
-is `foreseg.geometry.box_iou`.
+not with the frame's. Does not know: clips, averages over frames, files.
 """
 
 from __future__ import annotations
@@ -16,6 +15,19 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from foreseg.geometry import box_iou
+
+__all__ = [
+    "MaskArray",
+    "boundary_f",
+    "box_iou",
+    "intersection_and_union",
+    "pixel_accuracy",
+    "region_similarity",
+    "robustness",
+    "robustness_sane",
+]
 
 MaskArray: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 _BoolArray: TypeAlias = NDArray[np.bool_]

@@ -153,7 +153,7 @@ def test_keyframe_score_compares_with_the_best_of_the_shown_frames() -> None:
 
 
 def test_keyframe_accuracy_and_means_leave_out_what_does_not_apply() -> None:
-    assert keyframe_accuracy([1.0, 0.5, 0.49, NAN]) == 2 / 3
+    assert keyframe_accuracy([1.0, 0.01, 0.0, NAN]) == 2 / 3
     assert mean_of([NAN, 10.0, 20.0]) == 15
     assert math.isnan(mean_of([NAN]))
 
@@ -169,7 +169,7 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
 
 def test_interval_is_reproducible_and_its_seed_counts() -> None:
     values = np.random.default_rng(1).random(40)
-    assert mean_interval(values) == mean_interval(values.tolist())
+    assert mean_interval(values) == mean_interval(values[::-1].tolist())
     assert mean_interval(values, seed=1).low != mean_interval(values).low
 
 

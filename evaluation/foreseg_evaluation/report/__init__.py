@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run: its figures with intervals, and one page that needs no other file."""
+
+from .page import write_report
+from .summary import (
+    Comparison,
+    GroupSummary,
+    Summary,
+    compare_results,
+    episode_score,
+    record_from_summary,
+    summarise,
+)
+
+__all__ = [
+    "Comparison",
+    "GroupSummary",
+    "Summary",
+    "compare_results",
+    "episode_score",
+    "record_from_summary",
+    "summarise",
+    "write_report",
+]
