@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would happen if everything went on at its velocity, and words for where things are.
+
+Does not know: physics; a body passes through another here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreseg_simulation.foresight import FutureTruth, Skill, Topic
+
+from .stage import Camera, F64Array
+from .world import Shot
+
+LEAVE_QUESTION = "What will leave the view next?"
+
+_HORIZON_S = 10.0
+_GRID_S = np.arange(0.0, _HORIZON_S, 0.02)[:, None]
+_SLOW = 0.004  # metres per second: at rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Footprint:
+    """A body from above: a segment with a radius, at a velocity. Metres, world axes (3,)."""
+
+    instance_id: int
+    start: F64Array
+    end: F64Array
+    radius: float
+    velocity: F64Array
+
+
+def disc(shot: Shot, row: int, instance_id: int, radius: float) -> Footprint:
+    """Take a round body from a shot."""
+    place = shot.places[row]
+    return Footprint(
+        instance_id=instance_id,
+        start=place,
+        end=place,
+        radius=radius,
+        velocity=shot.velocities[row],
+    )
+
+
+def first_touched(mover: Footprint, others: Iterable[Footprint]) -> int | None:
+    """Id of what a round mover would touch first, or None; a touch of this moment counts not."""
+    first, at = None, np.inf
+    for other in others:
+        speed = (mover.velocity - other.velocity)[:2]
+        if np.linalg.norm(speed) < _SLOW:
+            continue
+        places = mover.start[:2] + _GRID_S * speed
+        along = (other.end - other.start)[:2]
+        share = np.clip(
+            (places - other.start[:2]) @ along / max(float(along @ along), 1e-12), 0, 1
+        )
+        gaps = np.linalg.norm(other.start[:2] + share[:, None] * along - places, axis=1)
+        is_near = gaps < mover.radius + other.radius
+        if gaps[1] > gaps[0]:  # it goes away from what it may touch now
+            is_near[: np.argmin(is_near) if is_near[0] else 0] = False
+        if is_near.any() and np.argmax(is_near) < at:
+            first, at = other.instance_id, int(np.argmax(is_near))
+    return first
+
+
+def first_leaver(camera: Camera, bodies: Iterable[Footprint]) -> int | None:
+    """Id of what would leave the view first, or None; what is outside already counts not."""
+    first, at = None, np.inf
+    for each in bodies:
+        if np.linalg.norm(each.velocity) < _SLOW:
+            continue
+        gone = np.ones(len(_GRID_S), dtype=bool)
+        for end in (each.start, each.end):
+            points = end + _GRID_S * each.velocity
+            pixels = camera.project(points)
+            beside = camera.project(points + each.radius * camera.axes[0])
+            margin = np.linalg.norm(beside - pixels, axis=1, keepdims=True)
+            size = np.array(camera.size_wh)
+            gone &= ((pixels < -margin) | (pixels > size + margin)).any(axis=1)
+        if gone.any() and not gone[0] and np.argmax(gone) < at:
+            first, at = each.instance_id, int(np.argmax(gone))
+    return first
+
+
+def stays_truth(
+    camera: Camera, bodies: Sequence[Footprint], *, event_ns: int, step: str, now_ns: int
+) -> FutureTruth:
+    """Say that nothing leaves the view; `step` names what holds it back."""
+    leaver = first_leaver(camera, bodies)
+    return FutureTruth(
+        question=LEAVE_QUESTION,
+        target_id=None,
+        event_ns=event_ns,
+        topic=Topic.LEAVE,
+        skill=Skill.ABSENCE,
+        extrapolated_id=leaver,
+        steps=(
+            "Something moves, but that alone does not mean that it leaves."
+            if leaver is not None
+            else "Nothing moves towards the border of the view.",
+            step,
+            "So nothing will leave the view.",
+        ),
+        evidence_ns=(now_ns,),
+    )
+
+
+def evidence(shots: Sequence[Shot], upto: int, *earlier: int) -> tuple[int, ...]:
+    """Stamps of the shots at these places that are not after `upto`, and of that one."""
+    places = sorted({max(0, i) for i in earlier if i <= upto} | {upto})
+    return tuple(shots[i].stamp_ns for i in places)
+
+
+def way_in_words(camera: Camera, place: F64Array, velocity: F64Array) -> str:
+    """Say where in the frame something moves, or that it rests."""
+    if np.linalg.norm(velocity) < _SLOW:
+        return "lies still"
+    before, after = camera.project(np.stack([place, place + 0.05 * _unit(velocity)]))
+    across, down = _unit(after - before)
+    words = [("right", "left")[int(across < 0)]] if abs(across) > 0.38 else []
+    words = [("down", "up")[int(down < 0)], *words] if abs(down) > 0.38 else words
+    return (
+        "moves " + " and to the ".join(words)
+        if len(words) > 1
+        else "moves " + (f"to the {words[0]}" if words[0] in ("left", "right") else words[0])
+    )
+
+
+def _unit(vector: F64Array) -> F64Array:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tabletop world: its physics makes every truth come true, and it repeats itself."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+cv2 = pytest.importorskip("cv2", reason="the tabletop world paints its table with OpenCV")
+
+from foreseg.errors import MissingExtraError, StreamError  # noqa: E402
+from foreseg_simulation.foresight import FutureTruth, SceneConfig  # noqa: E402
+from foreseg_simulation.tabletop import tabletop_scenes  # noqa: E402
+from foreseg_simulation.tabletop.scene import Moment, TabletopScene  # noqa: E402
+from foreseg_simulation.tabletop.world import Renderer, World  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+NS_PER_S = 1_000_000_000
+CONFIG = SceneConfig(size_wh=(160, 120), rate_hz=5.0)
+SCENES = (
+    "tabletop_roll",
+    "tabletop_roll_habit",
+)
+
+
+def scene_of(name: str, seed: int) -> TabletopScene:
+    try:
+        scene = tabletop_scenes()[name](seed, CONFIG)
+    except (MissingExtraError, StreamError) as error:
+        pytest.skip(str(error))
+    assert isinstance(scene, TabletopScene)
+    return scene
+
+
+@functools.cache
+def minute_of(name: str, seed: int = 3) -> tuple[Moment, ...]:
+    return tuple(itertools.islice(scene_of(name, seed).moments(), 300))
+
+
+def truths_of(name: str) -> list[FutureTruth]:
+    return [truth for moment in minute_of(name) for truth in moment.truths]
+
+
+def test_every_scene_is_tested() -> None:
+    assert tuple(tabletop_scenes()) == SCENES
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_two_runs_are_equal_to_the_byte(name: str) -> None:
+    a, b = (scene_of(name, 2) for _ in range(2))
+    assert a.names == b.names
+    for f, g in itertools.islice(zip(a.frames(), b.frames(), strict=False), 8):
+        assert f.image.tobytes() == g.image.tobytes()
+        assert f.instance_ids.tobytes() == g.instance_ids.tobytes()
+    for m, n in itertools.islice(zip(a.moments(), b.moments(), strict=False), 50):
+        assert (m.stamp_ns, m.state.tobytes(), m.truths) == (
+            n.stamp_ns,
+            n.state.tobytes(),
+            n.truths,
+        )
+    assert scene_of(name, 4).names != a.names
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_truths_are_well_formed_for_a_minute(name: str) -> None:
+    scene = scene_of(name, 3)
+    stamps = [moment.stamp_ns for moment in minute_of(name)]
+    assert stamps == [round(i * NS_PER_S / CONFIG.rate_hz) for i in range(300)]
+    for moment in minute_of(name):
+        assert tuple(truth.question for truth in moment.truths) == scene.questions
+        for truth in moment.truths:
+            assert truth.event_ns > moment.stamp_ns
+            assert truth.target_id is None or truth.target_id in scene.names
+            assert truth.extrapolated_id is None or truth.extrapolated_id in scene.names
+            assert 3 <= len(truth.steps) <= 6
+            assert truth.target_id is None or scene.names[truth.target_id] in truth.steps[-1]
+            assert set(truth.evidence_ns) <= set(stamps)
+            assert list(truth.evidence_ns) == sorted(set(truth.evidence_ns))
+            assert truth.evidence_ns[-1] <= moment.stamp_ns
+    assert len(set(scene.names.values())) == len(scene.names)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_truth_keeps_to_its_answer_until_its_event(name: str) -> None:
+    for now, following in itertools.pairwise(minute_of(name)):
+        for truth, after in zip(now.truths, following.truths, strict=True):
+            if following.stamp_ns < truth.event_ns:
+                assert (after.target_id, after.event_ns) == (truth.target_id, truth.event_ns)
+
+
+def test_half_of_all_truths_are_hard_and_some_are_not() -> None:
+    truths = [truth for name in SCENES for truth in truths_of(name)]
+    share = np.mean([truth.is_hard for truth in truths])
+    assert 0.5 <= share < 0.95
+    with_target = [truth for truth in truths if truth.target_id is not None]
+    assert np.mean([truth.is_hard for truth in with_target]) >= 0.5
+
+
+def shown(name: str) -> Iterator[tuple[Moment, NDArray[np.uint8]]]:
+    """The first moment after each event of the first truth, with its instance ids."""
+    stage = scene_of(name, 3)._plot.stage
+    renderer = Renderer(World(stage, CONFIG.rate_hz))
+    try:
+        for moment, following in itertools.pairwise(minute_of(name)):
+            if following.truths[0].event_ns != moment.truths[0].event_ns:
+                yield moment, renderer.render(following.state)[1]
+    finally:
+        renderer.close()
+
+
+def touches(a: NDArray[np.bool_], b: NDArray[np.bool_], within_px: int) -> bool:
+    size = 2 * within_px + 1
+    return bool((cv2.dilate(a.astype(np.uint8), np.ones((size, size), np.uint8)) & b).any())
+
+
+@pytest.mark.parametrize("name", ["tabletop_roll", "tabletop_roll_habit"])
+def test_the_ball_is_beside_what_it_hits(name: str) -> None:
+    hits = [touches(ids == 1, ids == m.truths[0].target_id, 5) for m, ids in shown(name)]
+    assert len(hits) >= 8
+    assert all(hits)
+
+
+def test_importing_needs_no_mujoco_and_making_a_scene_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['mujoco'] = None\n"
+        "from foreseg_simulation.foresight import SceneConfig\n"
+        "from foreseg_simulation.tabletop import tabletop_scenes\n"
+        "tabletop_scenes()['tabletop_roll'](1, SceneConfig())\n"
+    )
+    run = _python(code)
+    assert run.returncode == 1
+    assert "MissingExtraError" in run.stderr
+    assert "foreseg[tabletop]" in run.stderr
+
+
+def test_without_a_graphics_library_it_says_which_to_install() -> None:
+    code = (
+        "import ctypes, os; os.environ.pop('MUJOCO_GL', None)\n"
+        "def refuse(name, *rest): raise OSError(name)\n"
+        "import foreseg_simulation.tabletop.graphics as graphics\n"
+        "graphics.ctypes.CDLL = refuse\n"
+        "graphics.load_mujoco()\n"
+    )
+    run = _python(code)
+    assert run.returncode == 1
+    assert "StreamError" in run.stderr
+    assert "apt install libegl1 libgl1-mesa-dri" in run.stderr
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    paths = f"import sys; sys.path[:0] = {[str(ROOT / 'runtime'), str(ROOT / 'simulation')]!r}\n"
+    return subprocess.run(
+        [sys.executable, "-c", paths + code], capture_output=True, text=True, check=False
+    )
