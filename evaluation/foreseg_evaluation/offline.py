@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The papers' protocol: all frames are there first, and masks go both ways from the keyframe.
+
+Objects given by their first masks are tracked forward only, as DAVIS and SA-V have it. Does not
+know: time, scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerFailed,
+    AnswerPart,
+    FramesWanted,
+    NoTarget,
+    Query,
+    QueryId,
+    RationalePart,
+    TargetsFound,
+)
+from foreseg.errors import ForesegError
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
+from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
+from foreseg.prompts import SpatialPrompt
+from foreseg.reasoner.base import Reasoner
+from foreseg.reasoner.exchange import checked_ask
+from foreseg.reasoner.reduction import reduce_window
+from foreseg.tracker.base import TrackKey
+from foreseg.windows import HistoryView
+
+from .episode import Episode
+from .prediction import Prediction, Spoken
+from .results import TARGET
+from .system import System
+
+
+class AnswerError(ForesegError):
+    """The reasoner gave no answer; carries its reason."""
+
+
+def predict_offline(system: System, episode: Episode) -> Prediction:
+    """Answer an episode with every frame at hand.
+
+    Raises:
+        AnswerError: the reasoner failed.
+        ForesegError: an unreadable frame or mask, a refused prompt.
+    """
+    if episode.question is None:
+        return Prediction(masks=_follow_first_masks(system, episode))
+    reasoner = system.reasoner(episode, is_live=False)
+    max_side_px = system.config.config().reasoner.max_side_px
+    spoken, prompts = ask_over_all(reasoner, episode, max_side_px)
+    size_wh = episode.size_wh
+    if spoken.keyframe is None:
+        empty = MaskRle(height=size_wh[1], width=size_wh[0], counts="")
+        return Prediction(
+            masks={TARGET: dict.fromkeys(range(episode.num_frames), empty)}, spoken=spoken
+        )
+    keyframe = spoken.keyframe
+    forward = range(keyframe, episode.num_frames)
+    backward = range(keyframe, -1, -1)
+    masks = _track(system, episode, prompts, backward)
+    masks.update(_track(system, episode, prompts, forward))
+    return Prediction(masks={TARGET: masks}, spoken=spoken)
+
+
+def ask_over_all(
+    reasoner: Reasoner, episode: Episode, max_side_px: int
+) -> tuple[Spoken, tuple[SpatialPrompt, ...]]:
+    """Ask a question over a whole video.
+
+    Returns:
+        What was said, and the prompts on its keyframe; none where nothing fits.
+
+    Raises:
+        AnswerError: the reasoner failed; the message is its reason.
+    """
+    assert episode.question is not None  # noqa: S101 (the caller looked)
+    view = HistoryView(dense=frame_refs(episode), sparse=())
+    query = Query(id=QueryId("question"), text=episode.question.text, want_rationale=True)
+    began = time.perf_counter()
+    window = _window(episode, reasoner.window_policy.select(view))
+    stream = checked_ask(reasoner, query, reduce_window(window, max_side_px))
+    parts: list[AnswerPart] = []
+    try:
+        part = next(stream)
+        while True:
+            parts.append(part)
+            if isinstance(part, FramesWanted):
+                more = _window(episode, sorted(set(part.indices)))
+                part = stream.send(reduce_window(more, max_side_px))
+            else:
+                part = next(stream)
+    except StopIteration:
+        return _spoken(parts, time.perf_counter() - began)
+
+
+def frame_refs(episode: Episode) -> tuple[FrameRef, ...]:
+    """Every frame of an episode at its declared time; index = position."""
+    return tuple(
+        FrameRef(
+            camera=DEFAULT_CAMERA,
+            index=FrameIndex(i),
+            epoch=0,
+            stamp_ns=episode.stamp_ns(i),
+            received_ns=episode.stamp_ns(i),
+            size_wh=episode.size_wh,
+        )
+        for i in range(episode.num_frames)
+    )
+
+
+def _window(episode: Episode, indices: Iterable[FrameIndex]) -> FrameWindow:
+    refs = frame_refs(episode)
+    known = [int(i) for i in indices if 0 <= i < len(refs)]
+    frames = tuple(Frame(ref=refs[i], image=episode.image(i)) for i in known)
+    return FrameWindow(frames=frames, origin_index=FrameIndex(0))
+
+
+def _spoken(
+    parts: Sequence[AnswerPart], seconds: float
+) -> tuple[Spoken, tuple[SpatialPrompt, ...]]:
+    rationale = "".join(part.text for part in parts if isinstance(part, RationalePart))
+    tokens = sum(part.tokens for part in parts if isinstance(part, AnswerDone))
+    for part in parts:
+        if isinstance(part, AnswerFailed):
+            raise AnswerError(part.reason)
+        if isinstance(part, NoTarget):
+            said = Spoken(
+                status="no_target",
+                text=part.text,
+                reason=part.reason,
+                rationale=rationale,
+                tokens=tokens,
+                seconds=seconds,
+            )
+            return said, ()
+        if isinstance(part, TargetsFound):
+            boxes = tuple(prompt.box for prompt in part.prompts if prompt.box is not None)
+            said = Spoken(
+                status="ok",
+                text=part.text,
+                rationale=rationale,
+                keyframe=int(part.keyframe_index),
+                boxes=boxes,
+                tokens=tokens,
+                seconds=seconds,
+            )
+            return said, part.prompts
+    msg = "the reasoner ended without an answer"
+    raise AnswerError(msg)
+
+
+def _track(
+    system: System, episode: Episode, prompts: Sequence[SpatialPrompt], positions: Sequence[int]
+) -> dict[int, MaskRle]:
+    """Track prompts of the first position over all positions: the union's masks."""
+    tracker = system.tracker(max(1, len(prompts)))
+    refs = frame_refs(episode)
+    keys = [TrackKey(f"target-{i}") for i in range(len(prompts))]
+    masks: dict[int, MaskRle] = {}
+    for position in positions:
+        frame = Frame(ref=refs[position], image=episode.image(position))
+        if position == positions[0]:
+            for key, prompt in zip(keys, prompts, strict=True):
+                tracker.prompt(frame, key, prompt)
+        union: Mask = np.zeros(episode.size_wh[::-1], dtype=np.bool_)
+        for item in tracker.track(frame, keys).objects:
+            union |= mask_from_rle(item.mask)
+        masks[position] = rle_from_mask(union)
+    return masks
+
+
+def first_masks(episode: Episode) -> Mapping[int, list[tuple[str, Mask]]]:
+    """Map positions to the objects that show for the first time there, with their true masks."""
+    found: dict[int, list[tuple[str, Mask]]] = {}
+    left = list(episode.object_ids)
+    for position in episode.annotated:
+        if not left:
+            break
+        for object_id in tuple(left):
+            mask = episode.media.mask(object_id, position)
+            if mask is not None and mask.any():
+                found.setdefault(position, []).append((object_id, mask))
+                left.remove(object_id)
+    return found
+
+
+def _follow_first_masks(system: System, episode: Episode) -> dict[str, dict[int, MaskRle]]:
+    tracker = system.tracker(max(1, len(episode.object_ids)))
+    refs = frame_refs(episode)
+    starts = first_masks(episode)
+    masks: dict[str, dict[int, MaskRle]] = {object_id: {} for object_id in episode.object_ids}
+    keys: list[TrackKey] = []
+    for position in range(min(starts, default=0), episode.num_frames):
+        frame = Frame(ref=refs[position], image=episode.image(position))
+        for object_id, mask in starts.get(position, ()):
+            prompt = SpatialPrompt(mask=rle_from_mask(mask))
+            tracker.prompt(frame, TrackKey(object_id), prompt)
+            keys.append(TrackKey(object_id))
+        labels = tracker.track(frame, keys).label_map  # where two overlap, the surer one wins
+        for label, key in enumerate(keys, start=1):
+            masks[key][position] = rle_from_mask(labels == label)
+    return masks

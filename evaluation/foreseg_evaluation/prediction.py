@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a system answers to an episode: words, a keyframe, and masks by object and position.
+
+Does not know: how it came about, or whether it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from foreseg.geometry import BoxXyxy
+from foreseg.masks import MaskRle
+
+from .results import TARGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """An answer in words."""
+
+    status: str = ""  # "ok", "no_target", "failed"; "" = nothing was said
+    text: str = ""
+    reason: str = ""
+    rationale: str = ""
+    keyframe: int | None = None  # position
+    boxes: tuple[BoxXyxy, ...] = ()  # source pixels of the keyframe
+    tokens: int = 0
+    seconds: float = 0.0  # asked -> answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """Masks by object id, then position; a position left out was not answered.
+
+    With a question there is one row, `TARGET`: the union of all that was named.
+    """
+
+    masks: Mapping[str, Mapping[int, MaskRle]]
+    spoken: Spoken = field(default_factory=Spoken)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no pixel was answered for the question."""
+        return all(mask.is_absent for mask in self.masks.get(TARGET, {}).values())

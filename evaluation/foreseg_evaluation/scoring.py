@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores an episode: masks by the datasets' own measures, answers, and, in a stream, time.
+
+Does not know: how the masks came about, files, aggregation over episodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from foreseg.dialogue import AnswerStatus
+from foreseg.errors import InputError
+from foreseg.geometry import box_from_mask
+from foreseg.masks import Mask, MaskRle, mask_from_rle
+
+from .aggregates import keyframe_accuracy, keyframe_score
+from .episode import Episode, QuestionKind
+from .metrics import (
+    boundary_f,
+    box_iou,
+    intersection_and_union,
+    pixel_accuracy,
+    region_similarity,
+    robustness,
+    robustness_sane,
+)
+from .prediction import Prediction
+from .results import TARGET, EpisodeResult, ObjectResult
+from .streaming import PublishedAt, StreamRecord, masks_of
+
+WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
+AFTER_ANSWER_NS = 1_000_000_000
+_NS = 1_000_000_000
+
+
+def score_episode(
+    episode: Episode, prediction: Prediction, *, from_first_seen: bool = False
+) -> EpisodeResult:
+    """Score masks and answer against the truth.
+
+    Args:
+        episode: the truth; only its `scored` positions count.
+        prediction: masks; a position that it leaves out counts as empty.
+        from_first_seen: an object counts from the first scored position at which it shows in
+            the truth or in the prediction (SA-V's rule).
+
+    Raises:
+        DatasetError: a true mask or frame that cannot be read.
+        InputError: a predicted mask of another size than the frames.
+    """
+    question = episode.question
+    rows = (TARGET,) if question is not None else episode.object_ids
+    tally = _Tally(episode, prediction)
+    objects = tuple(tally.score_row(row, from_first_seen=from_first_seen) for row in rows)
+    spoken = prediction.spoken
+    return EpisodeResult(
+        id=episode.id,
+        video=episode.video,
+        expression_id=episode.expression_id,
+        question="" if question is None else question.text,
+        kind="" if question is None else question.kind.value,
+        skill="" if question is None else question.skill,
+        difficulty="" if question is None else question.difficulty,
+        answer="" if question is None else question.answer,
+        size_hw=(episode.size_wh[1], episode.size_wh[0]),
+        positions=episode.scored,
+        objects=objects,
+        scores={**tally.means(), **_answer_scores(episode, prediction)},
+        answered={
+            "status": spoken.status,
+            "answer": spoken.text,
+            "reason": spoken.reason,
+            "rationale": spoken.rationale,
+            "keyframe": "" if spoken.keyframe is None else str(spoken.keyframe),
+        },
+    )
+
+
+class _Tally:
+    """Per-frame measures of a whole frame (the union of the targets), while rows are scored."""
+
+    def __init__(self, episode: Episode, prediction: Prediction) -> None:
+        self._episode, self._prediction = episode, prediction
+        self._frames: list[tuple[float, float, float, int, int]] = []
+
+    def score_row(self, row: str, *, from_first_seen: bool) -> ObjectResult:
+        """J, F of one row over the scored positions."""
+        given = self._prediction.masks.get(row, {})
+        positions = self._episode.scored
+        js: list[float | None] = []
+        fs: list[float | None] = []
+        in_truth, in_either = [], []
+        for position in positions:
+            truth, void = self._truth(row, position), self._episode.media.void(position)
+            mask = self._mask(given.get(position), truth, position)
+            js.append(region_similarity(truth, mask, void))
+            fs.append(boundary_f(truth, mask, void))
+            in_truth.append(bool(truth.any()))
+            in_either.append(in_truth[-1] or bool(mask.any()))
+            if row == TARGET:
+                self._add_frame(position, truth, mask, void)
+        if from_first_seen:
+            num_out = in_either.index(True) if any(in_truth) else len(positions)
+            js[:num_out] = fs[:num_out] = [None] * num_out
+        texts = tuple(None if i not in given else given[i].counts for i in positions)
+        return ObjectResult(object_id=row, j=tuple(js), f=tuple(fs), masks=texts)
+
+    def means(self) -> dict[str, float]:
+        """The measures that whole frames have; none without a question."""
+        if not self._frames:
+            return {}
+        accuracies, robust, robust_sane, both_px, either_px = zip(*self._frames, strict=True)
+        return {
+            "accuracy": float(np.mean(accuracies)),
+            "robustness": float(np.mean(robust)),
+            "robustness_sane": float(np.mean(robust_sane)),
+            "intersection_px": float(sum(both_px)),
+            "union_px": float(sum(either_px)),
+        }
+
+    def _mask(self, rle: MaskRle | None, truth: Mask, position: int) -> Mask:
+        mask = np.zeros_like(truth) if rle is None else mask_from_rle(rle)
+        if mask.shape != truth.shape:
+            msg = (
+                f"episode {self._episode.id!r}, position {position}: the truth is"
+                f" {truth.shape}, the prediction {mask.shape}"
+            )
+            raise InputError(msg)
+        return mask
+
+    def _truth(self, row: str, position: int) -> Mask:
+        if row == TARGET:
+            return self._episode.truth(position)
+        mask = self._episode.media.mask(row, position)
+        size_hw = self._episode.size_wh[::-1]
+        return np.zeros(size_hw, dtype=np.bool_) if mask is None else mask
+
+    def _add_frame(self, position: int, truth: Mask, mask: Mask, void: Mask | None) -> None:
+        foreground = self._episode.media.foreground(position)
+        if foreground is None:
+            foreground = np.zeros_like(truth)
+        # The official value sums the targets in uint8, so that overlaps count twice.
+        counts = np.zeros(truth.shape, dtype=np.uint8)
+        for one in self._episode.target_masks(position).values():
+            counts += one
+        self._frames.append(
+            (
+                pixel_accuracy(counts, mask),
+                robustness(counts, mask, foreground),
+                robustness_sane(truth, mask, foreground),
+                *intersection_and_union(truth, mask, void),
+            )
+        )
+
+
+def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]:
+    """What was said, against the truth: NaN where it does not apply."""
+    if episode.question is None or not prediction.spoken.status:
+        return {}
+    spoken = prediction.spoken
+    has_target = episode.question.kind is not QuestionKind.NO_TARGET
+    said_none = spoken.status == "no_target"
+    scores = {
+        "no_target_accuracy": math.nan if has_target else float(prediction.is_empty),
+        "target_accuracy": float(not prediction.is_empty) if has_target else math.nan,
+        "answer_tokens": float(spoken.tokens),
+        "answer_s": spoken.seconds,
+    }
+    if not has_target:
+        return {**scores, "right_target": float(said_none)}
+    if spoken.keyframe is None or spoken.keyframe not in episode.annotated:
+        return {
+            **scores,
+            "right_target": 0.0 if said_none or spoken.status == "failed" else math.nan,
+        }
+    keyframe = spoken.keyframe
+    areas = {i: int(np.count_nonzero(episode.truth(i))) for i in episode.annotated}
+    scores["keyframe_score"] = keyframe_score(areas, keyframe)
+    scores["keyframe_accuracy"] = keyframe_accuracy([scores["keyframe_score"]])
+    truth = episode.truth(keyframe)
+    true_box = box_from_mask(truth)
+    if len(spoken.boxes) == 1 and true_box is not None:
+        scores["box_iou"] = box_iou(true_box, spoken.boxes[0])
+    rle = prediction.masks.get(TARGET, {}).get(keyframe)
+    if rle is not None:
+        scores["right_target"] = float(_names(episode, keyframe, mask_from_rle(rle)))
+    return scores
+
+
+def _names(episode: Episode, position: int, mask: Mask) -> bool:
+    """Whether of all annotated objects a true target overlaps a mask most."""
+    span = episode.span_at(position)
+    targets = () if span is None else span.object_ids
+    overlaps = {}
+    for object_id in episode.object_ids:
+        own = episode.media.mask(object_id, position)
+        if own is not None and own.any():
+            overlaps[object_id] = region_similarity(own, mask)
+    best = max(overlaps, key=lambda i: overlaps[i], default=None)
+    return best in targets and overlaps[best] > 0
+
+
+def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]:
+    """What time does to an answer; seconds and shares, NaN where it does not apply.
+
+    - `time_to_first_answer_s`, `time_to_first_mask_s`: from the question; NaN = never came.
+    - `no_answer_share`: of the time from the question to the end, without any answer yet.
+    - `wrong_target_s`, `wrong_target_share`: time with a mask on screen that overlaps the truth
+      by an IoU of less than 0.1 (where nothing fits: any mask).
+    - `j_and_f_after_answer_1s`: J&F of what was on screen one second after each answer that
+      named a target, where that second is inside the episode.
+    - `answers`, `answer_latency_s`: how many, and their mean latency.
+    - `dropped_frames`: refused by the node.
+    """
+    if episode.question is None or record.asked_ns is None or not record.arrivals_ns:
+        return {"dropped_frames": float(record.num_dropped)}
+    asked_ns, end_ns = record.asked_ns, record.end_ns(len(record.arrivals_ns) - 1)
+    said = (AnswerStatus.OK, AnswerStatus.NO_TARGET)
+    good = [item for item in record.answers if item.answer.status in said]
+    shown = [item.at_ns for item in record.published if masks_of(item, episode)[TARGET].any()]
+    total_s = max((end_ns - asked_ns) / _NS, 1e-9)
+    first_s = (good[0].at_ns - asked_ns) / _NS if good else math.nan
+    wrong_s = _wrong_target_s(episode, record)
+    latencies = [item.answer.latency_s for item in good]
+    return {
+        "time_to_first_answer_s": first_s,
+        "time_to_first_mask_s": (shown[0] - asked_ns) / _NS if shown else math.nan,
+        "no_answer_share": min(1.0, first_s / total_s) if good else 1.0,
+        "wrong_target_s": wrong_s,
+        "wrong_target_share": wrong_s / total_s,
+        "j_and_f_after_answer_1s": _after_answers(episode, record),
+        "answers": float(len(good)),
+        "answer_latency_s": float(np.mean(latencies)) if latencies else math.nan,
+        "dropped_frames": float(record.num_dropped),
+    }
+
+
+def _wrong_target_s(episode: Episode, record: StreamRecord) -> float:
+    wrong_ns = 0
+    for position in episode.annotated:
+        if position >= len(record.arrivals_ns) or episode.span_at(position) is None:
+            continue
+        mask = _shown(record.on_screen(record.end_ns(position)), episode)
+        truth = episode.truth(position)
+        if mask.any() and (not truth.any() or region_similarity(truth, mask) < WRONG_BELOW_IOU):
+            wrong_ns += record.end_ns(position) - record.arrivals_ns[position]
+    return wrong_ns / _NS
+
+
+def _after_answers(episode: Episode, record: StreamRecord) -> float:
+    scores = []
+    for item in record.answers:
+        at_ns = item.at_ns + AFTER_ANSWER_NS
+        position = int(np.searchsorted(record.arrivals_ns, at_ns, side="right")) - 1
+        is_inside = position in episode.annotated and at_ns < record.end_ns(position)
+        if item.answer.status is not AnswerStatus.OK or not is_inside:
+            continue
+        mask, truth = _shown(record.on_screen(at_ns), episode), episode.truth(position)
+        scores.append((region_similarity(truth, mask) + boundary_f(truth, mask)) / 2)
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def _shown(item: PublishedAt | None, episode: Episode) -> Mask:
+    return masks_of(item, episode)[TARGET]

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A system under evaluation: read from YAML, checked, and built once per process.
+
+```yaml
+about: one line
+reasoner: kinematic        # a kind of `foreseg run`, or oracle_mask, oracle_box,
+                           # oracle_first_mask, random_box, majority
+reasoner_options: {}       # of that kind
+tracker: nano              # a bundle's name or folder, or repeat, flow
+period_s: 2.0              # streaming: a standing query is asked so often; 0 = once
+settings: {}               # foreseg's parameters by dotted name, as scheduler.warm_up_s
+latencies:                 # streaming, of this system; left out = as measured
+  tracker_ms: 16           # one step of the tracker
+  reasoner_ms: 400         # from question to answer
+```
+
+Does not know: protocols, scores.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from foreseg.config import Config, Scalar, config_from_settings
+from foreseg.engines.load import load_bundle
+from foreseg.errors import ConfigError
+from foreseg.player import Latencies
+from foreseg.reasoner.base import Reasoner, ReasonerSpec
+from foreseg.reasoner.load import build_reasoner
+from foreseg.tracker.base import Tracker
+from foreseg.tracker.sam2 import Sam2Tracker
+
+from .baselines import flow_tracker, repeat_tracker
+from .episode import Dataset, Episode
+from .reasoners import (
+    Keyframe,
+    MajorityReasoner,
+    OracleReasoner,
+    RandomBoxReasoner,
+    majority_answer,
+    objects_by_answer,
+)
+
+_NS_PER_MS = 1_000_000
+_BASELINE_TRACKERS: Mapping[str, Callable[[int], Tracker]] = MappingProxyType(
+    {"repeat": repeat_tracker, "flow": flow_tracker}
+)
+_ORACLES: Mapping[str, tuple[Keyframe, bool]] = MappingProxyType(
+    {
+        "oracle_mask": (Keyframe.BEST, True),
+        "oracle_box": (Keyframe.FIRST, False),
+        "oracle_first_mask": (Keyframe.FIRST, True),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemConfig:
+    """What the YAML says; see the module's text."""
+
+    name: str
+    about: str = ""
+    reasoner: str = "kinematic"
+    reasoner_options: Mapping[str, Scalar] = field(default_factory=dict)
+    tracker: str = "nano"
+    period_s: float = 2.0
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    latencies: Mapping[str, float] = field(default_factory=dict)
+
+    def given_latencies(self) -> Latencies:
+        """Those of the YAML in nanoseconds; None where they are to be measured."""
+
+        def in_ns(name: str) -> int | None:
+            value = self.latencies.get(name)
+            return None if value is None else round(value * _NS_PER_MS)
+
+        return Latencies(tracker_ns=in_ns("tracker_ms"), reasoner_ns=in_ns("reasoner_ms"))
+
+    def config(self) -> Config:
+        """Foreseg's settings.
+
+        Raises:
+            ConfigError: an unknown name or a bad value.
+        """
+        return config_from_settings(self.settings)
+
+
+def shipped_systems() -> tuple[str, ...]:
+    """The names that `--system` knows, sorted."""
+    return tuple(sorted(path.name[: -len(".yaml")] for path in _shipped_folder().iterdir()
+                        if path.name.endswith(".yaml")))  # fmt: skip
+
+
+def read_system(name_or_path: str) -> SystemConfig:
+    """Read a shipped system by name, or a YAML file.
+
+    Raises:
+        ConfigError: neither of them, or a key or value that cannot be; names it.
+    """
+    import yaml
+
+    if name_or_path in shipped_systems():
+        name, text = name_or_path, (_shipped_folder() / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            known = ", ".join(shipped_systems())
+            msg = f"--system wants a YAML file or one of {known}; got {name_or_path!r}"
+            raise ConfigError(msg)
+        name, text = path.stem, path.read_text("utf-8")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"system {name_or_path} is no YAML: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    return _checked(name_or_path, name, values)
+
+
+def _shipped_folder() -> Any:  # noqa: ANN401 (a Traversable has two homes over Python's versions)
+    return importlib.resources.files("foreseg_evaluation") / "systems"
+
+
+def _checked(source: str, name: str, values: object) -> SystemConfig:
+    if not isinstance(values, dict):
+        msg = f"system {source} wants a mapping of settings, got {type(values).__name__}"
+        raise ConfigError(msg)
+    known = {item.name: item for item in fields(SystemConfig) if item.name != "name"}
+    for key, value in values.items():
+        if key not in known:
+            msg = f"system {source} has an unknown key {key!r}; known are {', '.join(known)}"
+            raise ConfigError(msg)
+        wanted = {"str": str, "float": (int, float)}.get(str(known[key].type), dict)
+        if not isinstance(value, wanted) or isinstance(value, bool):  # type: ignore[arg-type]
+            msg = f"system {source}: {key} wants {known[key].type}, got {value!r}"
+            raise ConfigError(msg)
+    system = SystemConfig(name=name, **values)
+    if not math.isfinite(system.period_s) or system.period_s < 0:
+        msg = f"system {source}: period_s wants a finite number >= 0, got {system.period_s}"
+        raise ConfigError(msg)
+    for key, value in system.latencies.items():
+        if key not in {"tracker_ms", "reasoner_ms"} or not _is_duration(value):
+            msg = f"system {source}: latencies want tracker_ms and reasoner_ms >= 0, got {key}: {value!r}"
+            raise ConfigError(msg)
+    system.config()
+    return system
+
+
+class System:
+    """A built system: trackers and reasoners for one episode after the other.
+
+    Args:
+        config: what to build.
+        dataset: what the majority answer is counted over.
+        max_objects: rows of a tracker.
+
+    Raises:
+        ConfigError, EngineError, MissingExtraError: for parts that cannot be built.
+        ValueError: a majority answer over a dataset without answers.
+    """
+
+    def __init__(self, config: SystemConfig, dataset: Dataset, *, max_objects: int = 24) -> None:
+        self.config = config
+        self._max_objects = max_objects
+        self._bundle = None
+        self._own: Reasoner | None = None
+        self._majority = ""
+        self._objects: Mapping[tuple[str, str], tuple[str, ...]] = {}
+        if config.tracker not in _BASELINE_TRACKERS:
+            self._bundle = load_bundle(config.tracker, threads=config.config().tracker.threads)
+        if config.reasoner == "majority":
+            self._majority = majority_answer(dataset)
+            self._objects = objects_by_answer(dataset)
+        elif config.reasoner not in {*_ORACLES, "random_box"}:
+            spec = ReasonerSpec(kind=config.reasoner, options=config.reasoner_options)
+            self._own = build_reasoner(spec)
+
+    def tracker(self, max_objects: int | None = None) -> Tracker:
+        """Make an empty tracker."""
+        rows = self._max_objects if max_objects is None else max_objects
+        make = _BASELINE_TRACKERS.get(self.config.tracker)
+        if make is not None:
+            return make(rows)
+        assert self._bundle is not None  # noqa: S101 (opened in __init__)
+        return Sam2Tracker(self._bundle, max_objects=rows)
+
+    def reasoner(self, episode: Episode, *, is_live: bool) -> Reasoner:
+        """Make the reasoner for an episode; `is_live`: the future is not there yet."""
+        kind = self.config.reasoner
+        if kind in _ORACLES:
+            keyframe, as_masks = _ORACLES[kind]
+            return OracleReasoner(
+                episode=episode, keyframe=keyframe, as_masks=as_masks, is_live=is_live
+            )
+        if kind == "random_box":
+            return RandomBoxReasoner(episode=episode)
+        if kind == "majority":
+            ids = self._objects.get((episode.video, self._majority), ())
+            return MajorityReasoner(episode=episode, answer=self._majority, object_ids=ids)
+        assert self._own is not None  # noqa: S101 (built in __init__)
+        return self._own
+
+    def close(self) -> None:
+        """Close the engines."""
+        if self._bundle is not None:
+            self._bundle.close()
+
+
+def _is_duration(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf  # type: ignore[operator]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The streaming protocol's times and scores, with latencies that are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
+
+from tests.support.episodes import Squares, make_dataset, make_episode, make_objects_episode
+
+from foreseg.config import Config
+from foreseg.errors import InputError
+from foreseg.frames import DEFAULT_CAMERA
+from foreseg.player import Latencies
+from foreseg.trace import TraceWriter, read_steps
+from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
+from foreseg_evaluation.results import TARGET
+from foreseg_evaluation.scoring import score_episode, stream_scores
+from foreseg_evaluation.streaming import (
+    StepList,
+    StreamRecord,
+    play_episode,
+    prediction_by_frame,
+    prediction_on_screen,
+    record_from_steps,
+)
+from foreseg_evaluation.system import System, SystemConfig
+
+MS = 1_000_000
+
+
+def play(
+    episode: Episode,
+    *,
+    reasoner: str = "oracle_mask",
+    tracker: str = "flow",
+    reasoner_ms: float = 0.0,
+    tracker_ms: float = 0.0,
+    period_s: float = 0.0,
+) -> StreamRecord:
+    config = SystemConfig(
+        name="test",
+        reasoner=reasoner,
+        tracker=tracker,
+        period_s=period_s,
+        settings={"scheduler.warm_up_s": 0.0},
+        latencies={"reasoner_ms": reasoner_ms, "tracker_ms": tracker_ms},
+    )
+    return play_episode(System(config, make_dataset(episode)), episode)
+
+
+def means(episode: Episode, record: StreamRecord) -> tuple[float, dict[str, float]]:
+    result = score_episode(episode, prediction_on_screen(record, episode))
+    js = [j for j in result.objects[0].j if j is not None]
+    return sum(js) / len(js), {**result.scores, **stream_scores(episode, record)}
+
+
+def test_a_slow_reasoner_costs_the_time_without_an_answer() -> None:
+    episode = make_episode(num_frames=30, media=Squares(step=0))  # 3 s at 10 Hz
+    quick_j, quick = means(episode, play(episode))
+    slow_j, slow = means(episode, play(episode, reasoner_ms=900))
+    assert quick["time_to_first_mask_s"] <= 0.1
+    assert slow["time_to_first_mask_s"] == pytest.approx(0.9, abs=0.11)
+    assert slow["no_answer_share"] == pytest.approx(0.9 / 3, abs=0.04)
+    assert quick_j > 0.9
+    assert slow_j == pytest.approx(quick_j * 2 / 3, abs=0.1)  # nothing for the first third
+
+
+def test_a_slow_tracker_shows_old_masks() -> None:
+    episode = make_episode(num_frames=30, media=Squares(step=2))
+    quick_j, _ = means(episode, play(episode))
+    slow_j, _ = means(episode, play(episode, tracker_ms=350))
+    assert slow_j < quick_j - 0.15
+
+
+def test_the_mask_counts_that_was_published_before_the_next_frame() -> None:
+    episode = make_episode(num_frames=10)
+    record = play(episode, tracker_ms=60)  # within the 100 ms of a frame
+    late = play(episode, tracker_ms=140)
+    shown = record.on_screen(record.end_ns(7))
+    assert shown is not None
+    assert shown.position == 7
+    before = late.on_screen(late.end_ns(7))
+    assert before is not None
+    assert before.position < 7
+
+
+def test_a_truth_that_expires_makes_an_old_answer_wrong_until_the_next() -> None:
+    spans = (
+        TruthSpan(first=0, end=15, object_ids=("red",), answer="red"),
+        TruthSpan(first=15, end=40, object_ids=("blue",), answer="blue"),
+    )
+    episode = make_episode(num_frames=40, spans=spans, media=Squares(step=0))
+    once = stream_scores(episode, play(episode))
+    standing = stream_scores(episode, play(episode, period_s=1.0, reasoner_ms=300))
+    assert once["wrong_target_s"] == pytest.approx(2.5, abs=0.1)
+    assert 0.1 < standing["wrong_target_s"] < 2.0
+    assert standing["answers"] >= 3
+    assert once["j_and_f_after_answer_1s"] > 0.9
+
+
+def test_any_mask_is_wrong_where_nothing_fits() -> None:
+    episode = make_episode(num_frames=20, kind=QuestionKind.NO_TARGET)
+    record = play(episode, reasoner="random_box", tracker="repeat")
+    scores = stream_scores(episode, record)
+    assert scores["wrong_target_share"] > 0.8
+    silent = play(episode)
+    assert stream_scores(episode, silent)["wrong_target_s"] == 0.0
+    result = score_episode(episode, prediction_on_screen(silent, episode))
+    assert result.scores["no_target_accuracy"] == 1.0
+    assert result.scores["right_target"] == 1.0
+
+
+def test_without_any_answer_nothing_is_claimed() -> None:
+    episode = make_episode(num_frames=10)
+    scores = stream_scores(episode, play(episode, reasoner_ms=60_000))
+    assert math.isnan(scores["time_to_first_mask_s"])
+    assert scores["no_answer_share"] == 1.0
+    assert scores["answers"] == 0.0
+
+
+def test_objects_given_by_first_masks_are_streamed_too() -> None:
+    episode = make_objects_episode()
+    record = play(episode)
+    result = score_episode(episode, prediction_on_screen(record, episode))
+    by_id = {row.object_id: row for row in result.objects}
+    assert by_id["blue"].j[0] == 1.0
+    assert by_id["red"].j[0] == 1.0  # not there yet, and nothing shown
+    assert (by_id["red"].j[5] or 0.0) > 0.8
+
+
+def test_device_latencies_take_the_place_of_the_systems_own() -> None:
+    episode = make_episode(num_frames=30)
+    config = SystemConfig(
+        name="test",
+        reasoner="oracle_mask",
+        tracker="repeat",
+        settings={"scheduler.warm_up_s": 0.0},
+        latencies={"reasoner_ms": 0, "tracker_ms": 0},
+    )
+    device = Latencies(tracker_ns=10 * MS, reasoner_ns=1500 * MS)
+    record = play_episode(System(config, make_dataset(episode)), episode, device)
+    scores = stream_scores(episode, record)
+    assert scores["time_to_first_answer_s"] == pytest.approx(1.5, abs=0.11)
+
+
+def test_a_trace_gives_the_record_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    keep = StepList.write_step
+
+    def write_both(steps, event, commands) -> None:  # noqa: ANN001
+        writer.write_step(event, commands)
+        keep(steps, event, commands)
+
+    monkeypatch.setattr(StepList, "write_step", write_both)
+    episode = make_episode(num_frames=20)
+    record = play(episode, reasoner_ms=250, tracker_ms=20)
+    writer.close()
+    assert record_from_steps(read_steps(path), episode) == record
+    by_frame = prediction_by_frame(record, episode)
+    assert score_episode(episode, by_frame).objects[0].j[-2] is not None
+    assert by_frame.masks[TARGET][0].is_absent  # before the answer
+    assert not by_frame.masks[TARGET][19].is_absent
+
+    with pytest.raises(InputError, match="position"):
+        record_from_steps(read_steps(path), replace(episode, rate_hz=30.0))
+    with pytest.raises(InputError, match="pixels"):
+        record_from_steps(read_steps(path), replace(episode, size_wh=(10, 10)))

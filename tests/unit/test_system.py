@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Systems are read from YAML with clear errors, and every shipped one can be built and asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
+pytest.importorskip("onnxruntime", reason="the nano tracker runs on ONNX Runtime")
+
+from tests.support.episodes import make_dataset, make_episode, make_objects_episode
+
+from foreseg.errors import ConfigError
+from foreseg.masks import mask_from_rle, mask_iou
+from foreseg_evaluation.offline import predict_offline
+from foreseg_evaluation.reasoners import majority_answer
+from foreseg_evaluation.results import TARGET
+from foreseg_evaluation.system import System, read_system, shipped_systems
+
+
+@pytest.mark.parametrize("name", shipped_systems())
+def test_every_shipped_system_answers_every_position(name: str) -> None:
+    episode = make_episode(num_frames=8)
+    system = System(read_system(name), make_dataset(episode))
+    prediction = predict_offline(system, episode)
+    system.close()
+    assert sorted(prediction.masks[TARGET]) == list(range(8))
+    assert prediction.spoken.status in {"ok", "no_target"}
+    assert read_system(name).about
+
+
+def j_at(name: str, position: int) -> float:
+    episode = make_episode(num_frames=12)
+    system = System(read_system(name), make_dataset(episode))
+    prediction = predict_offline(system, episode)
+    system.close()
+    mask = mask_from_rle(prediction.masks[TARGET][position])
+    return mask_iou(mask, episode.truth(position))
+
+
+def test_repeating_is_right_at_first_and_flow_longer() -> None:
+    assert j_at("repeat-first-mask", 0) == 1.0
+    assert j_at("repeat-first-mask", 11) < 0.4  # eleven pixels of twenty-four further
+    assert j_at("flow-warp", 4) > j_at("repeat-first-mask", 4)
+
+
+def test_the_majority_answer_counts_answers() -> None:
+    first, second = make_episode(name="a/0"), make_episode(name="a/1")
+    assert majority_answer(make_dataset(first, second)) == "The red one."
+    with pytest.raises(ValueError, match="answers in words"):
+        majority_answer(make_dataset(make_objects_episode()))
+
+
+@pytest.mark.parametrize("name", ["repeat-first-mask", "flow-warp", "oracle-prompt"])
+def test_first_masks_are_followed_forward_from_where_an_object_appears(name: str) -> None:
+    episode = make_objects_episode()
+    system = System(read_system(name), make_dataset(episode))
+    masks = predict_offline(system, episode).masks
+    system.close()
+    assert min(masks["blue"]) == 0
+    assert min(masks["red"]) == 2
+    assert mask_iou(mask_from_rle(masks["red"][2]), episode.media.mask("red", 2)) == 1.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("trackr: nano", "unknown key 'trackr'"),
+        ("period_s: soon", "period_s wants float"),
+        ("period_s: -1", "period_s wants a finite number >= 0"),
+        ("latencies: {tracker_ms: -3}", "tracker_ms and reasoner_ms >= 0"),
+        ("latencies: {camera_ms: 3}", "camera_ms"),
+        ("settings: {scheduler.warmup: 1}", "unknown parameter 'scheduler.warmup'"),
+        ("- a list", "wants a mapping"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_a_wrong_system_file_is_refused_with_its_reason(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words.replace(">=", ".=")):
+        read_system(str(path))
+
+
+def test_an_unknown_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="kinematic"):
+        read_system("nonsense")
