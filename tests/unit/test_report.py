@@ -7,6 +7,7 @@ import base64
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,12 +20,15 @@ pytest.importorskip("matplotlib", reason="reports need the extra [evaluation]")
 
 import cv2
 
+from foreseg.errors import MissingExtraError
 from foreseg.masks import rle_from_mask
 from foreseg_evaluation.episode import Episode, Question, QuestionKind, TruthSpan
 from foreseg_evaluation.problems import DatasetError, refuse
 from foreseg_evaluation.report import (
     compare_results,
     episode_score,
+    official_table,
+    record_from_official,
     record_from_summary,
     summarise,
     write_report,
@@ -221,6 +225,57 @@ def test_runs_are_compared_by_episode() -> None:
     assert [pair.difference for pair in found.pairs] == pytest.approx([50, -20])
     assert found.difference.mean == pytest.approx(15)
     assert found.num_unpaired == 3  # 2 failed there, 3 here; 4 is only there
+
+
+def test_revos_publishes_failures_as_zeros_and_no_targets_apart() -> None:
+    half = {"accuracy": 0.9, "robustness": 0.5}
+    silent = ObjectResult(object_id=TARGET, j=(1.0,), f=(1.0,), masks=("",))
+    table = official_table(
+        "revos",
+        [
+            result_of(0, 0.8, 0.6, kind="referring", scores=half),
+            failed(1, "gone", kind="referring"),
+            result_of(2, 0.2, 0.4, kind="reasoning", scores=half),
+            result_of(3, 1.0, 1.0, kind="no_target", scores=half, objects=(silent,)),
+            result_of(4, 0.0, 0.0, kind="no_target", scores=half),
+        ],
+    )
+    assert table is not None
+    rows = dict(table.rows)
+    assert rows["referring"][:5] == pytest.approx([35, 40, 30, 45, 25])
+    assert rows["reasoning"][:5] == pytest.approx([30, 20, 40, 90, 50])
+    assert rows["overall"] == pytest.approx([32.5, 30, 35, 67.5, 37.5, 50])
+    record = record_from_official(table)
+    assert record["rows"]["reasoning"]["no-target accuracy"] is None  # type: ignore[index]
+    json.dumps(record, allow_nan=False)
+
+
+def test_single_frames_and_objects_have_their_own_tables() -> None:
+    pixels = [{"intersection_px": 50.0, "union_px": 100.0}, {"intersection_px": 9, "union_px": 9}]
+    frames = [result_of(i, 0, 0, scores=scores) for i, scores in enumerate(pixels)]
+    table = official_table("reason_seg", [*frames, failed(2, "")])
+    assert table is not None
+    giou, ciou, no_target, target = table.rows[0][1]
+    assert (giou, ciou, target) == pytest.approx((75, 100 * 59 / 109, 100), abs=1e-3)
+    assert math.isnan(no_target)
+    one = ObjectResult(object_id="1", j=(1.0,) * 4, f=(1.0,) * 4, masks=(None,) * 4)
+    two = ObjectResult(object_id="2", j=(0.8, 0.6, 0.4, None), f=(0.0,) * 4, masks=(None,) * 4)
+    videos = [result_of(0, 0, 0, objects=(one, two)), result_of(1, 0, 0, objects=(one,))]
+    table = official_table("davis2017", videos)
+    assert table is not None
+    assert table.rows[0][0] == "3 objects"  # each weighs alike, however many its video has
+    assert table.rows[0][1][1:3] == pytest.approx([100 * 2.6 / 3, 100 * (2 / 3 + 2) / 3])
+    assert official_table("mevis", videos) is None
+
+
+def test_missing_packages_are_named_with_their_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", [result_of(0, 1.0, 1.0)])
+    for package in ("matplotlib", "jinja2"):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingExtraError, match=rf"'{package}'.*\[evaluation\]"):
+            write_report(run)
 
 
 def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:

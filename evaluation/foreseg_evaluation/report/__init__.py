@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of a run: its figures with intervals, and one page that needs no other file."""
 
+from .official import OfficialTable, official_table, record_from_official
 from .page import write_report
 from .summary import (
     Comparison,
@@ -15,9 +16,12 @@ from .summary import (
 __all__ = [
     "Comparison",
     "GroupSummary",
+    "OfficialTable",
     "Summary",
     "compare_results",
     "episode_score",
+    "official_table",
+    "record_from_official",
     "record_from_summary",
     "summarise",
     "write_report",

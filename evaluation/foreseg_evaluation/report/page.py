@@ -23,6 +23,7 @@ from foreseg_evaluation.problems import refuse
 from foreseg_evaluation.results import EpisodeResult, read_results
 
 from .filmstrip import ANSWER_RGB, TRUTH_RGB, StripFrame, make_filmstrip
+from .official import official_table
 from .plots import plot_distribution, plot_over_clip
 from .summary import (
     Comparison,
@@ -147,6 +148,7 @@ def _render(run: _Run, other: _Run | None, episodes: Mapping[str, Episode]) -> s
         facts=_facts(run.about),
         total=summary.total,
         headline=_headline(summary.total),
+        official=official_table(str(run.about.get("form", "")), run.results),
         groups=_groups(summary),
         scores=[item for item in summary.scores.items() if item[1].count],
         plots=_plots(run.results),

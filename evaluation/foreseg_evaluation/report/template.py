@@ -51,6 +51,8 @@ tbody th { font-weight: 500; min-width: 6.5rem; overflow-wrap: break-word; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .text { min-width: 11rem; overflow-wrap: anywhere; }
 .text, h1, h3, li { unicode-bidi: isolate; }
+@media (max-width: 34rem) { table { font-size: 0.85rem; } th, td { padding: 0.3rem 0.3rem; }
+  .text { min-width: 7rem; } tbody th { min-width: 4rem; } }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
   gap: 1rem; }
@@ -74,12 +76,12 @@ details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 <div class="scroll"><table>
 <caption>By {{ what }}: percent, with 95 % intervals</caption>
 <thead><tr><th>{{ what }}</th><th class="n">J&amp;F</th><th class="n">interval</th>
-<th class="n">J</th><th class="n">F</th><th class="n">scored</th><th class="n">failed</th></tr>
+<th class="n">scored</th><th class="n">failed</th><th class="n">J</th><th class="n">F</th></tr>
 </thead><tbody>
 {% for g in groups %}<tr><th>{{ g.name }}</th><td class="n">{{ g.j_and_f.mean | number }}</td>
-<td class="n">{{ g.j_and_f | bounds }}</td><td class="n">{{ g.j.mean | number }}</td>
-<td class="n">{{ g.f.mean | number }}</td><td class="n">{{ g.num_scored }}</td>
-<td class="n{{ ' warn' if g.num_failed }}">{{ g.num_failed }}</td></tr>
+<td class="n">{{ g.j_and_f | bounds }}</td><td class="n">{{ g.num_scored }}</td>
+<td class="n{{ ' warn' if g.num_failed }}">{{ g.num_failed }}</td>
+<td class="n">{{ g.j.mean | number }}</td><td class="n">{{ g.f.mean | number }}</td></tr>
 {% endfor %}</tbody></table></div>
 {% endmacro %}
 {% macro plot_figures(plots) %}
@@ -141,6 +143,13 @@ scored frames (and objects). Below: 95 % interval, bootstrap over episodes. The
  total.num_failed }}.{% if total.j_and_f.count != total.num_scored %}
 {{ total.num_scored - total.j_and_f.count }} scored episodes have no frame that counts.{% endif %}
 </p>
+{% if official %}<h2>As the benchmark publishes</h2>
+<div class="scroll"><table><caption>{{ official.about }}</caption>
+<thead><tr><th>percent</th>{% for name in official.columns %}<th class="n">{{ name }}</th>
+{% endfor %}</tr></thead><tbody>
+{% for name, values in official.rows %}<tr><th>{{ name }}</th>
+{% for value in values %}<td class="n">{{ value | number }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endif %}
 {% if groups %}<h2>Groups</h2>
 {% for what, members in groups %}{{ group_table(what, members) }}{% endfor %}{% endif %}
 {% if scores %}<h2>Further scores</h2>
