@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FeVOS' reasoning_data.json: reference chains of thought.
+
+The simulation's file is {"format": "foreseg", "records": [...]}. The keys of the official one are
+not public: records are looked for in lists and in objects by video and expression, and their
+fields under the names that are likely. Does not know: which videos there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from foreseg_evaluation.problems import DatasetError
+
+from .entries import Entry, read_json, wrong
+from .reading import Reading
+
+OWN_FORMAT = "foreseg"
+_VIDEO = ("video", "video_id", "video_name", "vid")
+_EXPRESSION = ("exp_id", "expression_id", "question", "exp", "expression")
+_REASONING = ("reasoning", "rationale", "cot", "chain_of_thought", "think")
+_MAX_DEPTH = 3  # video, expression, record
+
+Rationales = dict[tuple[str, str], str]  # by video, and by expression id or question
+
+
+def read_rationales(path: Path, reading: Reading) -> Rationales:
+    """Read the rationales of a file that may be absent; what is unclear in it is left out."""
+    found: Rationales = {}
+    if not path.exists():
+        return found
+    with reading.skipping():
+        root = read_json(path, reading.log)
+        is_own = isinstance(root.value, dict) and root.value.get("format") == OWN_FORMAT
+        if is_own:
+            for _, record in root["records"].entries():
+                with reading.skipping():
+                    place = (record["video"].ident(), record["exp_id"].ident())
+                    found[place] = record["reasoning"].text()
+            return found
+        count = 0
+        for record, names in _records(root, (), 0):
+            count += 1
+            try:
+                found[_place(record, names)] = _first(record, _REASONING).text()
+            except DatasetError:
+                continue  # counted below
+        reading.log.assume(
+            f"{path.name} is of an unknown form: {len(found)} of {count} records were understood"
+        )
+    return found
+
+
+def _records(
+    entry: Entry, names: tuple[str, ...], depth: int
+) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+    """Entries with a rationale, or at the bottom, with the names of the objects around them."""
+    is_record = isinstance(entry.value, dict) and any(name in entry.value for name in _REASONING)
+    if is_record or depth == _MAX_DEPTH or not isinstance(entry.value, (dict, list)):
+        yield entry, names
+        return
+    for name, child in entry.entries():
+        around = (*names, name) if isinstance(entry.value, dict) else names
+        yield from _records(child, around, depth + 1)
+
+
+def _place(record: Entry, names: tuple[str, ...]) -> tuple[str, str]:
+    try:
+        return _first(record, _VIDEO).ident(), _first(record, _EXPRESSION).ident()
+    except DatasetError:
+        if len(names) < 2:
+            raise
+        return names[-2], names[-1]
+
+
+def _first(record: Entry, names: tuple[str, ...]) -> Entry:
+    if isinstance(record.value, str) and names is _REASONING:
+        return record
+    for name in names:
+        found = record.find(name)
+        if found is not None:
+            return found
+    raise wrong(record, f"expected one of {', '.join(names)}")
