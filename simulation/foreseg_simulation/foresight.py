@@ -22,10 +22,13 @@ class Topic(enum.Enum):
     REACH = "reach"  # a gripper takes a tool
     PUSH = "push"  # something pushes an object
     FALL = "fall"  # a stack, or part of it, falls
+    KNOCK = "knock"  # an object that was hit runs into another one
+    HOP = "hop"  # an object jumps up
+    EMERGE = "emerge"  # an object comes out from behind a screen
 
 
 class Skill(enum.Enum):
-    """What it takes to foresee an event."""
+    """What it takes to answer a question."""
 
     MOTION = "motion"  # going on as now
     REBOUND = "rebound"
@@ -37,6 +40,8 @@ class Skill(enum.Enum):
     CHAIN = "chain"  # one thing moves another
     BALANCE = "balance"  # weight and support
     ABSENCE = "absence"  # nothing of the kind will happen
+    RECALL = "recall"  # not foresight: what has happened
+    NAMING = "naming"  # not foresight: what a name means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,9 @@ class FutureTruth:
         extrapolated_id: the instance that the event would befall if everything went on at its
             velocity of this frame; None if none. Another one than `target_id` makes it hard.
         steps: the chain of thought, from the scene's state; sentences, oldest evidence first.
+            Empty while nothing that was seen so far tells the answer: nobody should be asked then.
         evidence_ns: stamps of earlier frames that show why, ascending; this one may be among them.
+            What the steps mention happened at or after the first one.
     """
 
     question: str

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from .shapes import ShapeKind, outline
 from .sprites import Sprite
-from .textures import TextureKind, make_texture
+from .textures import TextureKind, U8Array, make_texture
 
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
@@ -66,3 +66,44 @@ def named_targets(rng: np.random.Generator, num_targets: int) -> list[NamedSprit
         NamedSprite(name=f"{colour} {kind.value}", sprite=paint(rng, kind, colour))
         for colour, kind in pairs
     ]
+
+
+def equal_kind_targets(rng: np.random.Generator, num_targets: int) -> list[NamedSprite]:
+    """Make targets of one kind, each in a colour of its own."""
+    kind = TARGET_KINDS[rng.integers(len(TARGET_KINDS))]
+    colours = [str(c) for c in rng.permutation([c for c in COLOURS if c != "white"])]
+    return [
+        NamedSprite(name=f"{colour} {kind.value}", sprite=paint(rng, kind, colour))
+        for colour in colours[:num_targets]
+    ]
+
+
+def twin_targets(
+    rng: np.random.Generator, places: Sequence[tuple[float, float]]
+) -> list[NamedSprite]:
+    """Make a pair alike in kind and colour, told apart by place, and others that differ.
+
+    Args:
+        rng: source of every choice.
+        places: where the targets will be, (x, y) pixels; at least two.
+    """
+    targets = named_targets(rng, len(places))
+    one, other = (int(i) for i in rng.permutation(len(places))[:2])
+    targets[other] = targets[one]
+    (x, y), (other_x, other_y) = places[one], places[other]
+    if abs(x - other_x) >= abs(y - other_y):
+        words = ("left", "right") if x < other_x else ("right", "left")
+    else:
+        words = ("upper", "lower") if y < other_y else ("lower", "upper")
+    for i, word in zip((one, other), words, strict=True):
+        targets[i] = replace(targets[i], name=f"{word} {targets[i].name}")
+    return targets
+
+
+def screen_sprite(rng: np.random.Generator) -> Sprite:
+    """Make a wide dark screen that things can be behind."""
+    base = np.full(3, rng.uniform(30, 48), dtype=np.float32)
+    texture: U8Array = make_texture(
+        rng, (64, 64), kind=TextureKind.STRIPES, base=base, contrast=0.12
+    )
+    return Sprite(texture=texture, outline=outline(ShapeKind.SQUARE, rng))

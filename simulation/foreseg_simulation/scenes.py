@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The foresight scenes by name."""
+"""The foresight scenes of the shapes world by name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ SceneMaker = Callable[[int, SceneConfig], ForesightScene]
 def foresight_scenes() -> Mapping[str, SceneMaker]:
     """Map each scene's name to its maker, which takes a seed and a config."""
 
-    def hit(route: Route) -> SceneMaker:
-        return lambda seed, config: HitScene(seed, config, route=route)
+    def hit(route: Route, *, has_screen: bool = False, has_twins: bool = False) -> SceneMaker:
+        return lambda seed, config: HitScene(
+            seed, config, route=route, has_screen=has_screen, has_twins=has_twins
+        )
 
     return MappingProxyType(
         {
             "hit": hit(Route.STRAIGHT),
             "hit_cushion": hit(Route.CUSHION),
             "hit_habit": hit(Route.HABIT),
+            "hit_lamp": hit(Route.LAMP),
+            "hit_screen": hit(Route.CUSHION, has_screen=True),
+            "hit_short": hit(Route.SHORT),
+            "hit_twins": hit(Route.CUSHION, has_twins=True),
             "leave": LeaveScene,
+            "leave_shy": lambda seed, config: LeaveScene(seed, config, has_shy=True),
         }
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -11,27 +12,18 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="the shapes world draws with OpenCV")
 
 from foreseg_simulation.foresight import SceneConfig  # noqa: E402
-from foreseg_simulation.hit_scene import BALL_ID  # noqa: E402
-from foreseg_simulation.scenes import foresight_scenes, make_scene  # noqa: E402
+from foreseg_simulation.scenes import make_scene  # noqa: E402
 from foreseg_simulation.shapes import ShapeKind, outline  # noqa: E402
 from foreseg_simulation.sprites import Pose, Sprite, draw_sprite, full_area_px  # noqa: E402
 from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402
 from foreseg_simulation.write_clips import promptable_objects  # noqa: E402
 
-SCENES = sorted(foresight_scenes())
-NS_PER_S = 1_000_000_000
 RIM_PX = 0.8  # OpenCV's antialiased edge lies about half a pixel outside the polygon
 
 
 def plain_sprite(kind: ShapeKind, colour: tuple[int, int, int]) -> Sprite:
     texture = np.full((8, 8, 3), colour, dtype=np.uint8)
     return Sprite(texture=texture, outline=outline(kind, np.random.default_rng(0)))
-
-
-def touches(a: np.ndarray, b: np.ndarray, within_px: int = 1) -> bool:
-    size = 2 * within_px + 1
-    grown = cv2.dilate(a.astype(np.uint8), np.ones((size, size), np.uint8))
-    return bool((grown.astype(bool) & b).any())
 
 
 def test_equal_seeds_wander_alike_to_the_byte() -> None:
@@ -91,68 +83,6 @@ def test_a_sprite_outside_the_view_draws_nothing() -> None:
     assert not image.any()
 
 
-@pytest.mark.parametrize("name", SCENES)
-def test_equal_seeds_make_equal_scenes(name: str) -> None:
-    config = SceneConfig(size_wh=(160, 120), rate_hz=5.0)
-    a, b = (make_scene(name, 3, config) for _ in range(2))
-    assert a.names == b.names
-    for f, g in itertools.islice(zip(a.frames(), b.frames(), strict=False), 60):
-        assert f.image.tobytes() == g.image.tobytes()
-        assert f.truths == g.truths
-
-
-@pytest.mark.parametrize("name", SCENES)
-def test_a_minute_has_questions_that_expire_and_leave_time_to_answer(name: str) -> None:
-    config = SceneConfig(size_wh=(160, 120), rate_hz=10.0)
-    scene = make_scene(name, 5, config)
-    begun: dict[int, int] = {}  # event to the first stamp it was true at
-    for frame in itertools.islice(scene.frames(), 610):
-        (truth,) = frame.truths
-        assert truth.question in scene.questions
-        assert frame.stamp_ns < truth.event_ns
-        assert truth.target_id in scene.names
-        begun.setdefault(truth.event_ns, frame.stamp_ns)
-    assert len(begun) >= 6
-    for event_ns, start_ns in begun.items():
-        assert event_ns - start_ns >= (config.leg_s[0] - 0.2) * NS_PER_S
-
-
-@pytest.mark.parametrize("name", [n for n in SCENES if n.startswith("hit")])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_ball_touches_its_target_at_the_event_and_nothing_before(name: str, seed: int) -> None:
-    scene = make_scene(name, seed, SceneConfig(rate_hz=10.0))
-    frames = list(itertools.islice(scene.frames(), 600))
-    previous = None
-    num_events = 0
-    for frame, following in itertools.pairwise(frames):
-        (truth,), (next_truth,) = frame.truths, following.truths
-        ball = frame.instance_ids == BALL_ID
-        for other in scene.names.keys() - {BALL_ID, truth.target_id, previous}:
-            assert not touches(ball, frame.instance_ids == other), frame.index
-        if next_truth.event_ns != truth.event_ns:
-            target = following.instance_ids == truth.target_id
-            assert touches(following.instance_ids == BALL_ID, target, within_px=4)
-            previous = truth.target_id
-            num_events += 1
-    assert num_events >= 5
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_what_leaves_is_gone_at_the_event_and_the_others_are_not(seed: int) -> None:
-    scene = make_scene("leave", seed, SceneConfig(rate_hz=10.0))
-    frames = list(itertools.islice(scene.frames(), 600))
-    events = 0
-    for frame, following in itertools.pairwise(frames):
-        (truth,), (next_truth,) = frame.truths, following.truths
-        if next_truth.event_ns == truth.event_ns:
-            continue
-        events += 1
-        assert np.count_nonzero(following.instance_ids == truth.target_id) < 40
-        present = set(np.unique(frame.instance_ids).tolist()) - {0}
-        assert present >= scene.names.keys() - {truth.target_id}
-    assert events >= 5
-
-
 def test_habit_repeats_its_order() -> None:
     scene = make_scene("hit_habit", 2, SceneConfig(size_wh=(160, 120), rate_hz=5.0))
     targets: dict[int, int | None] = {}
@@ -162,6 +92,28 @@ def test_habit_repeats_its_order() -> None:
     num_targets = len(scene.names) - 1
     assert len(order) > 2 * num_targets
     assert all(a == b for a, b in zip(order, order[num_targets:], strict=False))
+
+
+GOLDEN = {  # what the demo shows: places of all objects and first truths, on 40 frames
+    "hit": "ad6781a577ae460e",
+    "hit_cushion": "c4bf79095b24f78e",
+    "hit_habit": "a7ba4f41e5254729",
+    "leave": "6f254c13dfe36b4b",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_demos_scenes_stay_as_they_are(name: str) -> None:
+    digest = hashlib.sha256()
+    for frame in itertools.islice(make_scene(name, 4, SceneConfig(rate_hz=2.0)).frames(), 40):
+        truth = frame.truths[0]
+        seen = [(k, frame.instance_ids == k) for k in range(1, 6)]
+        places = [
+            (k, *np.argwhere(m).mean(axis=0).round(0).astype(int)) for k, m in seen if m.any()
+        ]
+        digest.update(repr((truth.question, truth.target_id, truth.event_ns)).encode())
+        digest.update(repr([tuple(map(int, place)) for place in places]).encode())
+    assert digest.hexdigest()[:16] == GOLDEN[name]
 
 
 def test_unknown_scene_and_bad_config_are_refused_with_the_value() -> None:

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-sim`: generate datasets of simulated worlds, look at them, list their scenes.
+
+An operator's mistake is one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from foreseg.errors import ForesegError
+
+from .generation import SPLITS, Command, generate
+from .worlds import World, scenes_of
+
+DONE = 0
+BAD_INPUT = 2
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+PRESETS = {
+    "val-v1": Command(
+        worlds=(World.SHAPES, World.TABLETOP), clips=100, streams=12, seed=20260501, split="val"
+    )
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with `BAD_INPUT`."""
+        sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
+        sys.exit(BAD_INPUT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as leaving:  # --help, or a mistake that was named
+        return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
+    if arguments.handler is None:
+        parser.print_help()
+        return BAD_INPUT
+    try:
+        arguments.handler(arguments)
+    except (ForesegError, OSError) as error:
+        sys.stderr.write(f"foreseg-sim: {error}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("\nforeseg-sim: interrupted; the same command goes on from here\n")
+        return INTERRUPTED
+    return DONE
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="foreseg-sim", description=__doc__.partition("\n\n")[0])
+    parser.set_defaults(handler=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _add_generate(commands.add_parser("generate", help="write a dataset"))
+    _add_preview(commands.add_parser("preview", help="draw scenes with masks and questions"))
+    listing = commands.add_parser("scenes", help="list the scenes of every world")
+    listing.set_defaults(handler=_scenes)
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(handler=_generate)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="the dataset's folder")
+    add("--preset", choices=sorted(PRESETS), help="a fixed set; sets all but --world and --out")
+    add("--world", action="append", type=_world, help="repeatable; default: shapes")
+    add("--clips", type=int, help="short clips of each world (default 0)")
+    add("--streams", type=int, help="stream episodes of each world (default 0)")
+    add("--seed", type=int, help="of everything (default 0)")
+    add("--split", choices=SPLITS, help="default: train")
+    add("--size", type=_size, metavar="WxH", help="of the frames (default 320x240)")
+    add("--workers", type=_workers, default=2, metavar="N", help="processes (default 2)")
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    own = ("clips", "streams", "seed", "split", "size")
+    given = {name: value for name in own if (value := getattr(arguments, name)) is not None}
+    worlds = tuple(arguments.world or ())
+    if arguments.preset is None:
+        command = Command(
+            worlds=worlds or (World.SHAPES,),
+            clips=given.get("clips", 0),
+            streams=given.get("streams", 0),
+            seed=given.get("seed", 0),
+            split=given.get("split", "train"),
+            size_wh=given.get("size", (320, 240)),
+        )
+    elif given or worlds:
+        named = ", ".join(f"--{name}" for name in [*given, *(["world"] if worlds else [])])
+        msg = f"--preset {arguments.preset} is fixed; leave out {named}"
+        raise _UsageError(msg)
+    else:
+        command = PRESETS[arguments.preset]
+    summary = generate(command, arguments.out, workers=arguments.workers)
+    counts = summary["counts"]
+    print(f"{arguments.out}: {counts['videos']} videos, {counts['frames']} frames")
+    for what in ("types", "skills", "scenes"):
+        print(f"{what}: " + ", ".join(f"{name} {n}" for name, n in counts[what].items()))
+    for kind, share in summary["share_hard"].items():
+        print(f"hard among the foresight questions of {kind}s: {share:.0%}")
+
+
+def _add_preview(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(handler=_preview)
+    add = parser.add_argument
+    add("--world", type=_world, default=World.SHAPES, help="default: shapes")
+    add("--scene", help="only this one")
+    add("--seed", type=int, default=0, help="of the clips (default 0)")
+    add("--out", type=Path, required=True, metavar="FILE", help="a .png or .mp4")
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    from .preview import write_preview
+
+    write_preview(arguments.world, arguments.scene, arguments.seed, arguments.out)
+    print(arguments.out)
+
+
+def _scenes(_arguments: argparse.Namespace) -> None:
+    for world in World:
+        for name in scenes_of(world):
+            print(f"{world.value} {name}")
+
+
+class _UsageError(ForesegError):
+    """Options that do not go together."""
+
+
+def _world(text: str) -> World:
+    try:
+        return World(text)
+    except ValueError as error:
+        known = ", ".join(world.value for world in World)
+        msg = f"no world is called {text!r}; expected one of {known}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None:
+        msg = f"{text!r} is no size; expected width x height as in 320x240"
+        raise argparse.ArgumentTypeError(msg)
+    return int(found[1]), int(found[2])
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text!r} is no number of processes; expected at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
