@@ -28,6 +28,8 @@ CONFIG = SceneConfig(size_wh=(160, 120), rate_hz=5.0)
 SCENES = (
     "tabletop_roll",
     "tabletop_roll_habit",
+    "tabletop_reach_habit",
+    "tabletop_reach_part",
 )
 
 
@@ -126,6 +128,47 @@ def test_the_ball_is_beside_what_it_hits(name: str) -> None:
     hits = [touches(ids == 1, ids == m.truths[0].target_id, 5) for m, ids in shown(name)]
     assert len(hits) >= 8
     assert all(hits)
+
+
+@pytest.mark.parametrize("name", ["tabletop_reach_habit", "tabletop_reach_part"])
+def test_the_gripper_holds_what_it_takes_and_carries_it(name: str) -> None:
+    scene = scene_of(name, 3)
+    world = World(scene._plot.stage, CONFIG.rate_hz)
+    hand = world.body("o1")
+    takes = 0
+    stream = iter(scene.moments())
+    for moment, following in itertools.pairwise(itertools.islice(stream, 300)):
+        truth = moment.truths[0]
+        if truth.target_id is None or following.truths[0].event_ns == truth.event_ns:
+            continue
+        places = world.places_of(following.state)
+        reach = np.linalg.norm(places - places[hand], axis=1)
+        tools = [world.body(f"o{k}") for k in scene.names if k > 1]
+        assert min(tools, key=lambda row: reach[row]) == world.body(f"o{truth.target_id}")
+        assert reach[world.body(f"o{truth.target_id}")] < 0.05
+        takes += 1
+    assert takes >= 6
+
+
+def test_the_tool_that_is_taken_fits_the_part_at_work() -> None:
+    scene = scene_of("tabletop_reach_part", 3)
+    world = World(scene._plot.stage, CONFIG.rate_hz)
+    rows = {world.model.body(i).name: i for i in range(world.model.nbody)}
+    parts = [row for name, row in rows.items() if name.startswith("part")]
+    fitting = set()
+    for moment, following in itertools.pairwise(minute_of("tabletop_reach_part")):
+        truth = moment.truths[0]
+        if following.truths[0].event_ns == truth.event_ns:
+            continue
+        places = world.places_of(moment.state)
+        at_work = [row for row in parts if np.hypot(places[row, 0], places[row, 2]) < 0.05]
+        if truth.target_id is None:
+            assert at_work == []
+            continue
+        (row,) = at_work
+        kind = scene.names[truth.target_id].split()[1]
+        fitting.add((world.model.body(row).name[:5], kind))
+    assert len({kind for _, kind in fitting}) == len(fitting) >= 3
 
 
 def test_importing_needs_no_mujoco_and_making_a_scene_says_what_to_install() -> None:

@@ -16,7 +16,11 @@ from foreseg_simulation.foresight import FutureTruth, Skill, Topic
 from .stage import Camera, F64Array
 from .world import Shot
 
+HIT_QUESTION = "Which object will the ball hit next?"
 LEAVE_QUESTION = "What will leave the view next?"
+REACH_QUESTION = "Which tool will the gripper take next?"
+PUSH_QUESTION = "Which object will be pushed next?"
+FALL_QUESTION = "Which block will fall next?"
 
 _HORIZON_S = 10.0
 _GRID_S = np.arange(0.0, _HORIZON_S, 0.02)[:, None]
@@ -86,26 +90,30 @@ def first_leaver(camera: Camera, bodies: Iterable[Footprint]) -> int | None:
     return first
 
 
-def stays_truth(
-    camera: Camera, bodies: Sequence[Footprint], *, event_ns: int, step: str, now_ns: int
+def nothing_truth(
+    question: str,
+    topic: Topic,
+    shot: Shot,
+    *,
+    event_ns: int,
+    extrapolated_id: int | None,
+    why: str,
 ) -> FutureTruth:
-    """Say that nothing leaves the view; `step` names what holds it back."""
-    leaver = first_leaver(camera, bodies)
+    """Say that nothing of the kind happens before the event; `why` is a sentence."""
+    guess = "nothing would" if extrapolated_id is None else "something would"
     return FutureTruth(
-        question=LEAVE_QUESTION,
+        question=question,
         target_id=None,
         event_ns=event_ns,
-        topic=Topic.LEAVE,
+        topic=topic,
         skill=Skill.ABSENCE,
-        extrapolated_id=leaver,
+        extrapolated_id=extrapolated_id,
         steps=(
-            "Something moves, but that alone does not mean that it leaves."
-            if leaver is not None
-            else "Nothing moves towards the border of the view.",
-            step,
-            "So nothing will leave the view.",
+            f"If all went on as it moves now, {guess}.",
+            why,
+            "So the answer is: nothing.",
         ),
-        evidence_ns=(now_ns,),
+        evidence_ns=(shot.stamp_ns,),
     )
 
 

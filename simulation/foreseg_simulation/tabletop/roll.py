@@ -18,12 +18,14 @@ from foreseg_simulation.foresight import FutureTruth, SceneConfig, Skill, Topic
 from foreseg_simulation.stage import ring_layout
 
 from .futures import (
+    HIT_QUESTION,
     LEAVE_QUESTION,
     Footprint,
     disc,
     evidence,
+    first_leaver,
     first_touched,
-    stays_truth,
+    nothing_truth,
     way_in_words,
 )
 from .scene import Moment
@@ -32,7 +34,6 @@ from .things import THING_RADIUS, draw_things, thing
 from .world import Shot, World
 
 BALL_ID = 1
-HIT_QUESTION = "Which object will the ball hit next?"
 
 _RADIUS = 0.045
 _HALF = np.array([0.6, 0.43])  # of the field, metres
@@ -119,12 +120,13 @@ class RollPlot:
             for i, shot in enumerate(leg.shots):
                 hit = self._hit_truth(leg, i, rows, rounds)
                 moving = disc(shot, rows[BALL_ID], BALL_ID, _RADIUS)
-                stays = stays_truth(
-                    world.camera,
-                    [moving],
+                stays = nothing_truth(
+                    LEAVE_QUESTION,
+                    Topic.LEAVE,
+                    shot,
                     event_ns=leg.end_ns,
-                    step="The cushions around the field send the ball back.",
-                    now_ns=shot.stamp_ns,
+                    extrapolated_id=first_leaver(world.camera, [moving]),
+                    why="The cushions around the field send the ball back.",
                 )
                 yield Moment(stamp_ns=shot.stamp_ns, state=shot.state, truths=(hit, stays))
             rounds = [*rounds, leg.shots[-1].stamp_ns][-len(self._homes) :]
@@ -299,7 +301,7 @@ def _lay_out(rng: np.random.Generator, num_things: int) -> F64Array:
 
 def _free_place(rng: np.random.Generator, homes: F64Array) -> F64Array:
     """Middle (2,) of the screen: of some, the one farthest from all things and the start."""
-    drawn = rng.uniform((-0.25, -0.2), (0.25, 0.2), (24, 2))
+    drawn = rng.uniform((-0.3, -0.22), (0.3, 0.03), (24, 2))
     along = np.linspace(-_SCREEN_HALF, _SCREEN_HALF, 9)
     screens = drawn[:, None] + np.stack([along, 0 * along], axis=1)
     points = np.concatenate([homes, np.zeros((1, 2))])

@@ -18,6 +18,7 @@ from foreseg_simulation.naming import COLOURS
 from foreseg_simulation.textures import TextureKind, make_texture
 
 F64Array: TypeAlias = NDArray[np.float64]
+Numbers: TypeAlias = "Sequence[float] | F64Array"
 
 STEP_NS = 5_000_000  # of physics
 STEP_S = STEP_NS / 1e9
@@ -154,11 +155,11 @@ def set_stage(
 
 def geom(
     kind: str,
-    size: Sequence[float],
-    at: Sequence[float] = (0.0, 0.0, 0.0),
+    size: Numbers,
+    at: Numbers = (0.0, 0.0, 0.0),
     *,
     paint: str,
-    turn: Sequence[float] = (0.0, 0.0, 0.0),
+    turn: Numbers = (0.0, 0.0, 0.0),
     more: str = "",
 ) -> str:
     """Write one geom: half sizes, place, turn (Euler angles), material, further attributes."""
@@ -170,7 +171,7 @@ def geom(
 
 def body(
     name: str,
-    at: Sequence[float],
+    at: Numbers,
     inside: str,
     *,
     turn: float = 0.0,
@@ -189,5 +190,5 @@ def _paints() -> list[str]:
     ]
 
 
-def _text(numbers: Sequence[float] | F64Array) -> str:
+def _text(numbers: Numbers) -> str:
     return " ".join(f"{number:.6f}" for number in numbers)

@@ -98,6 +98,12 @@ class World:
         state, self.num_steps, self.num_frames = saved
         self._mujoco.mj_setState(self.model, self.data, state, self._kind)
 
+    def places_of(self, state: F64Array) -> F64Array:
+        """Places (bodies, 3) in a state; forgets the present one."""
+        self._mujoco.mj_setState(self.model, self.data, state, self._kind)
+        self._mujoco.mj_kinematics(self.model, self.data)
+        return np.array(self.data.xpos)
+
     def run(
         self, until_s: float, drive: Drive | None = None, done: Callable[[], bool] | None = None
     ) -> list[Shot]:
@@ -161,14 +167,15 @@ class World:
         return state
 
     def _owners(self) -> U8Array:
-        """Instance id (geoms,) of every geom: that of the nearest body called `o{id}`."""
+        """Instance id (geoms,) of every geom: that of the nearest body called `o{id}` or `o{id}_...`."""
         owners = np.zeros(self.model.ngeom, dtype=np.uint8)
         for geom, body in enumerate(self.model.geom_bodyid):
             row = int(body)
             while row:
                 name = self.model.body(row).name
-                if name[:1] == "o" and name[1:].isdigit():
-                    owners[geom] = int(name[1:])
+                head = name.partition("_")[0]
+                if head[:1] == "o" and head[1:].isdigit():
+                    owners[geom] = int(head[1:])
                     break
                 row = int(self.model.body_parentid[row])
         return owners
