@@ -57,8 +57,16 @@ EXTRAS = {
         "empy",
     ],
     # rooms
-    "simulation": ["opencv-python-headless>=4.6"],
-    "evaluation": ["opencv-python-headless>=4.6", "pillow>=9.0"],
+    "simulation": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
+    "tabletop": ["mujoco>=3.1"],  # the simulation's second world; needs EGL or OSMesa
+    "evaluation": [
+        "jinja2>=3.0",
+        "matplotlib>=3.5",
+        "opencv-python-headless>=4.6",
+        "pillow>=9.0",
+        "pyyaml>=6.0",
+        "tqdm>=4.60",
+    ],
     "export": [
         "onnx>=1.17",
         "onnxruntime>=1.17",
@@ -96,9 +104,10 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     *EXTRAS["evaluation"],
     *EXTRAS["export"],
     *EXTRAS["simulation"],
+    *EXTRAS["tabletop"],
     *EXTRAS["train"],
 ]
-EXTRAS["dev"] = [*EXTRAS["test"], "mypy>=1.11", "ruff>=0.6", "types-PyYAML>=6.0", "wheel"]
+EXTRAS["dev"] = [*EXTRAS["test"], "mypy>=1.11", "ruff>=0.6", "types-PyYAML>=6.0", "types-tqdm>=4.66", "wheel"]
 
 setup(
     name=NAME,
@@ -128,7 +137,10 @@ setup(
         for package in find_packages(room, include=[name, f"{name}.*"])
     ],
     package_data={name: ["py.typed"] for name in PRESENT}
-    | {"foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx"]},
+    | {
+        "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx"],
+        "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -142,6 +154,8 @@ setup(
             "foreseg = foreseg.cli:main",
             "foreseg_node = foreseg_ros.node:main",
             "foreseg-export = foreseg_export.cli:main",
+            "foreseg-sim = foreseg_simulation.cli:main",
+            "foreseg-eval = foreseg_evaluation.cli:main",
         ],
         # subcommands of `foreseg` that other rooms bring: name = module:function(subparsers)
         "foreseg.commands": [],

@@ -51,7 +51,7 @@ ROOM_EXTRAS = {
     "export/foreseg_export": ("export",),
     "training/foreseg_training": ("train", "simulation"),
     "evaluation/foreseg_evaluation": ("evaluation",),
-    "simulation/foreseg_simulation": ("simulation",),
+    "simulation/foreseg_simulation": ("simulation", "tabletop"),
     "ros_ws/src/foreseg_ros/foreseg_ros": ("demo",),
 }
 # Imports that no extra brings: probed for, or on a robot from apt.

@@ -20,6 +20,7 @@ from foreseg.geometry import box_from_mask
 from foreseg.masks import Mask, mask_from_box, mask_from_rle, rle_from_mask
 from foreseg.prompts import PointLabel, SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey
+from foreseg.tracker.sam2 import MAX_PROMPT_POINTS
 
 _POINT_SHARE = 0.1  # of the frame's shorter side: the disk that stands for a point
 _LOGIT = 10.0
@@ -60,9 +61,14 @@ class BaselineTracker:
             InputError: if the prompt does not fit the frame, or no row is free.
         """
         checked = prompt.checked(frame.ref.size_wh)
-        if key not in self._rows and len(self._rows) >= self._max_objects:
-            msg = f"the tracker holds {self._max_objects} objects; none is free for {key!r}"
+        if len(checked.points) > MAX_PROMPT_POINTS:
+            msg = (
+                f"a spatial prompt wants at most {MAX_PROMPT_POINTS} points,"
+                f" got {len(checked.points)}"
+            )
             raise InputError(msg)
+        if key not in self._rows:
+            self._check_room()
         weight = _mask_of(checked, frame.ref.size_wh).astype(np.float32)
         self._rows[key] = _Row(frame=_kept(frame), weight=weight)
         return _result(key, weight)
@@ -91,11 +97,18 @@ class BaselineTracker:
 
     def fork(self, source: TrackKey, target: TrackKey) -> None:
         """Copy a row to a new key."""
-        self._rows[target] = replace(self._rows[source])
+        row = self._row(source)
+        if target in self._rows:
+            msg = f"a fork wants a new key, {target!r} is in use"
+            raise InputError(msg)
+        self._check_room()
+        self._rows[target] = row
 
     def promote(self, source: TrackKey, target: TrackKey) -> None:
         """Give a row another name."""
-        self._rows[target] = self._rows.pop(source)
+        row = self._row(source)
+        self._rows = {k: r for k, r in self._rows.items() if k not in {source, target}}
+        self._rows[target] = row
 
     def drop(self, key: TrackKey) -> None:
         """Forget a row; unknown keys are ignored."""
@@ -104,6 +117,17 @@ class BaselineTracker:
     def reset(self) -> None:
         """Forget every row."""
         self._rows.clear()
+
+    def _row(self, key: TrackKey) -> _Row:
+        if key not in self._rows:
+            msg = f"a tracker wants a known key, got {key!r}; it has {list(self._rows)}"
+            raise InputError(msg)
+        return self._rows[key]
+
+    def _check_room(self) -> None:
+        if len(self._rows) >= self._max_objects:
+            msg = f"no row is free: {self._max_objects} of {self._max_objects} objects are tracked"
+            raise InputError(msg)
 
     def _carried(self, row: _Row, frame: Frame) -> NDArray[np.float32]:
         if row.frame.ref.size_wh != frame.ref.size_wh:

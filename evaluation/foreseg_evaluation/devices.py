@@ -36,6 +36,14 @@ class DeviceProfile:
             reasoner_ns=round(self.reasoner_ms * _NS_PER_MS),
         )
 
+    @property
+    def note(self) -> str:
+        """What a prediction rests on, in words."""
+        return (
+            f"predicted, never run on {self.about}: {self.tracker_ms:g} ms a tracker step"
+            f" ({self.tracker_source}), {self.reasoner_ms:g} ms an answer ({self.reasoner_source})"
+        )
+
 
 _BUDGET = (
     "derived from TensorRT Edge-LLM's published rates for Qwen2.5-VL-7B: 6 frames of 560 px (2400"

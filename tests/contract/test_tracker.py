@@ -34,8 +34,11 @@ BATCH_IOU = 0.995
 Make = Callable[..., Tracker]
 
 
-@pytest.fixture(scope="module", params=["tiny", "nano"])
-def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle]:
+@pytest.fixture(scope="module", params=["tiny", "nano", "repeat", "flow"])
+def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
+    if request.param in {"repeat", "flow"}:  # the baselines of evaluation need no bundle
+        yield request.param
+        return
     if request.param == "nano":
         if not bundle_folder("nano").exists():
             pytest.skip("no nano tracker is shipped")
@@ -54,10 +57,13 @@ def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle]:
 
 
 @pytest.fixture
-def make(bundle: Bundle) -> Make:
+def make(bundle: Bundle | str) -> Make:
     from foreseg.tracker.sam2 import Sam2Tracker
+    from foreseg_evaluation.baselines import flow_tracker, repeat_tracker
 
     def build(max_objects: int = MAX_OBJECTS) -> Tracker:
+        if isinstance(bundle, str):
+            return {"repeat": repeat_tracker, "flow": flow_tracker}[bundle](max_objects)
         return Sam2Tracker(bundle, max_objects=max_objects)
 
     return build

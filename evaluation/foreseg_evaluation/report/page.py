@@ -44,7 +44,7 @@ MAX_PAIRS = 6  # wins, and as many losses
 MAX_ROWS = 1000  # of the list of episodes; the run's folder has them all
 MAX_NOTES = 200
 MAX_TIME_PLOTS = 6
-FACTS = ("dataset", "form", "split", "protocol", "system", "created", "machine")
+FACTS = ("dataset", "form", "split", "protocol", "system", "created", "machine", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

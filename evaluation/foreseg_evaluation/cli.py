@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-eval`: scores a system, a folder of predictions, or traces, and writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from foreseg.errors import ConfigError, ForesegError, InputError
+
+from .datasets import FORMS, read_dataset
+from .devices import DEVICES
+from .episode import Dataset, Episode
+from .report import (
+    OfficialTable,
+    Summary,
+    episode_score,
+    official_table,
+    record_from_official,
+    record_from_summary,
+    summarise,
+    write_report,
+)
+from .results import EpisodeResult, read_results
+from .run import Protocol, RunSpec, merge_runs, read_run, run
+from .system import read_system, shipped_systems
+
+_EXIT_WRONG = 2
+_EXIT_FAILED = 1  # every episode failed
+_SHOWN = 8  # problems, failures
+
+_EXAMPLES = """examples:
+  foreseg-sim generate --world shapes --clips 20 --seed 1 --split val --out worlds
+  foreseg-eval --dataset worlds --form fevos --system kinematic --out runs/kinematic
+  foreseg-eval --dataset worlds --form fevos --system nano --protocol streaming --out runs/live
+  foreseg-eval --dataset DAVIS --form davis2017 --system nano --out runs/davis
+  foreseg-eval --dataset ReVOS --form revos --predictions my_pngs --out runs/mine
+  foreseg-eval --merge machine_a machine_b --out runs/all
+  foreseg-eval --out runs/kinematic --compare runs/mine      (the report anew, beside another run)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, evaluate, write, print; exit 2 for wrong input."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        sys.exit(_run(options))
+    except (ForesegError, ValueError, OSError) as error:
+        sys.stderr.write(f"foreseg-eval: {error}\n")
+        sys.exit(_EXIT_WRONG)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nforeseg-eval: stopped; the same command goes on from here\n")
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="foreseg-eval",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset", type=Path, help="its root folder")
+    parser.add_argument("--form", help=f"one of {', '.join(FORMS)}")
+    parser.add_argument("--split", default="", help="the form's own default, if left out")
+    parser.add_argument("--rate-hz", type=float, help="frames per second, if not as declared")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--system", help=f"a YAML file, or one of {', '.join(shipped_systems())}")
+    what.add_argument("--predictions", type=Path, help="masks made elsewhere: PNGs or JSON")
+    what.add_argument("--traces", type=Path, help="a folder with a trace for each episode")
+    what.add_argument("--merge", type=Path, nargs="+", metavar="RUN", help="shards' --out folders")
+    protocols = [protocol.value for protocol in Protocol]
+    parser.add_argument("--protocol", choices=protocols, default="offline")
+    parser.add_argument(
+        "--device", default="", help=f"predict streaming on one of {', '.join(DEVICES)}"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumable")
+    parser.add_argument("--compare", type=Path, metavar="RUN", help="beside it in the report")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="part I of N, from 0")
+    parser.add_argument(
+        "--max-episodes", type=int, default=0, help="evenly picked; 0 = every episode"
+    )
+    parser.add_argument("--strict", action="store_true", help="stop at the first thing wrong")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name, least in (("workers", 1), ("max_episodes", 0)):
+        if getattr(options, name) < least:
+            msg = (
+                f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
+            )
+            raise InputError(msg)
+    if options.merge:
+        merge_runs(options.merge, options.out)
+    elif options.dataset is not None:
+        _evaluate(options)
+    elif options.system or options.predictions or options.traces:
+        msg = "--system, --predictions and --traces want --dataset and --form"
+        raise ConfigError(msg)
+    return finish(options.out, options.compare)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    if options.form not in FORMS:
+        msg = f"--form wants one of {', '.join(FORMS)}; got {options.form!r}"
+        raise ConfigError(msg)
+    spec = RunSpec(
+        dataset=options.dataset,
+        form=options.form,
+        split=options.split,
+        rate_hz=options.rate_hz,
+        protocol=Protocol(options.protocol),
+        system=None if options.system is None else read_system(options.system),
+        predictions=options.predictions,
+        traces=options.traces,
+        device=options.device,
+        strict=options.strict,
+        shard=_shard(options.shard),
+        max_episodes=options.max_episodes,
+    )
+    with tqdm(unit="episode", desc=options.system or "episodes", disable=None) as bar:
+
+        def begin(total: int) -> None:
+            bar.reset(total=total)
+
+        dataset = run(spec, options.out, workers=options.workers, begin=begin, progress=bar.update)
+    _tell_problems(dataset)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        msg = f"--shard wants I/N with 0 <= I < N, as 0/4; got {text!r}"
+        raise InputError(msg)
+    return int(number), int(of)
+
+
+def _tell_problems(dataset: Dataset) -> None:
+    for assumption in dataset.assumptions:
+        sys.stderr.write(f"assumed: {assumption}\n")
+    for problem in dataset.problems[:_SHOWN]:
+        sys.stderr.write(f"left out: {problem}\n")
+    if len(dataset.problems) > _SHOWN:
+        sys.stderr.write(f"left out: {len(dataset.problems) - _SHOWN} more, see run.json\n")
+
+
+def finish(out: Path, compare: Path | None = None) -> int:
+    """Write `results.json`, `results.csv` and `report.html` of a run's folder, and print.
+
+    Returns:
+        1 if there are results, and every episode failed; else 0.
+
+    Raises:
+        InputError: no run, or one without results.
+    """
+    about = read_run(out)
+    results = read_results(out)
+    if not results:
+        msg = f"{out} has no result: the dataset has no episode for this run"
+        raise InputError(msg)
+    if compare is not None:
+        read_run(compare)
+    summary = summarise(results)
+    table = official_table(str(about.get("form", "")), results)
+    official = {} if table is None else {"official": record_from_official(table)}
+    record = {**record_from_summary(summary), **official, "run": about}
+    (out / "results.json").write_text(
+        json.dumps(_without_nan(record), indent=1) + "\n", encoding="utf-8"
+    )
+    _write_csv(out / "results.csv", results)
+    page = write_report(out, compare=compare, episodes=_episodes(about))
+    sys.stdout.write(f"{about.get('title', out)}\n")
+    _print(summary, table, results, page)
+    return _EXIT_FAILED if summary.total.num_scored == 0 else 0
+
+
+def _episodes(about: Mapping[str, object]) -> Mapping[str, Episode] | None:
+    """The episodes' frames for the report; None where the dataset is not at hand."""
+    root = Path(str(about.get("dataset", "")))
+    if not root.exists():
+        return None
+    rate_hz = about.get("rate_hz")
+    dataset = read_dataset(
+        root,
+        str(about.get("form", "")),
+        split=str(about.get("split", "")),
+        rate_hz=rate_hz if isinstance(rate_hz, float) else None,
+    )
+    return {episode.id: episode for episode in dataset.episodes}
+
+
+def _write_csv(path: Path, results: Sequence[EpisodeResult]) -> None:
+    names = sorted({name for result in results for name in result.scores})
+    facts = ["id", "video", "expression_id", "kind", "skill", "difficulty", "status", "error"]
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*facts, "question", "answer", "answered", "j_and_f", "j", "f", *names])
+        for result in results:
+            own = episode_score(result)
+            numbers = [own.j_and_f, own.j, own.f, *(result.scores.get(n, math.nan) for n in names)]
+            writer.writerow(
+                [
+                    *(getattr(result, fact) for fact in facts),
+                    result.question,
+                    result.answer,
+                    result.answered.get("answer", ""),
+                    *("" if math.isnan(n) else f"{n:.6g}" for n in numbers),
+                ]
+            )
+    partial.replace(path)
+
+
+def _without_nan(value: object) -> object:
+    """NaN is no JSON: null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def _print(
+    summary: Summary,
+    official: OfficialTable | None,
+    results: Sequence[EpisodeResult],
+    page: Path,
+) -> None:
+    total = summary.total
+    headline = (
+        f"J&F {total.j_and_f.mean:.1f} (95 % of resamples: {total.j_and_f.low:.1f} to"
+        f" {total.j_and_f.high:.1f}), J {total.j.mean:.1f}, F {total.f.mean:.1f};"
+        f" {total.num_scored} episodes scored, {total.num_failed} failed"
+    )
+    groups = (*summary.kinds, *summary.difficulties)
+    lines = [headline, *(f"  {g.name}: J&F {g.j_and_f.mean:.1f} ({g.num_scored})" for g in groups)]
+    for name, values in () if official is None else official.rows:
+        pairs = zip(official.columns, values, strict=True) if official is not None else ()
+        lines.append(f"  {name}: " + ", ".join(f"{c} {v:.1f}" for c, v in pairs))
+    failed = [result for result in results if not result.is_scored]
+    lines += [f"  failed: {result.id}: {result.error}" for result in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        lines.append(f"  failed: {len(failed) - _SHOWN} more, see the report")
+    sys.stdout.write("\n".join([*lines, str(page)]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

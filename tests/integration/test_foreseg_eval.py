@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-eval` from a dataset to a report: resumed, sharded, crashed, and with wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
+pytest.importorskip("jinja2", reason="evaluation needs the extra [evaluation]")
+
+from PIL import Image
+
+import foreseg_evaluation.run as running
+from foreseg.masks import rle_from_mask
+from foreseg.windows import RecentWindow
+from foreseg_evaluation.cli import main
+from foreseg_evaluation.datasets import read_dataset
+from foreseg_evaluation.results import TARGET, read_results, result_path
+from foreseg_evaluation.run import Protocol, RunSpec, run
+from foreseg_evaluation.system import SystemConfig
+from foreseg_simulation.cli import main as simulate
+
+CLIPS, STREAMS = 3, 1
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("worlds") / "shapes"
+    words = f"generate --world shapes --clips {CLIPS} --seed 5 --split val --size 160x120"
+    simulate([*words.split(), "--workers", "1", "--out", str(out)])
+    return out
+
+
+def evaluate(worlds: Path, out: Path, *words: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--dataset", str(worlds), "--form", "fevos", "--split", "val", "--out", str(out),
+              *words])  # fmt: skip
+    return int(exit_.value.code or 0)
+
+
+def results_of(out: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads((out / "results.json").read_text())
+    return record
+
+
+@pytest.mark.parametrize("protocol", ["offline", "streaming"])
+def test_a_run_writes_figures_table_and_page(worlds: Path, tmp_path: Path, protocol: str) -> None:
+    out = tmp_path / "run"
+    assert evaluate(worlds, out, "--system", "oracle-prompt", "--protocol", protocol) == 0
+    record = results_of(out)
+    assert 40 < float(record["j_and_f"]) <= 100  # type: ignore[arg-type]
+    assert record["j_and_f"] == pytest.approx((record["j"] + record["f"]) / 2)  # type: ignore[operator]
+    lines = (out / "results.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(read_results(out)) > CLIPS
+    page = (out / "report.html").read_text()
+    assert "oracle-prompt" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_goes_on_where_it_stopped(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    assert evaluate(worlds, out, "--system", "repeat-first-mask") == 0
+    whole = results_of(out)
+    paths = sorted((out / "episodes").glob("*.json"))
+    paths[0].unlink()
+    paths[1].write_text(paths[1].read_text()[:50])  # cut off
+    evaluated = []
+    original = running.Evaluator.evaluate
+
+    def noted(self, episode):  # noqa: ANN001, ANN202
+        evaluated.append(episode.id)
+        return original(self, episode)
+
+    monkeypatch.setattr(running.Evaluator, "evaluate", noted)
+    assert evaluate(worlds, out, "--system", "repeat-first-mask") == 0
+    assert len(evaluated) == 2
+    again = results_of(out)
+    assert again["j_and_f"] == whole["j_and_f"]
+
+
+def test_another_run_in_the_same_folder_is_refused(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert evaluate(worlds, out, "--system", "repeat-first-mask") == 0
+    assert evaluate(worlds, out, "--system", "random-box") == 2
+    assert "system was 'repeat-first-mask', is 'random-box'" in capsys.readouterr().err
+
+
+def test_shards_merge_to_the_whole(worlds: Path, tmp_path: Path) -> None:
+    whole, merged = tmp_path / "whole", tmp_path / "merged"
+    shards = [tmp_path / "a", tmp_path / "b"]
+    assert evaluate(worlds, whole, "--system", "repeat-first-mask") == 0
+    for i, shard in enumerate(shards):
+        words = ["--system", "repeat-first-mask", "--shard", f"{i}/2"]
+        assert evaluate(worlds, shard, *words) == 0
+    with pytest.raises(SystemExit) as exit_:
+        main(["--merge", *map(str, shards), "--out", str(merged), "--compare", str(whole)])
+    assert exit_.value.code == 0
+    assert results_of(merged)["j_and_f"] == results_of(whole)["j_and_f"]
+    assert len(read_results(merged)) == len(read_results(whole))
+
+
+def test_a_crash_is_a_failed_episode_and_no_zero(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(worlds, broken)
+    dataset = read_dataset(broken, "fevos", split="val")
+    victim = dataset.episodes[0]
+    frame = broken / "JPEGImages" / victim.video / f"{victim.frame_names[2]}.jpg"
+    frame.write_bytes(b"no picture")
+    out = tmp_path / "run"
+    assert evaluate(broken, out, "--system", "flow-warp") == 0
+    failed = [result for result in read_results(out) if not result.is_scored]
+    assert {result.video for result in failed} == {victim.video}
+    assert frame.name in failed[0].error
+    assert results_of(out)["failed"] == len(failed)
+    assert victim.id in capsys.readouterr().out
+    assert evaluate(broken, tmp_path / "strict", "--system", "flow-warp", "--strict") == 2
+    assert frame.name in capsys.readouterr().err
+
+
+class Killer:
+    """A reasoner whose process dies."""
+
+    def __init__(self, options: object) -> None:
+        del options
+
+    window_policy = RecentWindow(num_frames=1)
+
+    def ask(self, query: object, window: object) -> object:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_the_death_of_a_process_is_a_failed_episode(worlds: Path, tmp_path: Path) -> None:
+    system = SystemConfig(
+        name="killer", reasoner="tests.integration.test_foreseg_eval:Killer", tracker="repeat"
+    )
+    spec = RunSpec(dataset=worlds, form="fevos", split="val", system=system, max_episodes=2)
+    run(spec, tmp_path / "run", workers=2)
+    results = read_results(tmp_path / "run")
+    assert [result.status for result in results] == ["failed", "failed"]
+    assert "process died" in results[0].error
+
+
+def test_several_processes_give_what_one_gives(worlds: Path, tmp_path: Path) -> None:
+    for name, workers in (("one", "1"), ("two", "2")):
+        words = ["--system", "repeat-first-mask", "--workers", workers]
+        assert evaluate(worlds, tmp_path / name, *words) == 0
+    assert results_of(tmp_path / "one")["j_and_f"] == results_of(tmp_path / "two")["j_and_f"]
+
+
+@pytest.fixture
+def truth_files(worlds: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The truth itself as predictions, in both official forms."""
+    pngs, path = tmp_path / "pngs", tmp_path / "results.json"
+    videos: dict[str, dict[str, object]] = {}
+    for episode in read_dataset(worlds, "fevos", split="val").episodes:
+        folder = pngs / episode.video / episode.expression_id
+        folder.mkdir(parents=True)
+        rows = []
+        for position in range(episode.num_frames):
+            mask = episode.truth(position)
+            picture = Image.fromarray(mask.astype(np.uint8) * 255)
+            picture.save(folder / f"{episode.frame_names[position]}.png")
+            rle = rle_from_mask(mask)
+            size = [rle.height, rle.width]
+            rows.append({"size": size, "counts": rle.counts} if rle.counts else None)
+        entry = {"prediction_masks": rows}
+        videos.setdefault(episode.video, {})[episode.expression_id] = entry
+    path.write_text(json.dumps(videos))
+    return pngs, path
+
+
+def test_predictions_made_elsewhere_are_scored_in_both_forms(
+    worlds: Path, tmp_path: Path, truth_files: tuple[Path, Path]
+) -> None:
+    for number, path in enumerate(truth_files):
+        out = tmp_path / f"run_{number}"
+        assert evaluate(worlds, out, "--predictions", str(path)) == 0
+        assert results_of(out)["j_and_f"] == 100.0
+
+
+def test_missing_predictions_fail_their_episodes(
+    worlds: Path, tmp_path: Path, truth_files: tuple[Path, Path]
+) -> None:
+    pngs, path = truth_files
+    episodes = read_dataset(worlds, "fevos", split="val").episodes
+    shutil.rmtree(pngs / episodes[0].video)
+    videos = json.loads(path.read_text())
+    del videos[episodes[0].video]
+    path.write_text(json.dumps(videos))
+    for number, source in enumerate(truth_files):
+        out = tmp_path / f"run_{number}"
+        assert evaluate(worlds, out, "--predictions", str(source)) == 0
+        by_id = {result.id: result for result in read_results(out)}
+        failed = by_id[episodes[0].id]
+        assert not failed.is_scored
+        assert episodes[0].video in failed.error
+        assert failed.objects == ()
+
+
+def test_traces_are_scored_in_both_protocols(worlds: Path, tmp_path: Path) -> None:
+    from foreseg.config import Config
+    from foreseg.frames import DEFAULT_CAMERA
+    from foreseg.trace import TraceWriter
+    from foreseg_evaluation.streaming import StepList
+    from foreseg_evaluation.system import System, read_system
+
+    dataset = read_dataset(worlds, "fevos", split="val")
+    traces = tmp_path / "traces"
+    system = System(read_system("oracle-prompt"), dataset)
+    for episode in dataset.episodes:
+        path = result_path(traces, episode.id).with_suffix(".jsonl")
+        writer = TraceWriter(traces / path.name, Config(), (DEFAULT_CAMERA,))
+        original = StepList.write_step
+        try:
+            StepList.write_step = lambda _steps, e, c, w=writer: w.write_step(e, c)  # type: ignore[assignment,misc]
+            with pytest.raises(IndexError):  # the record wants the steps that went to the file
+                running.play_episode(system, episode).arrivals_ns[0]
+        finally:
+            StepList.write_step = original  # type: ignore[method-assign]
+        writer.close()
+    system.close()
+    for protocol in ("offline", "streaming"):
+        out = tmp_path / protocol
+        words = ["--traces", str(traces), "--protocol", protocol]
+        assert evaluate(worlds, out, *words) == 0
+        results = read_results(out)
+        assert all(result.is_scored for result in results)
+        assert ("time_to_first_mask_s" in results[0].scores) == (protocol == "streaming")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--system", "nonsense"], "--system wants"),
+        (["--system", "kinematic", "--device", "toaster"], "--device wants"),
+        (["--system", "kinematic", "--device", "orin"], "--protocol streaming"),
+        (["--system", "kinematic", "--shard", "3/3"], "--shard wants"),
+        (["--system", "kinematic", "--workers", "0"], "--workers wants"),
+        (["--system", "kinematic", "--max-episodes", "-1"], "--max-episodes wants"),
+        ([], "one of --system, --predictions and --traces"),
+        (["--predictions", "nowhere"], "nowhere"),
+        (["--predictions", ".", "--protocol", "streaming"], "have no times"),
+        (["--system", "kinematic", "--compare", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_words_are_one_clear_sentence(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert evaluate(worlds, tmp_path / "run", "--max-episodes", "1", *words) == 2
+    error = capsys.readouterr().err
+    assert said in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--dataset {d} --form spaghetti --system kinematic", "--form wants"),
+        ("--dataset {d}/nowhere --form fevos --system kinematic", "nowhere"),
+        ("--system kinematic", "--dataset"),
+        ("--merge {d} {d}", "holds no run"),
+        ("", "holds no run"),
+    ],
+)
+def test_wrong_places_are_one_clear_sentence(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*words.format(d=worlds).split(), "--out", str(tmp_path / "run")])
+    assert exit_.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_device_is_a_prediction_and_says_so(worlds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["--system", "oracle-prompt", "--protocol", "streaming", "--device", "thor"]
+    assert evaluate(worlds, out, *words, "--max-episodes", "2") == 0
+    about = json.loads((out / "run.json").read_text())
+    assert "Isaac ROS" in about["note"]
+    assert "predicted, never run on Jetson AGX Thor" in (out / "report.html").read_text()
+
+
+def test_the_one_row_of_a_question_is_the_target(worlds: Path, tmp_path: Path) -> None:
+    spec = RunSpec(
+        dataset=worlds,
+        form="fevos",
+        split="val",
+        protocol=Protocol.OFFLINE,
+        system=SystemConfig(name="r", reasoner="random_box", tracker="repeat"),
+        max_episodes=1,
+    )
+    run(spec, tmp_path)
+    (result,) = read_results(tmp_path)
+    assert [row.object_id for row in result.objects] == [TARGET]
