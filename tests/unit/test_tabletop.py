@@ -30,6 +30,7 @@ SCENES = (
     "tabletop_roll_habit",
     "tabletop_reach_habit",
     "tabletop_reach_part",
+    "tabletop_leave",
 )
 
 
@@ -169,6 +170,25 @@ def test_the_tool_that_is_taken_fits_the_part_at_work() -> None:
         kind = scene.names[truth.target_id].split()[1]
         fitting.add((world.model.body(row).name[:5], kind))
     assert len({kind for _, kind in fitting}) == len(fitting) >= 3
+
+
+def test_what_leaves_is_out_of_view_at_its_event_and_was_in_view_before() -> None:
+    renderer = Renderer(World(scene_of("tabletop_leave", 3)._plot.stage, CONFIG.rate_hz))
+    minute = minute_of("tabletop_leave")
+    num_left = 0
+    for i, (now, following) in enumerate(itertools.pairwise(minute)):
+        if following.truths[0].event_ns == now.truths[0].event_ns:
+            continue
+        target = now.truths[0].target_id
+        before, after = (renderer.render(minute[k].state)[1] for k in (i - 4, i + 1))
+        if target is None:  # nothing that was in view has left it
+            assert set(np.unique(after)) >= set(np.unique(before))
+            continue
+        assert (before == target).any()
+        assert not (after == target).any()
+        num_left += 1
+    renderer.close()
+    assert num_left >= 5
 
 
 def test_importing_needs_no_mujoco_and_making_a_scene_says_what_to_install() -> None:

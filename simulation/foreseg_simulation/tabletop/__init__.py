@@ -20,6 +20,7 @@ def tabletop_scenes() -> Mapping[str, Maker]:
 
     A maker raises MissingExtraError without MuJoCo, StreamError where nothing can render.
     """
+    from .leave import LeavePlot
     from .reach import ReachPlot
     from .roll import RollPlot
     from .scene import Plot, TabletopScene
@@ -33,5 +34,6 @@ def tabletop_scenes() -> Mapping[str, Maker]:
             "tabletop_roll_habit": scene(partial(RollPlot, has_habit=True)),
             "tabletop_reach_habit": scene(partial(ReachPlot, has_habit=True)),
             "tabletop_reach_part": scene(partial(ReachPlot, has_habit=False)),
+            "tabletop_leave": scene(LeavePlot),
         }
     )
