@@ -69,7 +69,7 @@ class BaselineTracker:
             raise InputError(msg)
         if key not in self._rows:
             self._check_room()
-        weight = _mask_of(checked, frame.ref.size_wh).astype(np.float32)
+        weight = prompt_mask(checked, frame.ref.size_wh).astype(np.float32)
         self._rows[key] = _Row(frame=_kept(frame), weight=weight)
         return _result(key, weight)
 
@@ -177,7 +177,8 @@ def _kept(frame: Frame) -> Frame:
     return replace(frame, image=frame.image.copy())
 
 
-def _mask_of(prompt: SpatialPrompt, size_wh: tuple[int, int]) -> Mask:
+def prompt_mask(prompt: SpatialPrompt, size_wh: tuple[int, int]) -> Mask:
+    """Take a prompt for a mask (H, W): itself, the filled box, or disks at the points."""
     if prompt.mask is not None:
         return mask_from_rle(prompt.mask)
     if prompt.box is not None:

@@ -88,13 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-episodes", type=int, default=0, help="evenly picked; 0 = every episode"
     )
+    parser.add_argument(
+        "--min-seconds", type=float, default=0.0, help="leave shorter episodes out"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first thing wrong")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    for name, least in (("workers", 1), ("max_episodes", 0)):
-        if getattr(options, name) < least:
+    for name, least in (("workers", 1), ("max_episodes", 0), ("min_seconds", 0)):
+        if not getattr(options, name) >= least:
             msg = (
                 f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
             )
@@ -128,6 +131,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         strict=options.strict,
         shard=_shard(options.shard),
         max_episodes=options.max_episodes,
+        min_seconds=options.min_seconds,
     )
     with tqdm(unit="episode", desc=options.system or "episodes", disable=None) as bar:
 

@@ -54,7 +54,7 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
         return Prediction(masks=_follow_first_masks(system, episode))
     reasoner = system.reasoner(episode, is_live=False)
     max_side_px = system.config.config().reasoner.max_side_px
-    spoken, prompts = ask_over_all(reasoner, episode, max_side_px)
+    spoken = ask_over_all(reasoner, episode, max_side_px)
     size_wh = episode.size_wh
     if spoken.keyframe is None:
         empty = MaskRle(height=size_wh[1], width=size_wh[0], counts="")
@@ -64,18 +64,13 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
     keyframe = spoken.keyframe
     forward = range(keyframe, episode.num_frames)
     backward = range(keyframe, -1, -1)
-    masks = _track(system, episode, prompts, backward)
-    masks.update(_track(system, episode, prompts, forward))
+    masks = _track(system, episode, spoken.prompts, backward)
+    masks.update(_track(system, episode, spoken.prompts, forward))
     return Prediction(masks={TARGET: masks}, spoken=spoken)
 
 
-def ask_over_all(
-    reasoner: Reasoner, episode: Episode, max_side_px: int
-) -> tuple[Spoken, tuple[SpatialPrompt, ...]]:
+def ask_over_all(reasoner: Reasoner, episode: Episode, max_side_px: int) -> Spoken:
     """Ask a question over a whole video.
-
-    Returns:
-        What was said, and the prompts on its keyframe; none where nothing fits.
 
     Raises:
         AnswerError: the reasoner failed; the message is its reason.
@@ -122,16 +117,14 @@ def _window(episode: Episode, indices: Iterable[FrameIndex]) -> FrameWindow:
     return FrameWindow(frames=frames, origin_index=FrameIndex(0))
 
 
-def _spoken(
-    parts: Sequence[AnswerPart], seconds: float
-) -> tuple[Spoken, tuple[SpatialPrompt, ...]]:
+def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
     rationale = "".join(part.text for part in parts if isinstance(part, RationalePart))
     tokens = sum(part.tokens for part in parts if isinstance(part, AnswerDone))
     for part in parts:
         if isinstance(part, AnswerFailed):
             raise AnswerError(part.reason)
         if isinstance(part, NoTarget):
-            said = Spoken(
+            return Spoken(
                 status="no_target",
                 text=part.text,
                 reason=part.reason,
@@ -139,19 +132,16 @@ def _spoken(
                 tokens=tokens,
                 seconds=seconds,
             )
-            return said, ()
         if isinstance(part, TargetsFound):
-            boxes = tuple(prompt.box for prompt in part.prompts if prompt.box is not None)
-            said = Spoken(
+            return Spoken(
                 status="ok",
                 text=part.text,
                 rationale=rationale,
                 keyframe=int(part.keyframe_index),
-                boxes=boxes,
+                prompts=part.prompts,
                 tokens=tokens,
                 seconds=seconds,
             )
-            return said, part.prompts
     msg = "the reasoner ended without an answer"
     raise AnswerError(msg)
 

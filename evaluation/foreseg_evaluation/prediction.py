@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle
+from foreseg.prompts import SpatialPrompt
 
 from .results import TARGET
 
@@ -24,7 +24,7 @@ class Spoken:
     reason: str = ""
     rationale: str = ""
     keyframe: int | None = None  # position
-    boxes: tuple[BoxXyxy, ...] = ()  # source pixels of the keyframe
+    prompts: tuple[SpatialPrompt, ...] = ()  # source pixels of the keyframe
     tokens: int = 0
     seconds: float = 0.0  # asked -> answered
 

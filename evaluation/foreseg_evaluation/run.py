@@ -71,6 +71,7 @@ class RunSpec:
         strict: the first thing wrong with the dataset stops the run.
         shard: (number, of): this run's part of the episodes.
         max_episodes: evenly picked from all; 0 = every one.
+        min_seconds: shorter episodes are left out.
     """
 
     dataset: Path
@@ -85,6 +86,7 @@ class RunSpec:
     strict: bool = False
     shard: tuple[int, int] = (0, 1)
     max_episodes: int = 0
+    min_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         given = [x for x in (self.system, self.predictions, self.traces) if x is not None]
@@ -107,7 +109,7 @@ class RunSpec:
         source = self.system.name if self.system is not None else self.predictions or self.traces
         return {
             "title": f"{source} on {self.dataset.name} ({self.form}), {self.protocol.value}"
-            + (f", predicted for {self.device}" if self.device else ""),
+            + (f", latencies of {self.device}" if self.device else ""),
             "dataset": str(self.dataset.resolve()),
             "form": self.form,
             "split": self.split,
@@ -119,6 +121,7 @@ class RunSpec:
             "traces": None if self.traces is None else str(self.traces.resolve()),
             "device": self.device,
             "max_episodes": self.max_episodes,
+            "min_seconds": self.min_seconds,
         }
 
 
@@ -219,8 +222,16 @@ def run(
 
 
 def chosen(spec: RunSpec, dataset: Dataset) -> list[Episode]:
-    """The episodes of this shard."""
-    episodes: Sequence[Episode] = dataset.episodes
+    """The episodes of this shard.
+
+    Offline, those whose truth changes are left out: one answer over the whole cannot follow it.
+    """
+    is_live = spec.protocol is Protocol.STREAMING
+    episodes = [
+        episode
+        for episode in dataset.episodes
+        if episode.duration_s >= spec.min_seconds and (is_live or len(episode.spans) <= 1)
+    ]
     if spec.max_episodes and spec.max_episodes < len(episodes):
         step = len(episodes) / spec.max_episodes
         episodes = [episodes[int(i * step)] for i in range(spec.max_episodes)]

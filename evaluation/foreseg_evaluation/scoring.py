@@ -15,8 +15,10 @@ from foreseg.dialogue import AnswerStatus
 from foreseg.errors import InputError
 from foreseg.geometry import box_from_mask
 from foreseg.masks import Mask, MaskRle, mask_from_rle
+from foreseg.prompts import SpatialPrompt
 
-from .aggregates import keyframe_accuracy, keyframe_score
+from .aggregates import keyframe_accuracy, keyframe_score, mean_of
+from .baselines import prompt_mask
 from .episode import Episode, QuestionKind
 from .metrics import (
     boundary_f,
@@ -27,9 +29,9 @@ from .metrics import (
     robustness,
     robustness_sane,
 )
-from .prediction import Prediction
+from .prediction import Prediction, Spoken
 from .results import TARGET, EpisodeResult, ObjectResult
-from .streaming import PublishedAt, StreamRecord, masks_of
+from .streaming import STATUS, PublishedAt, StreamRecord, masks_of, spoken_from_answer
 
 WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
 AFTER_ANSWER_NS = 1_000_000_000
@@ -162,45 +164,52 @@ def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]
         return {}
     spoken = prediction.spoken
     has_target = episode.question.kind is not QuestionKind.NO_TARGET
-    said_none = spoken.status == "no_target"
     scores = {
         "no_target_accuracy": math.nan if has_target else float(prediction.is_empty),
         "target_accuracy": float(not prediction.is_empty) if has_target else math.nan,
         "answer_tokens": float(spoken.tokens),
         "answer_s": spoken.seconds,
+        "right_target": right_target(episode, spoken),
     }
-    if not has_target:
-        return {**scores, "right_target": float(said_none)}
-    if spoken.keyframe is None or spoken.keyframe not in episode.annotated:
-        return {
-            **scores,
-            "right_target": 0.0 if said_none or spoken.status == "failed" else math.nan,
-        }
-    keyframe = spoken.keyframe
+    if not has_target or spoken.keyframe is None or spoken.keyframe not in episode.annotated:
+        return scores
     areas = {i: int(np.count_nonzero(episode.truth(i))) for i in episode.annotated}
-    scores["keyframe_score"] = keyframe_score(areas, keyframe)
+    scores["keyframe_score"] = keyframe_score(areas, spoken.keyframe)
     scores["keyframe_accuracy"] = keyframe_accuracy([scores["keyframe_score"]])
-    truth = episode.truth(keyframe)
-    true_box = box_from_mask(truth)
-    if len(spoken.boxes) == 1 and true_box is not None:
-        scores["box_iou"] = box_iou(true_box, spoken.boxes[0])
-    rle = prediction.masks.get(TARGET, {}).get(keyframe)
-    if rle is not None:
-        scores["right_target"] = float(_names(episode, keyframe, mask_from_rle(rle)))
+    true_box = box_from_mask(episode.truth(spoken.keyframe))
+    boxes = [prompt.box for prompt in spoken.prompts if prompt.box is not None]
+    if len(boxes) == 1 and true_box is not None:
+        scores["box_iou"] = box_iou(true_box, boxes[0])
     return scores
 
 
-def _names(episode: Episode, position: int, mask: Mask) -> bool:
-    """Whether of all annotated objects a true target overlaps a mask most."""
-    span = episode.span_at(position)
+def right_target(episode: Episode, spoken: Spoken) -> float:
+    """Whether an answer names the true target, whatever becomes of its mask: 1 or 0.
+
+    It does if each of its prompts overlaps a true target more than any other annotated object of
+    the keyframe; where nothing fits, "no target" is right. NaN for a keyframe without annotation.
+    """
+    if spoken.keyframe is None:
+        spans = episode.spans
+        nothing_fits = not any(span.object_ids for span in spans)
+        return float(spoken.status == "no_target" and nothing_fits)
+    if spoken.keyframe not in episode.annotated:
+        return math.nan
+    span = episode.span_at(spoken.keyframe)
     targets = () if span is None else span.object_ids
+    named = [_named(episode, spoken.keyframe, prompt) for prompt in spoken.prompts]
+    return float(bool(named) and all(name in targets for name in named))
+
+
+def _named(episode: Episode, position: int, prompt: SpatialPrompt) -> str | None:
+    """The annotated object that a prompt overlaps most; None if it is on none."""
+    pointed = prompt_mask(prompt, episode.size_wh)
     overlaps = {}
     for object_id in episode.object_ids:
         own = episode.media.mask(object_id, position)
-        if own is not None and own.any():
-            overlaps[object_id] = region_similarity(own, mask)
-    best = max(overlaps, key=lambda i: overlaps[i], default=None)
-    return best in targets and overlaps[best] > 0
+        if own is not None and (own & pointed).any():
+            overlaps[object_id] = region_similarity(own, pointed)
+    return max(overlaps, key=lambda i: overlaps[i], default=None)
 
 
 def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]:
@@ -212,20 +221,22 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
       by an IoU of less than 0.1 (where nothing fits: any mask).
     - `j_and_f_after_answer_1s`: J&F of what was on screen one second after each answer that
       named a target, where that second is inside the episode.
+    - `right_target`: share of the answers that name the target that is true at their keyframe.
     - `answers`, `answer_latency_s`: how many, and their mean latency.
     - `dropped_frames`: refused by the node.
     """
     if episode.question is None or record.asked_ns is None or not record.arrivals_ns:
         return {"dropped_frames": float(record.num_dropped)}
     asked_ns, end_ns = record.asked_ns, record.end_ns(len(record.arrivals_ns) - 1)
-    said = (AnswerStatus.OK, AnswerStatus.NO_TARGET)
-    good = [item for item in record.answers if item.answer.status in said]
+    good = [item for item in record.answers if item.answer.status in STATUS]
     shown = [item.at_ns for item in record.published if masks_of(item, episode)[TARGET].any()]
     total_s = max((end_ns - asked_ns) / _NS, 1e-9)
     first_s = (good[0].at_ns - asked_ns) / _NS if good else math.nan
     wrong_s = _wrong_target_s(episode, record)
     latencies = [item.answer.latency_s for item in good]
+    right = [right_target(episode, spoken_from_answer(item.answer)) for item in good]
     return {
+        "right_target": mean_of(right),
         "time_to_first_answer_s": first_s,
         "time_to_first_mask_s": (shown[0] - asked_ns) / _NS if shown else math.nan,
         "no_answer_share": min(1.0, first_s / total_s) if good else 1.0,

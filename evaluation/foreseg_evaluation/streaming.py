@@ -44,7 +44,7 @@ from .results import TARGET
 from .system import System
 
 QUERY_ID = QueryId("question")
-_STATUS = {AnswerStatus.OK: "ok", AnswerStatus.NO_TARGET: "no_target"}
+STATUS = {AnswerStatus.OK: "ok", AnswerStatus.NO_TARGET: "no_target"}
 _NS = 1_000_000_000
 
 
@@ -305,16 +305,20 @@ def _first_spoken(record: StreamRecord) -> Spoken:
     """The first answer that says something; else the last failure."""
     if not record.answers:
         return Spoken()
-    said = [item.answer for item in record.answers if item.answer.status in _STATUS]
-    answer = said[0] if said else record.answers[-1].answer
+    said = [item.answer for item in record.answers if item.answer.status in STATUS]
+    return spoken_from_answer(said[0] if said else record.answers[-1].answer)
+
+
+def spoken_from_answer(answer: Answer) -> Spoken:
+    """What a published answer said; its keyframe is a position already."""
     keyframe = answer.keyframe_index
     return Spoken(
-        status=_STATUS.get(answer.status, "failed"),
+        status=STATUS.get(answer.status, "failed"),
         text=answer.text,
         reason=answer.reason,
         rationale=answer.rationale,
         keyframe=None if keyframe is None else int(keyframe),
-        boxes=tuple(prompt.box for prompt in answer.prompts if prompt.box is not None),
+        prompts=answer.prompts,
         tokens=answer.tokens,
         seconds=answer.latency_s,
     )

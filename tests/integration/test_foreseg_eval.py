@@ -139,6 +139,7 @@ class Killer:
     window_policy = RecentWindow(num_frames=1)
 
     def ask(self, query: object, window: object) -> object:
+        del query, window
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

@@ -15,6 +15,7 @@ from tests.support.episodes import SIZE_WH, Squares, make_episode, make_objects_
 from foreseg.errors import InputError
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle, rle_from_mask
+from foreseg.prompts import SpatialPrompt
 from foreseg_evaluation.episode import Episode, QuestionKind
 from foreseg_evaluation.prediction import Prediction, Spoken
 from foreseg_evaluation.results import TARGET
@@ -26,11 +27,18 @@ def predicted(episode: Episode, object_id: str, **said: object) -> Prediction:
     return Prediction(masks={TARGET: masks}, spoken=Spoken(**said))  # type: ignore[arg-type]
 
 
+def pointed(episode: Episode, object_id: str) -> Prediction:
+    prompt = SpatialPrompt(mask=rle_from_mask(episode.media.mask(object_id, 0)))  # type: ignore[arg-type]
+    return predicted(episode, object_id, status="ok", keyframe=0, prompts=(prompt,))
+
+
 def test_the_truth_scores_one_everywhere() -> None:
     episode = make_episode()
     x, y = Squares().corner("red", 4)
     box = BoxXyxy(x, y, x + 24, y + 24)
-    said = predicted(episode, "red", status="ok", keyframe=4, boxes=(box,), tokens=7)
+    said = predicted(
+        episode, "red", status="ok", keyframe=4, prompts=(SpatialPrompt(box=box),), tokens=7
+    )
     result = score_episode(episode, said)
     assert set(result.objects[0].j) == set(result.objects[0].f) == {1.0}
     for name in ("accuracy", "robustness", "robustness_sane", "right_target", "keyframe_score",
@@ -43,7 +51,7 @@ def test_the_truth_scores_one_everywhere() -> None:
 
 def test_the_other_object_is_wrong_and_not_robust() -> None:
     episode = make_episode()
-    result = score_episode(episode, predicted(episode, "blue", status="ok", keyframe=0))
+    result = score_episode(episode, pointed(episode, "blue"))
     assert set(result.objects[0].j) == {0.0}
     assert result.scores["right_target"] == 0.0
     assert result.scores["robustness"] == pytest.approx(0.5, abs=1e-3)  # as large as the target
@@ -75,7 +83,7 @@ def test_overlapping_targets_are_punished_by_the_official_robustness_alone() -> 
 def test_no_target_is_right_only_with_no_pixel() -> None:
     episode = make_episode(kind=QuestionKind.NO_TARGET)
     silent = Prediction(masks={TARGET: {}}, spoken=Spoken(status="no_target"))
-    loud = predicted(episode, "blue", status="ok", keyframe=0)
+    loud = pointed(episode, "blue")
     assert score_episode(episode, silent).scores["no_target_accuracy"] == 1.0
     assert score_episode(episode, loud).scores["no_target_accuracy"] == 0.0
     assert score_episode(episode, loud).scores["right_target"] == 0.0
