@@ -31,6 +31,7 @@ SCENES = (
     "tabletop_reach_habit",
     "tabletop_reach_part",
     "tabletop_leave",
+    "tabletop_stack",
 )
 
 
@@ -189,6 +190,25 @@ def test_what_leaves_is_out_of_view_at_its_event_and_was_in_view_before() -> Non
         num_left += 1
     renderer.close()
     assert num_left >= 5
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_block_that_falls_was_up_until_its_event_and_all_others_stay(seed: int) -> None:
+    scene = scene_of("tabletop_stack", seed)
+    world = World(scene._plot.stage, CONFIG.rate_hz)
+    rows = {k: world.body(f"o{k}") for k in scene.names if k > 1}
+    minute = minute_of("tabletop_stack", seed)
+    fallen = []
+    for i, (now, following) in enumerate(itertools.pairwise(minute[:-4])):
+        target = now.truths[0].target_id
+        if following.truths[0].event_ns == now.truths[0].event_ns or target is None:
+            continue
+        before, after = (world.places_of(minute[k].state)[:, 2] for k in (i - 1, i + 4))
+        dropped = {k for k, row in rows.items() if after[row] < before[row] - 0.03}
+        assert dropped == {target}
+        fallen.append(target)
+    assert len(fallen) >= 3
+    assert len(set(fallen)) > 1
 
 
 def test_importing_needs_no_mujoco_and_making_a_scene_says_what_to_install() -> None:

@@ -24,6 +24,7 @@ def tabletop_scenes() -> Mapping[str, Maker]:
     from .reach import ReachPlot
     from .roll import RollPlot
     from .scene import Plot, TabletopScene
+    from .stack import StackPlot
 
     def scene(make_plot: Callable[[int, SceneConfig], Plot]) -> Maker:
         return lambda seed, config: TabletopScene(config, make_plot(seed, config))
@@ -35,5 +36,6 @@ def tabletop_scenes() -> Mapping[str, Maker]:
             "tabletop_reach_habit": scene(partial(ReachPlot, has_habit=True)),
             "tabletop_reach_part": scene(partial(ReachPlot, has_habit=False)),
             "tabletop_leave": scene(LeavePlot),
+            "tabletop_stack": scene(StackPlot),
         }
     )
