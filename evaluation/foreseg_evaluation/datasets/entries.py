@@ -14,6 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from foreseg_evaluation.problems import DatasetError, ProblemLog, refuse
 
+MAX_SIDE_PX = 1 << 14  # what comes from outside is bounded before memory is taken for it
+MAX_DIGITS = 18  # of a number in a name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
@@ -102,6 +105,23 @@ def wrong(entry: Entry, message: str) -> DatasetError:
 def _unlike(entry: Entry, wanted: str, value: object = ...) -> DatasetError:
     shown = repr(entry.value if value is ... else value)
     return wrong(entry, f"expected {wanted}, got {shown[:60]}")
+
+
+def size_wh_of(entry: Entry, width: str = "width", height: str = "height") -> tuple[int, int]:
+    """Take (W, H), pixels, from two named values.
+
+    Raises:
+        DatasetError: if one is missing, no whole number, or out of bounds.
+    """
+    size_wh = (entry[width].integer(), entry[height].integer())
+    if not all(1 <= side <= MAX_SIDE_PX for side in size_wh):
+        raise wrong(entry, f"expected sides of 1 to {MAX_SIDE_PX} pixels, got {size_wh}")
+    return size_wh
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is a whole number from 0 on, of a length that names have."""
+    return name.isascii() and name.isdecimal() and len(name) <= MAX_DIGITS
 
 
 class _Repeated(dict[str, object]):

@@ -17,7 +17,14 @@ from foreseg.masks import Mask
 
 _FINER = 5  # grid lines per pixel
 
+MAX_PX = 100_000.0  # of a coordinate; what comes from outside is bounded before it is walked
+
 _Ints = NDArray[np.int64]
+
+
+def are_corners(numbers: Iterable[float]) -> bool:
+    """Whether numbers can be coordinates: finite and within bounds."""
+    return all(-MAX_PX <= number <= MAX_PX for number in numbers)
 
 
 def mask_from_polygons(polygons: Iterable[Sequence[float]], size_wh: tuple[int, int]) -> Mask:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from foreseg_evaluation.episode import Episode, Question, TruthSpan
 from foreseg_evaluation.problems import DatasetError, ProblemLog, refuse
 
-from .entries import Entry, checked_name, wrong
+from .entries import Entry, checked_name, is_number, size_wh_of, wrong
 from .media import EpisodeMedia, FrameFiles, open_frames
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def open_video(name: str, entry: Entry, frames_root: Path, log: ProblemLog) -> V
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise wrong(listed, f"frame {twice!r} stands twice")
-    if all(frame.isdecimal() for frame in names):
+    if all(map(is_number, names)):
         order: Sequence[int] = sorted(range(len(names)), key=lambda i: int(names[i]))
     else:
         order = sorted(range(len(names)), key=names.__getitem__)
@@ -102,12 +102,11 @@ def open_video(name: str, entry: Entry, frames_root: Path, log: ProblemLog) -> V
         order = range(len(names))
     else:
         log.assume("frames that are not listed in order are shown in order, with their masks")
-    height, width = entry.find("height"), entry.find("width")
-    size_wh = None if height is None or width is None else (width.integer(), height.integer())
-    if size_wh is None:
+    if entry.find("height") is None or entry.find("width") is None:
+        size_wh = None
         log.assume("videos without height and width have the size of their first frame")
-    elif min(size_wh) < 1:
-        raise wrong(entry, f"expected a size of at least one pixel, got {size_wh}")
+    else:
+        size_wh = size_wh_of(entry)
     frames = open_frames(frames_root / name, [names[i] for i in order], size_wh)
     return Video(name=name, entry=entry, frames=frames, order=order)
 

@@ -7,7 +7,6 @@ largest to the smallest, so that a small one stays visible on a large one. Does 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from foreseg_evaluation.problems import ProblemLog, refuse
 from .entries import Entry, read_json, wrong
 from .media import EpisodeMedia, FrameFiles
 from .pictures import VOID, picture_names, picture_size
+from .polygons import are_corners
 from .reading import Reading, make_episode, whole
 
 TARGET = "target"
@@ -102,7 +102,7 @@ def _shapes(entry: Entry) -> list[_Shape]:
         corners = [
             [number.number() for _, number in point.entries()] for _, point in points.entries()
         ]
-        if not corners or any(len(c) != 2 or not all(map(math.isfinite, c)) for c in corners):
+        if not corners or any(len(c) != 2 or not are_corners(c) for c in corners):
             raise wrong(points, "expected a list of corners [x, y]")
         value = VOID if "ignore" in label else _TARGET_VALUE
         found.append((value, np.array(corners, dtype=np.int32)))

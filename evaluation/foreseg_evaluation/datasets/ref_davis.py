@@ -17,7 +17,7 @@ from foreseg_evaluation.episode import Episode, Question, QuestionKind
 from foreseg_evaluation.problems import DatasetError, refuse
 
 from .davis import objects_of_first_map, read_sequences
-from .entries import Entry, read_json, wrong
+from .entries import Entry, is_number, read_json, wrong
 from .media import EpisodeMedia, RleMasklet, open_frames, png_masklet, rle_masklet
 from .pictures import VOID
 from .reading import (
@@ -68,7 +68,7 @@ def read_ref_davis_classic(reading: Reading) -> list[Episode]:
         return _read_texts(reading, texts)
     episodes = []
     for episode in read_label_maps(reading, has_void=True):
-        if episode.expression_id.isdecimal():
+        if is_number(episode.expression_id):
             episodes.append(episode)
         else:
             path = meta_path(reading, reading.split)

@@ -12,7 +12,7 @@ from pathlib import Path
 from foreseg_evaluation.episode import Episode, Question, QuestionKind
 from foreseg_evaluation.problems import DatasetError
 
-from .entries import Entry, read_json, wrong
+from .entries import Entry, is_number, read_json, wrong
 from .media import EpisodeMedia, Masklet, png_masklet
 from .pictures import VOID
 from .reading import Reading, Video, expressions_of, make_episode, open_video, whole
@@ -174,4 +174,4 @@ def _stated_object(expression: Entry) -> str | None:
 
 
 def _is_label(name: str) -> bool:
-    return name.isdecimal() and 0 < int(name) < VOID
+    return is_number(name) and 0 < int(name) < VOID

@@ -7,7 +7,6 @@ objects, or none). Objects have COCO's annotation ids. Does not know: scores.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from foreseg.masks import Mask
 from foreseg_evaluation.episode import Episode, Question, QuestionKind
 from foreseg_evaluation.problems import refuse
 
-from .entries import Entry, checked_name, read_json, wrong
+from .entries import Entry, checked_name, read_json, size_wh_of, wrong
 from .media import EpisodeMedia, FrameFiles
 from .pictures import picture_names
-from .polygons import mask_from_polygons
+from .polygons import MAX_PX, are_corners, mask_from_polygons
 from .reading import Reading, make_episode, whole
 from .restricted_pickle import read_plain_pickle
 from .rle import counts_of, mask_from_counts
@@ -75,10 +74,9 @@ class _CocoMasklet:
 def _polygons(shape: Entry) -> Iterator[list[float]]:
     for _, polygon in shape.entries():
         numbers = [entry.number() for _, entry in polygon.entries()]
-        if len(numbers) % 2 or len(numbers) < 6 or not all(map(math.isfinite, numbers)):
-            raise wrong(
-                polygon, f"expected x, y of three or more corners, got {len(numbers)} numbers"
-            )
+        if len(numbers) % 2 or len(numbers) < 6 or not are_corners(numbers):
+            message = f"expected x, y of three or more corners within {MAX_PX:.0f} pixels"
+            raise wrong(polygon, f"{message}, got {len(numbers)} numbers")
         yield numbers
 
 
@@ -99,11 +97,11 @@ class _Coco:
         file = checked_name(image["file_name"].text(), image)
         if file not in self.files:
             raise refuse(self.folder / file, "", f"is missing (image {image_id})")
-        size_wh = (image["width"].integer(), image["height"].integer())
-        if min(size_wh) < 1:
-            raise wrong(image, f"expected a size of at least one pixel, got {size_wh}")
         return FrameFiles(
-            folder=self.folder, files=(file,), names=(Path(file).stem,), size_wh=size_wh
+            folder=self.folder,
+            files=(file,),
+            names=(Path(file).stem,),
+            size_wh=size_wh_of(image),
         )
 
     def masklet(self, name: str, image_id: str, place: Entry) -> _CocoMasklet:
@@ -115,8 +113,7 @@ class _Coco:
             raise wrong(place, f"annotation {name!r} is of another image")
         if not isinstance(entry["segmentation"].value, (list, dict)):
             raise wrong(entry["segmentation"], "expected polygons or an RLE")
-        size_wh = (image["width"].integer(), image["height"].integer())
-        return _CocoMasklet(entry=entry, size_wh=size_wh)
+        return _CocoMasklet(entry=entry, size_wh=size_wh_of(image))
 
 
 def _read(reading: Reading, name: str, refs_file: str) -> list[Episode]:

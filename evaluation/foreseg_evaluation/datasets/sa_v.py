@@ -20,12 +20,13 @@ from foreseg.masks import Mask
 from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.problems import ProblemLog, refuse
 
-from .entries import Entry, checked_name, read_json, wrong
+from .entries import Entry, checked_name, read_json, size_wh_of, wrong
 from .media import EpisodeMedia, open_frames, png_masklet
 from .reading import Reading, make_episode, read_lines, whole
 from .rle import counts_of, mask_from_counts
 
 STRIDE = 4  # every fourth frame of the video is annotated
+MAX_FRAMES = 100_000  # more than an hour; what comes from outside is bounded
 _SUFFIX = "_manual.json"
 
 
@@ -133,10 +134,10 @@ def _train_episode(
     path: Path, last_video: _LastVideo, last_masks: _LastMasks, reading: Reading
 ) -> Episode:
     entry = read_json(path, reading.log)
-    size_wh = (entry["video_width"].integer(), entry["video_height"].integer())
+    size_wh = size_wh_of(entry, "video_width", "video_height")
     num_frames = entry["video_frame_count"].integer()
     num_rows, num_objects = _check_rows(entry["masklet"], size_wh)
-    if not 0 <= STRIDE * (num_rows - 1) < num_frames:
+    if not STRIDE * (num_rows - 1) < num_frames <= MAX_FRAMES:
         message = f"has {num_rows} annotated frames, expected every fourth of {num_frames}"
         raise wrong(entry["masklet"], message)
     stated = entry.find("masklet_id")
