@@ -217,13 +217,16 @@ def _draw_cut(
         for truth in recorded[last].truths:
             cut = _cut_at(recorded, last, truth, size_wh)
             if cut is not None:
-                group = 2 if truth.target_id is None else 0 if truth.is_hard else 1
-                groups[group].append(cut)
+                easy_or_hard = 0 if truth.is_hard else 1
+                groups[2 if truth.target_id is None else easy_or_hard].append(cut)
     weights = np.array([w if group else 0.0 for w, group in zip(_WEIGHTS, groups, strict=True)])
     if not weights[:2].any():
         return None
-    chosen = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
-    return chosen[rng.integers(len(chosen))]
+    group = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
+    skills = sorted({cut.truth.skill.value for cut in group})
+    skill = skills[int(rng.integers(len(skills)))]  # a rare one comes as often as the others
+    chosen = [cut for cut in group if cut.truth.skill.value == skill]
+    return chosen[int(rng.integers(len(chosen)))]
 
 
 def _cut_at(

@@ -16,6 +16,7 @@ from .foresight import FutureTruth, Skill, Topic
 from .hit_plan import Leg, Route
 from .leave_scene import LEAVE_QUESTION
 from .telling import (
+    MOTION_S,
     NS_PER_S,
     edge_words,
     evidence,
@@ -64,6 +65,13 @@ class HitMoment:
     def is_rolling(self) -> bool:
         """Whether the ball moves."""
         return bool(np.any(self.velocity))
+
+    @property
+    def is_motion_seen(self) -> bool:
+        """Whether the ball has rolled as it does for long enough to see where to."""
+        turn_s = self.leg.turn_s()
+        since_s = turn_s if self.time_s >= turn_s else self.leg.roll_s
+        return self.is_rolling and self.time_s - since_s >= MOTION_S
 
     @property
     def has_turned(self) -> bool:
@@ -119,6 +127,9 @@ _Reasons = tuple[Skill, tuple[str, ...], tuple[int, ...]]  # skill, steps withou
 def _reasons(moment: HitMoment, straight_on: int | None) -> _Reasons:
     if moment.hidden_s is not None and moment.is_rolling:
         return _hidden(moment)
+    is_shown = moment.route in (Route.HABIT, Route.LAMP) and not moment.has_turned
+    if not is_shown and not moment.is_motion_seen:
+        return Skill.MOTION, (), ()
     if moment.has_turned and moment.route is not Route.SHORT:
         return _straight(moment)
     if moment.route is Route.CUSHION:
@@ -150,6 +161,8 @@ def _straight(moment: HitMoment) -> _Reasons:
 def _hidden(moment: HitMoment) -> _Reasons:
     leg, rate_hz = moment.leg, moment.rate_hz
     since_s = moment.time_s if moment.hidden_s is None else moment.hidden_s
+    if since_s - leg.roll_s < MOTION_S:
+        return Skill.OCCLUSION, (), ()
     steps = [
         "The ball rolled behind the screen and cannot be seen now.",
         f"When it vanished it was rolling {heading_words(leg.velocity_at(since_s))}.",
@@ -252,7 +265,7 @@ def _leave_truth(moment: HitMoment, straight_on: int | None) -> FutureTruth:
             f"Only the ball moves: it is rolling {heading_words(moment.velocity)}.",
             "An object lies on its way, and stops it before the edge.",
         )
-    if moment.hidden_s is not None:
+    if moment.hidden_s is not None or (moment.is_rolling and not moment.is_motion_seen):
         steps = ()
     if steps:
         steps = (*steps, "So nothing will leave the view.")

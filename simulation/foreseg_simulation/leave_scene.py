@@ -20,7 +20,7 @@ from .foresight import ForesightFrame, FutureTruth, SceneConfig, Skill, Topic
 from .naming import NamedSprite, named_targets
 from .sprites import Pose
 from .stage import corners_of, make_floor, paint_frame, ring_layout
-from .telling import edge_words, evidence, first_stamp_from, heading_words
+from .telling import MOTION_S, edge_words, evidence, first_stamp_from, heading_words
 from .textures import U8Array
 
 LEAVE_QUESTION = "What will leave the view next?"
@@ -147,6 +147,9 @@ class LeaveScene:
     def _steps(
         self, act: _Act, time_s: float, places: np.ndarray, velocities: np.ndarray
     ) -> tuple[str, ...]:
+        is_turned = self._shy is not None and time_s >= act.turn_s
+        if time_s - (act.turn_s if is_turned else act.start_s) < MOTION_S:
+            return ()
         names = [named.name for named in self._objects]
         steps = []
         if act.leaver is not None:
@@ -160,7 +163,7 @@ class LeaveScene:
             )
         if self._shy is not None:
             shy, heading = names[self._shy], heading_words(velocities[self._shy])
-            if time_s >= act.turn_s:
+            if is_turned:
                 steps.append(f"The {shy} has turned back and moves {heading}.")
             elif len(act.past_turns_s) < _RULE_ACTS:
                 return ()

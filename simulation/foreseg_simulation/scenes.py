@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from .chain_scene import ChainScene
+from .emerge_scene import EmergeScene
 from .foresight import ForesightScene, SceneConfig
 from .hit_scene import HitScene, Route
+from .hop_scene import HopScene
 from .leave_scene import LeaveScene
 
 SceneMaker = Callable[[int, SceneConfig], ForesightScene]
@@ -30,6 +33,9 @@ def foresight_scenes() -> Mapping[str, SceneMaker]:
             "hit_screen": hit(Route.CUSHION, has_screen=True),
             "hit_short": hit(Route.SHORT),
             "hit_twins": hit(Route.CUSHION, has_twins=True),
+            "chain": ChainScene,
+            "emerge": EmergeScene,
+            "hop": HopScene,
             "leave": LeaveScene,
             "leave_shy": lambda seed, config: LeaveScene(seed, config, has_shy=True),
         }

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 NS_PER_S = 1_000_000_000
+MOTION_S = 0.25  # how long a motion must have been seen before anyone can say where it leads
 _HEADINGS = (
     "to the right",
     "down and to the right",
