@@ -18,6 +18,7 @@ from tests.unit.test_datasets_problems import in_json, put  # noqa: E402
 
 from foreseg.errors import InputError  # noqa: E402
 from foreseg_evaluation.datasets import read_dataset  # noqa: E402
+from foreseg_evaluation.datasets.pictures import read_image  # noqa: E402
 from foreseg_evaluation.problems import DatasetError  # noqa: E402
 
 
@@ -85,3 +86,17 @@ def test_positions_and_objects_that_are_none_are_refused(tmp_path: Path) -> None
             media.mask("1", position)
     with pytest.raises(InputError, match="object '3' is none of"):
         media.mask("3", 0)
+
+
+def test_an_exif_block_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    exif = image_module.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    path = tmp_path / "x.jpg"
+    image_module.new("RGB", trees.SIZE_WH).save(path, exif=exif)
+    data = path.read_bytes()
+    broken = data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02", 1)  # a width that is a text
+    assert broken != data
+    path.write_bytes(broken)
+    with pytest.raises(DatasetError, match="no readable picture") as caught:
+        read_image(path, trees.SIZE_WH[::-1])
+    assert caught.value.problem.file == str(path)

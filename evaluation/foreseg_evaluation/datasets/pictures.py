@@ -8,6 +8,7 @@ that ends early is refused, never filled up. Does not know: datasets.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,13 @@ from foreseg_evaluation.problems import DatasetError, refuse
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 VOID = 255  # in a label map: pixels that are not judged
+_BROKEN = (  # what pillow raises for bytes that are no whole picture
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
@@ -50,7 +58,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             width, height = picture.size
             orientation = picture.getexif().get(_EXIF_ORIENTATION)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
@@ -64,7 +72,7 @@ def read_image(path: Path, size_wh: tuple[int, int]) -> U8Array:
     try:
         with Image.open(path) as picture:
             image = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     _check_size(path, image, size_wh)
     return image
@@ -101,7 +109,7 @@ def _pixels(path: Path) -> U8Array:
         with Image.open(path) as picture:
             plain = picture if picture.mode in {"P", "L", "1"} else picture.convert("RGB")
             return np.array(plain).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
 
 
