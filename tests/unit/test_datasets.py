@@ -183,6 +183,22 @@ def test_the_simulations_own_keys_are_read(tmp_path: Path) -> None:
     assert dataset.assumptions == ()
 
 
+def test_a_video_may_name_annotations_that_no_expression_does(tmp_path: Path) -> None:
+    trees.write_fevos(tmp_path)
+    path = tmp_path / "meta_expressions_val.json"
+    meta = json.loads(path.read_text("utf-8"))
+    del meta["videos"]["v1"]["expressions"]["1"]  # the only one that names 32
+    trees.write_json(path, meta)
+    assert read_dataset(tmp_path, "fevos").episodes[0].object_ids == ("31",)
+    meta["videos"]["v1"]["anno_id"] = [31, 32, 33]
+    trees.write_json(path, meta)
+    dataset = read_dataset(tmp_path, "fevos")
+    assert dataset.episodes[0].object_ids == ("31", "32")
+    np.testing.assert_array_equal(dataset.episodes[0].truth(0), trees.square(1, 0))
+    places = [(Path(p.file).name, p.key) for p in dataset.problems]
+    assert places == [(path.name, "videos/v1/anno_id")]  # 33 has no masks
+
+
 def test_official_fevos_asks_for_foresight_and_its_rate_is_a_guess(tmp_path: Path) -> None:
     dataset, _ = read("fevos", tmp_path)
     question = dataset.episodes[0].question

@@ -7,6 +7,7 @@ read where they are there; see docs/datasets.md. Does not know: pixels, scores.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,24 +168,21 @@ def _read(
 def _media(
     video: Video, masks: _Masks | None, reading: Reading
 ) -> tuple[EpisodeMedia, _Annotations]:
-    """Look up every annotation that the video's expressions name."""
+    """Look up every annotation that the video or its expressions name."""
     annotations = _Annotations()
     if masks is None:
         return EpisodeMedia(frames=video.frames, masklets={}), annotations
     rows, order, size_wh = masks.rows, video.order, video.frames.size_wh
-    for _, expression in expressions_of(video, reading):
+    for name in _named(video, reading):
         try:
-            ids = [i for holder in _holders(expression) for i in holder["anno_id"].idents()]
-        except DatasetError:
-            continue  # told where the expression is read
-        for name in ids:
-            if name in annotations.masklets or name in annotations.errors:
-                continue
-            try:
-                found = rle_masklet(rows.file, name, rows[name].value, order, size_wh)
-                annotations.masklets[name] = found
-            except DatasetError as error:
-                annotations.errors[name] = error
+            found = rle_masklet(rows.file, name, rows[name].value, order, size_wh)
+            annotations.masklets[name] = found
+        except DatasetError as error:
+            annotations.errors[name] = error
+    with reading.skipping():
+        listed = video.entry.find("anno_id")
+        if listed is not None:
+            annotations.require(listed.idents(), listed)
     union = None
     if masks.foreground is not None:
         with reading.skipping():
@@ -192,6 +190,19 @@ def _media(
             union = rle_masklet(listed.file, listed.key, listed.value, order, size_wh)
     media = EpisodeMedia(frames=video.frames, masklets=annotations.masklets, union=union)
     return media, annotations
+
+
+def _named(video: Video, reading: Reading) -> list[str]:
+    """The annotations that a video and its expressions name, each once, in their order."""
+    names: dict[str, None] = {}  # a set that keeps the order
+    listed = video.entry.find("anno_id")
+    with contextlib.suppress(DatasetError):  # told by the caller
+        names.update(dict.fromkeys(() if listed is None else listed.idents()))
+    for _, expression in expressions_of(video, reading):
+        with contextlib.suppress(DatasetError):  # told where the expression is read
+            for holder in _holders(expression):
+                names.update(dict.fromkeys(holder["anno_id"].idents()))
+    return list(names)
 
 
 def _holders(expression: Entry) -> Iterator[Entry]:
