@@ -21,6 +21,7 @@ def tabletop_scenes() -> Mapping[str, Maker]:
     A maker raises MissingExtraError without MuJoCo, StreamError where nothing can render.
     """
     from .leave import LeavePlot
+    from .push import PushPlot
     from .reach import ReachPlot
     from .roll import RollPlot
     from .scene import Plot, TabletopScene
@@ -37,5 +38,6 @@ def tabletop_scenes() -> Mapping[str, Maker]:
             "tabletop_reach_part": scene(partial(ReachPlot, has_habit=False)),
             "tabletop_leave": scene(LeavePlot),
             "tabletop_stack": scene(StackPlot),
+            "tabletop_push": scene(PushPlot),
         }
     )

@@ -9,6 +9,7 @@ order, and rests after a hit as soon as the order has been seen once.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -275,12 +276,12 @@ def _roll(
     at = world.joint("ball")[1]
     hits: list[int] = []
     turns: list[float] = []
-    before = world.data.qvel[at : at + 2].copy()
+    before: list[float] = world.data.qvel[at : at + 2].tolist()
 
     def is_over() -> bool:
         nonlocal before
-        now = world.data.qvel[at : at + 2].copy()
-        if np.linalg.norm(now - before) > _TURN and (
+        now = world.data.qvel[at : at + 2].tolist()
+        if math.dist(now, before) > _TURN and (
             not turns or world.time_s > turns[-1] + _FREE_S / 4
         ):
             turns.append(world.time_s)

@@ -79,7 +79,7 @@ class StackPlot:
         self._mirror = rng.choice([-1.0, 1.0], num)
         self._weights = [int(w) for w in rng.integers(-1, 2, num)]
         self._first_falls = np.array([i % 2 == 0 for i in rng.permutation(num)])
-        reach = np.abs(self._spots).max(axis=0) + (0.12, 0.12)
+        reach = np.abs(self._spots).max(axis=0) + 0.12
         camera = aim_camera(
             rng, config.size_wh, reach=(*reach, 0.16), elevation_deg=(32, 45), azimuth_deg=12
         )
@@ -128,7 +128,7 @@ class StackPlot:
         """Choose a tower that falls at the end, and others that lose their pillar before."""
         lasts_s = float(rng.uniform(*self._config.leg_s))
         speeds = np.zeros(len(falls))
-        stable = np.flatnonzero(~falls)
+        stable = np.flatnonzero(np.logical_not(falls))
         for i in rng.permutation(stable)[: rng.integers(1, len(stable) + 1)]:
             speeds[i] = _FREE_WAY / lasts_s * rng.uniform(1.2, 1.9)
         if rng.random() > _NOTHING_SHARE:

@@ -53,6 +53,7 @@ class World:
         self._kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
         self._size = self._mujoco.mj_stateSize(self.model, self._kind)
         self.owner = self._owners()
+        self._owners_of_geoms: list[int] = self.owner.tolist()
         self.num_steps = 0
         self.num_frames = 0
 
@@ -135,11 +136,14 @@ class World:
 
     def touching(self, instance_id: int) -> set[int]:
         """Ids that touch one instance; 0 is whatever has no id."""
-        if not self.data.ncon:
-            return set()
-        pairs = self.owner[self.data.contact.geom].astype(int)
-        mine = pairs[(pairs == instance_id).any(axis=1)]
-        return {int(other) for other in mine.sum(axis=1) - instance_id}
+        found = set()
+        for one, other in self.data.contact.geom.tolist():
+            a, b = self._owners_of_geoms[one], self._owners_of_geoms[other]
+            if a == instance_id:
+                found.add(b)
+            elif b == instance_id:
+                found.add(a)
+        return found
 
     def corners(self, instance_id: int) -> F64Array:
         """Corners (8 N, 3) of the boxes around the geoms of one instance, as it is now."""
