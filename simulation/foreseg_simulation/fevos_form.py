@@ -62,7 +62,7 @@ def assemble(root: Path, split: str, videos: Sequence[str]) -> list[Json]:
         anno_of = {int(object_id): len(masks) + k for k, object_id in enumerate(part["masks"])}
         for object_id, per_frame in part["masks"].items():
             masks[str(anno_of[int(object_id)])] = per_frame
-        meta = {"vid_id": vid_id, **part["video"]}
+        meta = {"vid_id": vid_id, "anno_id": sorted(anno_of.values()), **part["video"]}
         for expression in meta["expressions"].values():
             for truth in (expression, *expression.get("truths", ())):
                 truth["anno_id"] = [anno_of[object_id] for object_id in truth["obj_id"]]

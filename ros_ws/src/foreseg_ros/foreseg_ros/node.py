@@ -56,6 +56,9 @@ NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
 WARN_PERIOD_S = 5.0
 SIGNAL_POLL_S = 0.2  # a signal is seen within this
+# An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
+# and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
+SWITCH_INTERVAL_S = 0.0005
 
 
 class ForesegNode(LifecycleNode):
@@ -267,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rclpy's own signal handlers would shut the context down under the worker, which still
     publishes: so the signals only end the spinning, and the order is stop, join, destroy.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     rclpy.init(
         args=None if arguments is None else list(arguments),
         signal_handler_options=SignalHandlerOptions.NO,
