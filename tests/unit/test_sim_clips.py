@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("cv2", reason="the worlds draw with OpenCV")
 
 from foreseg.masks import mask_from_rle
+from foreseg_simulation.cli import PRESETS
 from foreseg_simulation.clip import Clip, ClipKind, ExpressionKind
 from foreseg_simulation.foresight import Skill, Topic
 from foreseg_simulation.generation import Command, Job, make_clip, make_clip_of
@@ -24,7 +26,7 @@ from foreseg_simulation.questions import (
 )
 from foreseg_simulation.recording import events_of, image_of, record
 from foreseg_simulation.scenes import foresight_scenes, make_scene
-from foreseg_simulation.worlds import World
+from foreseg_simulation.worlds import WORLD_VERSIONS, World
 
 NAMES = {1: "ball", 2: "red star", 3: "blue star", 4: "green cross"}
 SIZE_WH = (160, 120)
@@ -171,3 +173,20 @@ def test_every_scene_offers_clips(name: str) -> None:
     clip, source = make_clip_of(job(ClipKind.CLIP, 0), name)
     assert source["scene"] == name
     assert clip.expressions
+
+
+GOLDEN = (1, "da20547e5677d802")  # version of the world, and what the first clips of val-v1 ask
+
+
+def test_the_validation_set_stays_as_it_is_until_its_version_counts_up() -> None:
+    digest = hashlib.sha256()
+    command = PRESETS["val-v1"]
+    for number in range(5):
+        asked = Job(command=command, world=World.SHAPES, kind=ClipKind.CLIP, number=number)
+        clip, source = make_clip(asked)
+        stamps = [shot.stamp_ns for shot in clip.shots]
+        digest.update(repr((source, clip.rate_hz, dict(clip.names), stamps)).encode())
+        for e in clip.expressions:
+            told = (e.text, e.answer, e.target_ids, e.is_hard, e.reasoning, e.evidence, e.keyframe)
+            digest.update(repr(told).encode())
+    assert (WORLD_VERSIONS[World.SHAPES], digest.hexdigest()[:16]) == GOLDEN
