@@ -65,6 +65,7 @@ EXTRAS = {
         "opencv-python-headless>=4.6",
         "pillow>=9.0",
         "pyyaml>=6.0",
+        "scipy>=1.7",
         "tqdm>=4.60",
     ],
     "export": [

@@ -176,17 +176,28 @@ def finish(out: Path, compare: Path | None = None) -> int:
     if compare is not None:
         read_run(compare)
     summary = summarise(results)
-    table = official_table(str(about.get("form", "")), results)
+    episodes = _episodes(about)
+    table = _official_table(str(about.get("form", "")), results, episodes)
     official = {} if table is None else {"official": record_from_official(table)}
     record = {**record_from_summary(summary), **official, "run": about}
     (out / "results.json").write_text(
         json.dumps(_without_nan(record), indent=1) + "\n", encoding="utf-8"
     )
     _write_csv(out / "results.csv", results)
-    page = write_report(out, compare=compare, episodes=_episodes(about))
+    page = write_report(out, compare=compare, episodes=episodes)
     sys.stdout.write(f"{about.get('title', out)}\n")
     _print(summary, table, results, page)
     return _EXIT_FAILED if summary.total.num_scored == 0 else 0
+
+
+def _official_table(
+    form: str, results: Sequence[EpisodeResult], episodes: Mapping[str, Episode] | None
+) -> OfficialTable | None:
+    if form == "ref_davis_classic" and episodes is not None:
+        from .unsupervised import unsupervised_table
+
+        return unsupervised_table(results, episodes)
+    return official_table(form, results)
 
 
 def _episodes(about: Mapping[str, object]) -> Mapping[str, Episode] | None:
