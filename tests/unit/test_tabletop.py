@@ -259,6 +259,18 @@ def test_without_a_graphics_library_it_says_which_to_install() -> None:
     assert "apt install libegl1 libgl1-mesa-dri" in run.stderr
 
 
+def test_an_unknown_renderer_is_refused_with_its_name() -> None:
+    scene_of("tabletop_roll", 1)
+    code = (
+        "import os; os.environ['MUJOCO_GL'] = 'crayon'\n"
+        "from foreseg_simulation.tabletop.graphics import load_mujoco\n"
+        "load_mujoco()\n"
+    )
+    run = _python(code)
+    assert "StreamError" in run.stderr
+    assert "MUJOCO_GL='crayon'" in run.stderr
+
+
 def _python(code: str) -> subprocess.CompletedProcess[str]:
     paths = f"import sys; sys.path[:0] = {[str(ROOT / 'runtime'), str(ROOT / 'simulation')]!r}\n"
     return subprocess.run(

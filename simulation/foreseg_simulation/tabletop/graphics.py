@@ -19,7 +19,9 @@ _LIBRARIES = {
     "egl": ("libEGL.so.1",),
     "osmesa": ("libOSMesa.so.8", "libOSMesa.so.6"),
 }
-_WAY_OUT = "install one with `apt install libegl1 libgl1-mesa-dri` or `apt install libosmesa6`"
+_WAY_OUT = (
+    "install what it needs: `apt install libegl1 libgl1-mesa-dri` or `apt install libosmesa6`"
+)
 
 
 def load_mujoco() -> ModuleType:
@@ -37,7 +39,8 @@ def load_mujoco() -> ModuleType:
         if error.name != "mujoco":
             raise
         raise MissingExtraError(error.name, "tabletop", "the tabletop world") from error
-    except (ImportError, AttributeError) as error:  # the latter: PyOpenGL without its library
+    # AttributeError: PyOpenGL without its library; RuntimeError: a name that MuJoCo does not know.
+    except (ImportError, AttributeError, RuntimeError) as error:
         raise rendering_error(error) from error
 
 
@@ -46,7 +49,7 @@ def rendering_error(cause: Exception) -> StreamError:
     chosen = os.environ.get(_SWITCH, "")
     return StreamError(
         f"the tabletop world cannot render with {_SWITCH}={chosen!r} ({cause}):"
-        f" MuJoCo needs EGL or OSMesa; {_WAY_OUT}"
+        f" set it to egl or osmesa, or not at all, and {_WAY_OUT}"
     )
 
 
