@@ -22,7 +22,7 @@ from foreseg.errors import InputError
 
 from .clip import Clip, ClipKind, cut_clip, cut_stream
 from .fevos_form import Json, assemble, part_path, write_json, write_part
-from .worlds import PACES, WORLD_VERSIONS, World, scene_maker, scenes_of
+from .worlds import PACES, WORLD_VERSIONS, World, require_world, scene_maker, scenes_of
 
 GENERATOR_VERSION = 1
 SPLITS = ("train", "val")
@@ -111,7 +111,10 @@ def generate(command: Command, out: Path, *, workers: int = 1) -> Json:
 
     Raises:
         InputError: if the folder holds something else, or another command's dataset.
+        ForesegError: if a world cannot be drawn here.
     """
+    for world in command.worlds:
+        require_world(world)
     _claim(command, out)
     jobs = list(jobs_of(command))
     missing = [job for job in jobs if not part_path(out, job.video).is_file()]

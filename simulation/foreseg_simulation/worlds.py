@@ -49,6 +49,19 @@ def scenes_of(world: World) -> Mapping[str, SceneMaker]:
     return foresight_scenes()
 
 
+def require_world(world: World) -> None:
+    """See that what a world needs is installed.
+
+    Raises:
+        MissingExtraError: MuJoCo is not installed.
+        StreamError: there is no library to render with.
+    """
+    if world is World.TABLETOP:
+        from .tabletop.graphics import load_mujoco
+
+        load_mujoco()
+
+
 def scene_maker(world: World, name: str) -> SceneMaker:
     """Find a scene by name.
 

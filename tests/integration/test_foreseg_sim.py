@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,16 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert said in heard.err + heard.out
     assert "Traceback" not in heard.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_world_that_cannot_be_drawn_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    out = tmp_path / "set"
+    assert main(["generate", "--world", "tabletop", "--clips", "1", "--out", str(out)]) == 2
+    assert "mujoco" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_previews_are_drawn_and_scenes_are_listed(
