@@ -61,6 +61,7 @@ EXTRAS = {
     "tabletop": ["mujoco>=3.1"],  # the simulation's second world; needs EGL or OSMesa
     "evaluation": [
         "jinja2>=3.0",
+        "markupsafe>=2.0",  # part of jinja2, named in annotations
         "matplotlib>=3.5",
         "opencv-python-headless>=4.6",
         "pillow>=9.0",
@@ -108,7 +109,14 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     *EXTRAS["tabletop"],
     *EXTRAS["train"],
 ]
-EXTRAS["dev"] = [*EXTRAS["test"], "mypy>=1.11", "ruff>=0.6", "types-PyYAML>=6.0", "types-tqdm>=4.66", "wheel"]
+EXTRAS["dev"] = [
+    *EXTRAS["test"],
+    "mypy>=1.11",
+    "ruff>=0.6",
+    "types-PyYAML>=6.0",
+    "types-tqdm>=4.66",
+    "wheel",
+]
 
 setup(
     name=NAME,
