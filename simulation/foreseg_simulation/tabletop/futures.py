@@ -123,6 +123,12 @@ def evidence(shots: Sequence[Shot], upto: int, *earlier: int) -> tuple[int, ...]
     return tuple(shots[i].stamp_ns for i in places)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Write "the a, the b and the c"."""
+    *most, last = (f"the {name}" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def way_in_words(camera: Camera, place: F64Array, velocity: F64Array) -> str:
     """Say where in the frame something moves, or that it rests."""
     if np.linalg.norm(velocity) < _SLOW:

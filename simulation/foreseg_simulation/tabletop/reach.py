@@ -24,6 +24,7 @@ from .futures import (
     disc,
     evidence,
     first_touched,
+    listed,
     nothing_truth,
     way_in_words,
 )
@@ -311,7 +312,7 @@ class ReachPlot:
             order = [self._names[k + 2] for k in self._order]
             last = self._names[self._order[self._order.index(target) - 1] + 2]
             known = (
-                f"The gripper has taken the {', the '.join(order)}, in this order, again and again.",
+                f"The gripper has taken {listed(order)}, in this order, again and again.",
                 f"The last one was the {last}.",
             )
             rule = f"After the {last} comes the {name}."

@@ -26,6 +26,7 @@ from .futures import (
     evidence,
     first_leaver,
     first_touched,
+    listed,
     nothing_truth,
     way_in_words,
 )
@@ -175,7 +176,7 @@ class RollPlot:
         order = [self._names[k] for k in self._order]
         last = self._order[self._order.index(leg.target_id) - 1]
         return (
-            f"So far the ball has visited the {', the '.join(order)}, in this order.",
+            f"So far the ball has visited {listed(order)}, in this order.",
             f"It has just hit the {self._names[last]} and lies still.",
             f"After the {self._names[last]} comes the {self._names[leg.target_id]}.",
         )

@@ -2,7 +2,8 @@
 """Blocks lie on two pillars each; one pillar is drawn away, and some fall; which is the question.
 
 A block whose weight lies over the pillar that stays does not fall, though its other pillar may
-be away first. Physics decides; then the pillars return, and a gripper puts back what fell.
+be away first. Physics decides; then the pillars return, and a gripper puts back what fell
+and shifts what stands.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from foreseg_simulation.foresight import FutureTruth, SceneConfig, Skill, Topic
 from foreseg_simulation.naming import COLOURS
 
-from .futures import FALL_QUESTION, evidence, nothing_truth
+from .futures import FALL_QUESTION, evidence, listed, nothing_truth
 from .scene import Moment
 from .stage import F64Array, Stage, aim_camera, body, geom, set_stage
 from .tools import finger, palm
@@ -42,10 +43,11 @@ _OPEN, _CLOSED = 0.05, 0.04  # of a finger from the middle
 _SIDES = {"left": -1, "right": 1}
 _ACROSS = np.array([np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)])  # turned by 90 degrees
 _REST = np.array([*_HOME, 1.0, 0.0, 0.0, 0.0])
+_SHIFTED = 0.02  # metres that are worth a job of the gripper
 _GAP = 0.0003  # between what rests and what moves under it
 _SINKS = 0.01  # metres per second downwards
 _SETTLE_S = 0.8
-# Shares of building up.
+# Shares of one job of building up.
 _TAKES, _OVER, _LETS_GO = 0.12, (0.35, 0.58), 0.82
 _RETURNS = (0.3, 0.5)
 
@@ -162,23 +164,30 @@ class StackPlot:
         joints = [world.joint(f"block{i}") for i in range(len(self._spots))]
         starts = [world.data.qpos[at : at + 7].copy() for at, _ in joints]
         ends = [self._pose(i, falls=bool(falls[i])) for i in range(len(joints))]
-        lowest = min(range(len(joints)), key=lambda i: float(starts[i][2]))
+        is_down = [bool(start[2] < _FALLEN_Z) for start in starts]
+        moved = [bool(abs(s[0] - e[0]) > _SHIFTED) for s, e in zip(starts, ends, strict=True)]
+        jobs = [i for i in range(len(joints)) if is_down[i]]
+        jobs += [i for i in range(len(joints)) if moved[i] and not is_down[i]]
 
         def drive(time_s: float) -> None:
-            share = (time_s - start_s) / lasts_s
+            share = (time_s - start_s) / lasts_s * max(1, len(jobs))  # 0..1 for the first job, ...
             self._move_pillars(world, drawn * np.interp(share, _RETURNS, (1, 0)))
-            for (at, speed), start, end in zip(joints, starts, ends, strict=True):
-                if share < _LETS_GO:
-                    world.data.qpos[at : at + 7] = _carried(share, start, end)
+            for i, (at, speed) in enumerate(joints):
+                own = share - (jobs.index(i) if i in jobs else 0)
+                if own < _LETS_GO:
+                    pose = _carried(own, starts[i], ends[i], is_lifted=i in jobs)
+                    world.data.qpos[at : at + 7] = pose
                     world.data.qvel[speed : speed + 6] = 0.0
-            if starts[lowest][2] < _FALLEN_Z:
-                self._show_gripper(world, share, starts[lowest], ends[lowest])
+            if jobs:
+                job = min(int(share), len(jobs) - 1)
+                i = jobs[job]
+                self._show_gripper(world, share - job, starts[i], ends[i])
 
         return falling + world.run(start_s + lasts_s, drive)
 
     def _show_gripper(self, world: World, share: float, start: F64Array, end: F64Array) -> None:
         """Let the gripper fetch, carry and leave a block."""
-        lows = [start[:3], _carried(share, start, end)[:3], end[:3]]
+        lows = [start[:3], _carried(share, start, end, is_lifted=True)[:3], end[:3]]
         near = float(np.interp(share, (0, _TAKES, _LETS_GO, 1), (0, 1, 1, 0)))
         low = lows[1] if _TAKES < share < _LETS_GO else lows[0] if share <= _TAKES else lows[2]
         at = _HOME + near * (low - _HOME)
@@ -198,7 +207,7 @@ class StackPlot:
         shot = shots[i]
         first = self._first_down(world, shot)
         drawn = [self._names[k + 2] for k in np.flatnonzero(pull.speeds)]
-        under = f"Pillars are drawn away from under the {' and the '.join(drawn)}."
+        under = f"Pillars are drawn away from under {listed(drawn)}."
         if fallen is None:
             return nothing_truth(
                 FALL_QUESTION,
@@ -212,9 +221,7 @@ class StackPlot:
         others = [other for other in drawn if other != name]
         stay = "No other pillar moves."
         if others:
-            stay = (
-                f"The weight of the {' and of the '.join(others)} lies over the pillar that stays."
-            )
+            stay = f"The pillar that stays bears the whole weight of {listed(others)}."
         weight = "has no weight on it" if not self._weights[fallen] else "has a weight at one end"
         return FutureTruth(
             question=FALL_QUESTION,
@@ -238,7 +245,9 @@ class StackPlot:
         falls_s = {
             k: (shot.places[row, 2] - _BLOCK[2]) / -shot.velocities[row, 2]
             for k, row in rows.items()
-            if shot.velocities[row, 2] < -_SINKS and shot.places[row, 2] > _FALLEN_Z
+            if shot.velocities[row, 2] < -_SINKS
+            and shot.places[row, 2] > _FALLEN_Z
+            and abs(shot.places[row, 2] - _REST_Z) > 2 * _GAP
         }
         return min(falls_s, key=lambda k: falls_s[k]) if falls_s else None
 
@@ -278,21 +287,23 @@ class StackPlot:
 
 
 def _redrawn(rng: np.random.Generator, falls: F64Array, fallen: int | None) -> F64Array:
-    """Draw anew how the fallen block lies; some block can fall, and some can stay."""
-    drawn = falls.copy()
-    if fallen is not None:
-        drawn[fallen] = rng.random() < _FALLS_SHARE
-        if drawn.all() or not drawn.any():
-            drawn[fallen] = not drawn[fallen]
-    return drawn
+    """Draw anew how the fallen block and one other lie; some can fall then, and some stay."""
+    while True:
+        drawn = falls.copy()
+        others = [i for i in range(len(falls)) if i != fallen]
+        for i in (others[rng.integers(len(others))], fallen):
+            if i is not None:
+                drawn[i] = rng.random() < _FALLS_SHARE
+        if drawn.any() and not drawn.all():
+            return drawn
 
 
-def _carried(share: float, start: F64Array, end: F64Array) -> F64Array:
-    """Pose (7,) of a block on its way back; one that did not fall is set right in place."""
+def _carried(share: float, start: F64Array, end: F64Array, *, is_lifted: bool) -> F64Array:
+    """Pose (7,) of a block on its way; one that is not lifted is set right in place."""
     over = float(np.interp(share, _OVER, (0, 1)))
     pose = start + over * (end * _same_turn(start, end) - start)
     pose[3:] /= np.linalg.norm(pose[3:])
-    if start[2] < _FALLEN_Z:
+    if is_lifted:
         pose[2] = np.interp(
             share, (_TAKES, *_OVER, _LETS_GO), (start[2], _LIFT_Z, _LIFT_Z, end[2])
         )
