@@ -58,7 +58,8 @@ EXTRAS = {
     ],
     # rooms
     "simulation": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
-    "tabletop": ["mujoco>=3.1"],  # the simulation's second world; needs EGL or OSMesa
+    # the simulation's second world; needs EGL or OSMesa
+    "tabletop": ["mujoco>=3.1", "opencv-python-headless>=4.6", "tqdm>=4.60"],
     "evaluation": [
         "jinja2>=3.0",
         "markupsafe>=2.0",  # part of jinja2, named in annotations
