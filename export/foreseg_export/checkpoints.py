@@ -1,76 +1,190 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens SAM2 checkpoints: a nano tracker's safetensors, or a `transformers` Sam2Video folder."""
+"""Opens SAM2 checkpoints of every form, at the input size and memory length that are asked for.
+
+A `.safetensors` file is a nano tracker, a `.pt` file is Meta's, a folder is what `transformers`
+saves, and `owner/name` is such a folder on the model hub. Nothing here runs code of a checkpoint.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
-from transformers import Sam2VideoModel
+from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers.utils import logging as transformers_logging
 
 from foreseg.errors import InputError
 from foreseg_torch.nano_tracker import load_nano_tracker, read_nano_tracker_config
+from foreseg_torch.sam2_geometry import (
+    check_image_size,
+    keep_memory_slots,
+    set_image_size,
+    size_unit,
+)
+from foreseg_torch.sam2_meta import config_from_meta, listed, model_from_meta, read_meta_checkpoint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what SAM2 was trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NANO_SIZE_UNIT = 16
+
+# what `transformers` and the config of a folder raise where something in it is wrong
+_FAULTS = (
+    SafetensorError,
+    StrictDataclassError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+)
+_MAX_QUOTED = 300  # characters of another library's message
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILES = (".pt", ".pth", ".safetensors")
+_HUB_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
+# what else a folder may hold, and why it is refused
+_OTHER_KINDS = {
+    "edgetam_video": "EdgeTAM is not supported yet: its memory is resampled into a fixed set of"
+    " latents, for which an engine bundle has no place",
+    "sam2": "it is a SAM2 for single images, without memory: use the video checkpoint",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """A loaded model and how its pixels are normalised."""
+    """A loaded model, in float32 and evaluation mode, and how its pixels are normalised."""
 
     model: Sam2VideoModel
     name: str
+    path: Path  # of the file or folder it was read from
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(
+    where: Path, *, image_size: int | None = None, memory_slots: int | None = None
+) -> Checkpoint:
     """Load a checkpoint on the CPU in float32, in evaluation mode.
 
+    Args:
+        where: a file, a folder, or the id `owner/name` of a model on the hub.
+        image_size: side of the square model input, model pixels; None: the checkpoint's own.
+        memory_slots: frames that an object remembers, the prompted one included; None: all that
+            the checkpoint was trained with.
+
     Raises:
-        InputError: there is none, it is no SAM2 video checkpoint, or it is damaged. A `.pt`
-            file (a pickle) is never opened.
+        InputError: there is none, it is no SAM2 video checkpoint, it is damaged, or it cannot have
+            this size or memory.
     """
-    if not path.exists():
-        msg = f"no checkpoint at {path}"
-        raise InputError(msg)
-    return _open_folder(path) if path.is_dir() else _open_nano(path)
-
-
-def _open_nano(path: Path) -> Checkpoint:
-    if path.suffix != ".safetensors":
+    path = where if where.exists() else _downloaded(where)
+    if path.is_dir():
+        name = path.resolve().name if where.exists() else where.as_posix()
+        checkpoint = _open_folder(path, image_size, name=name)
+    elif path.suffix == ".safetensors":
+        checkpoint = _open_nano(path, image_size)
+    elif path.suffix in {".pt", ".pth"}:
+        checkpoint = _open_meta(path, image_size)
+    else:
         msg = (
-            f"a checkpoint is a nano tracker's .safetensors or a transformers folder, got {path.name};"
-            " pickles (.pt, .pth) are not opened"
+            f"{path} is of no known form: a checkpoint is a nano tracker's .safetensors, a .pt of"
+            " Meta's, or a folder that transformers saved"
         )
         raise InputError(msg)
+    if memory_slots is not None:
+        keep_memory_slots(checkpoint.model, memory_slots)
+    return checkpoint
+
+
+def _downloaded(where: Path) -> Path:
+    """The folder of a model on the hub, from its cache where it is there."""
+    name = where.as_posix()
+    if where.suffix in _FILES or not _HUB_ID.fullmatch(name):
+        msg = f"no checkpoint at {where}"
+        raise InputError(msg)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        msg = (
+            f"no checkpoint at {where}, and the model hub gave none of that name: no such public"
+            f" model, or no network ({_brief(error)})"
+        )
+        raise InputError(msg) from error
+
+
+def _open_nano(path: Path, image_size: int | None) -> Checkpoint:
     try:
         config = read_nano_tracker_config(path)
-        model = load_nano_tracker(path)
+        if image_size not in (None, config.image_size):
+            check_image_size(image_size, unit=NANO_SIZE_UNIT)
+        model = load_nano_tracker(path, image_size=image_size)
     except (SafetensorError, ValueError, RuntimeError, TypeError, OSError) as error:
-        msg = f"{path} is not a nano SAM2 checkpoint: {error}"
+        msg = f"{path} is not a nano SAM2 checkpoint: {_brief(error)}"
         raise InputError(msg) from error
     return Checkpoint(
-        model=model, name=path.name, pixel_mean=config.pixel_mean, pixel_std=config.pixel_std
+        model=model,
+        name=path.name,
+        path=path,
+        pixel_mean=config.pixel_mean,
+        pixel_std=config.pixel_std,
     )
 
 
-def _open_folder(path: Path) -> Checkpoint:
-    config = _read_json(path / "config.json")
-    kind = config.get("model_type")
+def _open_meta(path: Path, image_size: int | None) -> Checkpoint:
+    state = read_meta_checkpoint(path)
+    try:
+        config = config_from_meta(state)
+    except InputError as error:
+        msg = f"{path} is no SAM2 checkpoint of Meta's: {error}"
+        raise InputError(msg) from error
+    _resize(config, image_size)
+    try:
+        model = model_from_meta(state, config)
+    except InputError as error:
+        msg = f"{path} does not fit SAM2: {error}"
+        raise InputError(msg) from error
+    return Checkpoint(
+        model=model, name=path.name, path=path, pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD
+    )
+
+
+def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint:
+    kind = _read_json(path / "config.json").get("model_type")
     if kind != "sam2_video":
-        msg = (
-            f"{path} is not a SAM2 video checkpoint: its model_type is {kind!r}, not 'sam2_video'"
-        )
+        reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not 'sam2_video'")
+        msg = f"{path} is not a SAM2 video checkpoint: {reason}"
         raise InputError(msg)
     try:
-        model = Sam2VideoModel.from_pretrained(str(path), local_files_only=True)
-    except (SafetensorError, ValueError, RuntimeError, OSError) as error:
-        msg = f"{path} does not load as a SAM2 video checkpoint: {error}"
+        config = Sam2VideoConfig.from_pretrained(str(path), local_files_only=True)
+        _resize(config, image_size)
+        with _quiet():
+            model, found = Sam2VideoModel.from_pretrained(
+                str(path),
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except _FAULTS as error:
+        msg = f"{path} does not load as a SAM2 video checkpoint: {_brief(error)}"
         raise InputError(msg) from error
+    lacking = sorted(str(name) for name in found["missing_keys"])
+    if lacking:
+        msg = f"{path} is not whole: it lacks the tensors {listed(lacking)}"
+        raise InputError(msg)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     processor = path / "preprocessor_config.json"
     if processor.exists():
@@ -78,8 +192,17 @@ def _open_folder(path: Path) -> Checkpoint:
         mean = _three(settings.get("image_mean"), mean)
         std = _three(settings.get("image_std"), std)
     return Checkpoint(
-        model=model.float().eval(), name=path.resolve().name, pixel_mean=mean, pixel_std=std
+        model=model.float().eval(), name=name, path=path, pixel_mean=mean, pixel_std=std
     )
+
+
+def _resize(config: Sam2VideoConfig, image_size: int | None) -> None:
+    if not isinstance(config.image_size, int):
+        msg = f"a square model input is wanted, its side as one number, got {config.image_size}"
+        raise InputError(msg)
+    if image_size not in (None, config.image_size):
+        check_image_size(image_size, unit=size_unit(config))
+        set_image_size(config, image_size)
 
 
 def _read_json(path: Path) -> dict[str, object]:
@@ -98,3 +221,25 @@ def _three(value: object, default: tuple[float, float, float]) -> tuple[float, f
     if isinstance(value, list) and len(value) == 3:
         return float(value[0]), float(value[1]), float(value[2])
     return default
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tables that `transformers` logs of a faulty checkpoint: we say it in a line."""
+    level, bar = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _brief(error: Exception) -> str:
+    """What a library says, on one line."""
+    return " ".join(str(error).split())[:_MAX_QUOTED] or type(error).__name__

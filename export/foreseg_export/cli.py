@@ -9,17 +9,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from foreseg.errors import ForesegError, MissingExtraError
+from foreseg.errors import EngineError, ForesegError, MissingExtraError
+
+NOT_GOOD_ENOUGH = 1
+BAD_INPUT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 1 after one line that says what is wrong."""
+    """Run the command; returns the exit code.
+
+    0; 1 after one line that says which bundle was not good enough to keep; 2 after one line that
+    says which input is wrong.
+    """
     arguments = _parser().parse_args(argv)
     try:
         return _sam2(arguments)
     except ForesegError as error:
         print(f"foreseg-export: {error}", file=sys.stderr)
-        return 1
+        return NOT_GOOD_ENOUGH if isinstance(error, EngineError) else BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,9 +35,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     sam2 = commands.add_parser(
-        "sam2", help="a SAM2 video tracker: nano .safetensors or a transformers folder"
+        "sam2", help="a SAM2 video tracker, of Meta's, of transformers', or our nano tracker"
     )
-    sam2.add_argument("--checkpoint", type=Path, required=True, metavar="PATH")
+    sam2.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="PATH|ID",
+        help="a .pt of Meta's, a transformers folder, a nano .safetensors, or owner/name on the hub",
+    )
     sam2.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
     sam2.add_argument("--name", help="of the bundle; default: the folder's")
     sam2.add_argument("--target", choices=("cpu",), default="cpu")
@@ -40,6 +53,18 @@ def _parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16"),
         default="fp32",
         help="of large weights in the files; fp16 halves them, the gate still holds",
+    )
+    sam2.add_argument(
+        "--image-size",
+        type=_positive,
+        metavar="N",
+        help="side of the model input, 256 to 1024 px; default: the checkpoint's own",
+    )
+    sam2.add_argument(
+        "--memory-slots",
+        type=_positive,
+        metavar="K",
+        help="frames an object remembers, the prompted one included; default: all it can",
     )
     sam2.add_argument("--parity-frames", type=_positive, default=20, metavar="N")
     sam2.add_argument(
@@ -64,6 +89,8 @@ def _sam2(arguments: argparse.Namespace) -> int:
         target=arguments.target,
         precision=arguments.precision,
         stored=arguments.stored,
+        image_size=arguments.image_size,
+        memory_slots=arguments.memory_slots,
         frames=arguments.parity_frames,
         allow_failed_parity=arguments.allow_failed_parity,
     )

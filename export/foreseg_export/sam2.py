@@ -49,6 +49,8 @@ class ExportOptions:
     target: str = "cpu"
     precision: str = "fp32"
     stored: str = "fp32"
+    image_size: int | None = None  # side of the model input, px; None: the checkpoint's
+    memory_slots: int | None = None  # frames an object remembers; None: the checkpoint's
     frames: int = 20  # of the parity clip
     allow_failed_parity: bool = False  # for untrained weights, whose masks are noise
 
@@ -68,14 +70,20 @@ def export_sam2(
     if out.exists():
         msg = f"{out} exists: remove it, or choose another folder"
         raise InputError(msg)
-    checkpoint = open_checkpoint(checkpoint_path)
-    report(f"checkpoint {checkpoint.name}: {_num_parameters(checkpoint.model)} parameters")
+    checkpoint = open_checkpoint(
+        checkpoint_path, image_size=options.image_size, memory_slots=options.memory_slots
+    )
+    model = checkpoint.model
+    report(
+        f"checkpoint {checkpoint.name}: {_num_parameters(model)} parameters, input"
+        f" {model.image_size} px, {model.num_maskmem} memory slots"
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         pieces = _export_pieces(checkpoint, folder, options, report)
-        manifest = _manifest(checkpoint, checkpoint_path, options, pieces)
+        manifest = _manifest(checkpoint, options, pieces)
         write_manifest(folder, manifest)
         parity = _measure(checkpoint, folder, options, report)
         manifest = dataclasses.replace(manifest, parity=parity)
@@ -159,7 +167,7 @@ def _measure(
 
 
 def _manifest(
-    checkpoint: Checkpoint, path: Path, options: ExportOptions, pieces: tuple[Piece, ...]
+    checkpoint: Checkpoint, options: ExportOptions, pieces: tuple[Piece, ...]
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -171,7 +179,7 @@ def _manifest(
         opset=OPSET,
         pieces=pieces,
         source_name=checkpoint.name,
-        source_sha256=sha256_of(path),
+        source_sha256=sha256_of(checkpoint.path),
         exporters=tuple(f"{name} {importlib.metadata.version(name)}" for name in _EXPORTERS),
         parity=_not_measured(),
         created=dt.datetime.now(tz=dt.timezone.utc).isoformat(timespec="seconds"),

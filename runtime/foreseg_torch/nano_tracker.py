@@ -170,9 +170,17 @@ def read_nano_tracker_config(path: Path) -> NanoTrackerConfig:
     return NanoTrackerConfig.from_json(metadata[CONFIG_KEY])
 
 
-def load_nano_tracker(path: Path) -> Sam2VideoModel:
-    """Load a checkpoint into a float32 model on the CPU, in evaluation mode."""
-    model = build_nano_tracker(read_nano_tracker_config(path))
+def load_nano_tracker(path: Path, *, image_size: int | None = None) -> Sam2VideoModel:
+    """Load a checkpoint into a float32 model on the CPU, in evaluation mode.
+
+    Args:
+        path: of the file.
+        image_size: another than it was trained at; its tensors fit any.
+    """
+    config = read_nano_tracker_config(path)
+    if image_size is not None:
+        config = dataclasses.replace(config, image_size=image_size)
+    model = build_nano_tracker(config)
     with safe_open(str(path), framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     model.load_state_dict(state, strict=True)

@@ -203,7 +203,7 @@ def test_command_line_reports_and_records_what_it_made(
         "log.txt",
         "nano.safetensors",
     ]
-    assert main(["sam2", "--checkpoint", str(checkpoint), "--out", str(out)]) == 1
+    assert main(["sam2", "--checkpoint", str(checkpoint), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
 
 
@@ -246,7 +246,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(
     for path, reason in cases.items():
         with pytest.raises(InputError, match=reason):
             open_checkpoint(path)
-        assert main(["sam2", "--checkpoint", str(path), "--out", str(tmp_path / "out")]) == 1
+        assert main(["sam2", "--checkpoint", str(path), "--out", str(tmp_path / "out")]) == 2
         told = capsys.readouterr().err
         assert reason in told
         assert told.startswith("foreseg-export: ")
