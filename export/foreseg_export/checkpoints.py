@@ -120,7 +120,7 @@ def _downloaded(where: Path) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         msg = (
             f"no checkpoint at {where}, and the model hub gave none of that name: no such public"
-            f" model, or no network ({_brief(error)})"
+            f" model, or no network ({_brief(error).partition(' An error happened')[0]})"
         )
         raise InputError(msg) from error
 
@@ -162,6 +162,9 @@ def _open_meta(path: Path, image_size: int | None) -> Checkpoint:
 
 
 def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint:
+    if not (path / "config.json").is_file():
+        msg = f"{path} is no folder that transformers saved: it has no config.json"
+        raise InputError(msg)
     kind = _read_json(path / "config.json").get("model_type")
     if kind != "sam2_video":
         reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not 'sam2_video'")

@@ -105,11 +105,10 @@ def _report(line: str) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"wants at least 1, got {text}"
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"wants a whole number of at least 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return value
+    return int(text)
 
 
 if __name__ == "__main__":
