@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_files
 
 from foreseg.errors import InputError
 from foreseg_torch.nano_tracker import load_nano_tracker, read_nano_tracker_config
@@ -34,28 +33,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what SAM2 was trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NANO_SIZE_UNIT = 16
 
-# what `transformers` and the config of a folder raise where something in it is wrong
-_FAULTS = (
-    SafetensorError,
-    StrictDataclassError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    OSError,
-)
 _MAX_QUOTED = 300  # characters of another library's message
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = (".pt", ".pth", ".safetensors")
-_HUB_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-)
+_PROCESSOR = "preprocessor_config.json"
 # what else a folder may hold, and why it is refused
 _OTHER_KINDS = {
     "edgetam_video": "EdgeTAM is not supported yet: its memory is resampled into a fixed set of"
@@ -116,13 +98,16 @@ def _downloaded(where: Path) -> Path:
         msg = f"no checkpoint at {where}"
         raise InputError(msg)
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+        files = cached_files(name, ["config.json", "model.safetensors"])
+    except (OSError, ValueError) as error:
         msg = (
             f"no checkpoint at {where}, and the model hub gave none of that name: no such public"
-            f" model, or no network ({_brief(error).partition(' An error happened')[0]})"
+            f" model, no model.safetensors in it, or no network ({_brief(error)})"
         )
         raise InputError(msg) from error
+    with contextlib.suppress(OSError):  # most have none: then it is SAM2's own normalisation
+        cached_files(name, ["config.json", _PROCESSOR])
+    return Path(files[0]).parent
 
 
 def _open_nano(path: Path, image_size: int | None) -> Checkpoint:
@@ -170,26 +155,22 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
         reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not 'sam2_video'")
         msg = f"{path} is not a SAM2 video checkpoint: {reason}"
         raise InputError(msg)
-    try:
+    with _quiet(), _loading(path):
         config = Sam2VideoConfig.from_pretrained(str(path), local_files_only=True)
         _resize(config, image_size)
-        with _quiet():
-            model, found = Sam2VideoModel.from_pretrained(
-                str(path),
-                config=config,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except _FAULTS as error:
-        msg = f"{path} does not load as a SAM2 video checkpoint: {_brief(error)}"
-        raise InputError(msg) from error
+        model, found = Sam2VideoModel.from_pretrained(
+            str(path),
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     lacking = sorted(str(name) for name in found["missing_keys"])
     if lacking:
         msg = f"{path} is not whole: it lacks the tensors {listed(lacking)}"
         raise InputError(msg)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
-    processor = path / "preprocessor_config.json"
+    processor = path / _PROCESSOR
     if processor.exists():
         settings = _read_json(processor)
         mean = _three(settings.get("image_mean"), mean)
@@ -224,6 +205,22 @@ def _three(value: object, default: tuple[float, float, float]) -> tuple[float, f
     if isinstance(value, list) and len(value) == 3:
         return float(value[0]), float(value[1]), float(value[2])
     return default
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Whatever is raised while a folder of others is read says that the folder is faulty.
+
+    A config is checked by `transformers`, by its hub's dataclasses and by the modules that are
+    built of it: their exceptions have no base in common but this one.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        msg = f"{path} does not load as a SAM2 video checkpoint: {_brief(error)}"
+        raise InputError(msg) from error
 
 
 @contextlib.contextmanager
