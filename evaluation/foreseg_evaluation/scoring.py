@@ -183,14 +183,21 @@ def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]
     return scores
 
 
-def right_target(episode: Episode, spoken: Spoken) -> float:
+def right_target(episode: Episode, spoken: Spoken, asked_position: int | None = None) -> float:
     """Whether an answer names the true target, whatever becomes of its mask: 1 or 0.
 
     It does if each of its prompts overlaps a true target more than any other annotated object of
     the keyframe; where nothing fits, "no target" is right. NaN for a keyframe without annotation.
+
+    Args:
+        episode: the truth.
+        spoken: the answer.
+        asked_position: in a stream, the newest frame when it was asked: "no target" is judged by
+            what was true then. None = by the whole episode.
     """
     if spoken.keyframe is None:
-        spans = episode.spans
+        span = None if asked_position is None else episode.span_at(asked_position)
+        spans = episode.spans if span is None else (span,)
         nothing_fits = not any(span.object_ids for span in spans)
         return float(spoken.status == "no_target" and nothing_fits)
     if spoken.keyframe not in episode.annotated:
@@ -234,7 +241,10 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
     first_s = (good[0].at_ns - asked_ns) / _NS if good else math.nan
     wrong_s = _wrong_target_s(episode, record)
     latencies = [item.answer.latency_s for item in good]
-    right = [right_target(episode, spoken_from_answer(item.answer)) for item in good]
+    right = [
+        right_target(episode, spoken_from_answer(item.answer), item.asked_position)
+        for item in good
+    ]
     return {
         "right_target": mean_of(right),
         "time_to_first_answer_s": first_s,

@@ -59,10 +59,11 @@ class PublishedAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredAt:
-    """One published answer and when."""
+    """One published answer and when; its keyframe is a position."""
 
     at_ns: int
     answer: Answer
+    asked_position: int | None  # the newest frame when it was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +196,12 @@ def record_from_steps(
             elif isinstance(command, PublishAnswer):
                 if asked is None or command.answer.query_id != asked.query.id:
                     continue
-                answers.append(AnsweredAt(at_ns=event.at_ns, answer=command.answer))
+                answers.append(clock.answered(event.at_ns, command.answer))
     return StreamRecord(
         arrivals_ns=clock.times_ns(),
         asked_ns=None if asked is None else asked.at_ns,
         published=tuple(published),
-        answers=tuple(_at_positions(item, clock) for item in answers),
+        answers=tuple(answers),
         num_dropped=dropped,
     )
 
@@ -219,7 +220,7 @@ class _Arrivals:
         frame = event.frame
         if self._first_stamp_ns is None:
             self._first_stamp_ns = frame.stamp_ns
-        position = round((frame.stamp_ns - self._first_stamp_ns) * self._episode.rate_hz / _NS)
+        position = self._position(frame.stamp_ns)
         if not 0 <= position < self._episode.num_frames:
             msg = (
                 f"frame {frame.index} of the steps is at position {position}; the episode"
@@ -236,6 +237,21 @@ class _Arrivals:
         self.positions[int(frame.index)] = position
         self._times_ns[position] = event.at_ns
 
+    def answered(self, at_ns: int, answer: Answer) -> AnsweredAt:
+        """An answer with positions for indices and stamps."""
+        index = answer.keyframe_index
+        if index is not None:
+            position = self.positions.get(int(index), int(index))
+            answer = replace(answer, keyframe_index=FrameIndex(position))
+        asked = None
+        if self._first_stamp_ns is not None and answer.asked_stamp_ns >= self._first_stamp_ns:
+            asked = self._position(answer.asked_stamp_ns)
+        return AnsweredAt(at_ns=at_ns, answer=answer, asked_position=asked)
+
+    def _position(self, stamp_ns: int) -> int:
+        assert self._first_stamp_ns is not None  # noqa: S101 (the callers looked)
+        return round((stamp_ns - self._first_stamp_ns) * self._episode.rate_hz / _NS)
+
     def times_ns(self) -> tuple[int, ...]:
         """One time a position up to the last one seen; what never came, would have come then."""
         if not self._times_ns:
@@ -244,15 +260,6 @@ class _Arrivals:
         wanted = np.arange(known[-1] + 1)
         times = np.interp(wanted, known, [self._times_ns[i] for i in known])
         return tuple(int(t) for t in times)
-
-
-def _at_positions(item: AnsweredAt, clock: _Arrivals) -> AnsweredAt:
-    """The answer with its keyframe as a position."""
-    index = item.answer.keyframe_index
-    if index is None:
-        return item
-    position = FrameIndex(clock.positions.get(int(index), int(index)))
-    return replace(item, answer=replace(item.answer, keyframe_index=position))
 
 
 def masks_of(item: PublishedAt | None, episode: Episode) -> dict[str, Mask]:

@@ -102,6 +102,20 @@ def test_a_truth_that_expires_makes_an_old_answer_wrong_until_the_next() -> None
     assert 0.1 < standing["wrong_target_s"] < 2.0
     assert standing["answers"] >= 3
     assert once["j_and_f_after_answer_1s"] > 0.9
+    assert standing["right_target"] == 1.0
+
+
+def test_no_target_is_right_only_while_nothing_fits() -> None:
+    spans = (
+        TruthSpan(first=0, end=20, object_ids=()),
+        TruthSpan(first=20, end=40, object_ids=("red",), answer="red"),
+    )
+    episode = make_episode(num_frames=40, spans=spans, media=Squares(step=0))
+    told = stream_scores(episode, play(episode, period_s=1.0))
+    assert told["right_target"] == 1.0  # "nothing" at first, then red
+    never = make_episode(num_frames=40, kind=QuestionKind.NO_TARGET)
+    record = play(never, period_s=1.0)
+    assert stream_scores(episode, record)["right_target"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_any_mask_is_wrong_where_nothing_fits() -> None:
