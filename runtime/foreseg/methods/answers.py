@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the methods' answers have in common: no target, names of members, the words around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from foreseg.dialogue import AnswerFailed, NoTarget, Query, TargetsFound
+from foreseg.methods.base import Verdict
+from foreseg.methods.grammar import Order
+from foreseg.methods.grounding import Repairs, UnusableAnswer
+from foreseg.methods.near_json import Json, values_from_text
+
+MAX_REASONING_TOKENS = 8_192
+WORDS_PER_TOKEN = 0.7  # of English, roughly: models keep to words rather than tokens
+NO_TARGET = '{"no_target": "why"}'
+_NO_TARGET_NAMES = ("no_target", "none", "abstain")
+_NO_TARGET_WORDS = re.compile(
+    r"(?:there is )?(?:no|none|nothing|null|n/?a)(?: (?:such )?(?:target|object|match|answer))?",
+    re.IGNORECASE,
+)
+_FALSE = (None, False, "", 0, "false", "no")
+
+
+def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTarget]) -> Verdict:
+    """The first value in an answer's text that `read` accepts, or the reason why there is none."""
+    failure: Verdict | None = None
+    for reading in values_from_text(text):
+        repairs = Repairs()
+        repairs.add(*reading.repairs)
+        try:
+            part = no_target_from(reading.value, repairs) or read(reading.value, repairs)
+        except UnusableAnswer as error:
+            failed = Verdict(part=AnswerFailed(reason=str(error)), repairs=repairs.notes)
+            failure = failure or failed
+        else:
+            return Verdict(part=part, repairs=repairs.notes)
+    if failure is not None:
+        return failure
+    words = text.strip().strip("'\".!")
+    if _NO_TARGET_WORDS.fullmatch(words):
+        reason = f"the model answered {words[:60]!r}"
+        return Verdict(part=NoTarget(reason=reason), repairs=("words instead of a value",))
+    reason = f"the answer has no list or object: {words[:80]!r}" if words else "an empty answer"
+    return Verdict(part=AnswerFailed(reason=reason))
+
+
+def no_target_from(value: Json, repairs: Repairs) -> NoTarget | None:
+    """No target with its reason, if a value says so; beside targets it wins, and is recorded."""
+    if not isinstance(value, dict):
+        return None
+    said = member(value, _NO_TARGET_NAMES)
+    if said in _FALSE:
+        return None
+    if len(value) > 1 + (member(value, ("reason",)) is not None):
+        repairs.add("no target, beside something else")
+    reason = said if isinstance(said, str) else member(value, ("reason",))
+    return NoTarget(reason=str(reason or "the model says that nothing fits")[:1_000])
+
+
+def member(value: dict[str, Json], names: tuple[str, ...]) -> Json:
+    """The first member that has one of these names, whatever its case; None without one."""
+    plain = {re.sub(r"[\s-]", "_", name.strip().lower()): item for name, item in value.items()}
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def format_words(order: Order, reasoning_tokens: int, answer: str) -> str:
+    """How a completion is to look."""
+    num_words = max(10, round(reasoning_tokens * WORDS_PER_TOKEN))
+    rationale = f"<think>your reasoning, in at most {num_words} words</think>"
+    return (
+        f"Reply in exactly this form:\n{order.in_order(rationale, f'<answer>{answer}</answer>')}\n"
+        f"If nothing in the frames fits the query, let the answer be <answer>{NO_TARGET}</answer>."
+    )
+
+
+def order_of(query: Query) -> Order:
+    """The grammar that a query wants."""
+    return Order.ANSWER_FIRST if query.answer_first else Order.RATIONALE_FIRST
+
+
+def reasoning_tokens_of(query: Query, default: int) -> int:
+    """A query's thinking budget."""
+    return min(query.max_reasoning_tokens or default, MAX_REASONING_TOKENS)

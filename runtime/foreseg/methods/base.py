@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a method is: a plan of steps that someone with a language model and frames carries out.
+
+A method owns its window policy, its words, its grammar, and the way from an answer to prompts. It
+calls nothing: it yields what it wants done and is sent what came of it, in training as live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+from foreseg.dialogue import (
+    AnswerFailed,
+    FramesWanted,
+    NoTarget,
+    Query,
+    RationalePart,
+    TargetsFound,
+)
+from foreseg.frames import FrameWindow
+from foreseg.reasoner.language import LanguageRequest
+from foreseg.windows import WindowPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What an answer's text says, and what had to be repaired to read it."""
+
+    part: TargetsFound | NoTarget | AnswerFailed
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleStep:
+    """Complete these messages `num_samples` times; is sent the completions' texts."""
+
+    request: LanguageRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnswerStep:
+    """The last step: complete these messages once, as a stream, and read the answer in it."""
+
+    request: LanguageRequest
+    read: Callable[[str], Verdict]  # the text between the answer's tags; never raises
+    reasoning_tokens: int  # at most so many beside the answer
+
+
+Step = SampleStep | FramesWanted | RationalePart | AnswerStep
+Plan = Generator[Step, list[str] | FrameWindow | None, None]
+"""Is sent texts after `SampleStep`, frames (or None) after `FramesWanted`, None after a note.
+
+Ends with an `AnswerStep`.
+"""
+
+
+class Method(Protocol):
+    """One of the papers' methods."""
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """Picks the frames of the first window."""
+
+    def plan(self, query: Query, window: FrameWindow) -> Plan:
+        """How to answer from a window that has at least one frame."""

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method of Veason-R1: look at frames of the whole span, choose a keyframe, box the targets.
+
+One request a query. After its paper (keyframe first, then boxes in it) and its public code (six
+frames, labels that keep the gaps, the names in the answer); the words are ours, and so is the
+answer "no target".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from foreseg.dialogue import NoTarget, Query, TargetsFound
+from foreseg.errors import ConfigError
+from foreseg.frames import FrameWindow, U8Array
+from foreseg.methods.answers import (
+    format_words,
+    member,
+    order_of,
+    reasoning_tokens_of,
+    verdict_from,
+)
+from foreseg.methods.base import AnswerStep, Plan, Verdict
+from foreseg.methods.grounding import (
+    Repairs,
+    UnusableAnswer,
+    View,
+    box_from,
+    distinct_prompts,
+    keyframe_from,
+    labelled,
+)
+from foreseg.methods.near_json import Json
+from foreseg.prompts import SpatialPrompt
+from foreseg.reasoner.language import LanguageRequest, Message, Role
+from foreseg.windows import UniformWindow, WindowPolicy
+
+MAX_FRAMES = 64
+
+_KEYFRAME_NAMES = (
+    "keyframe_timestamp", "keyframe", "keyframe_label", "keyframe_index", "frame", "timestamp",
+)  # fmt: skip
+_BOXES_NAMES = ("bbox_2d_list", "bbox_2d", "boxes", "bboxes", "bbox", "box")
+_ANSWER = '{"keyframe_timestamp": LABEL, "bbox_2d_list": [[x0, y0, x1, y1], ...]}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VeasonSettings:
+    """Numbers of the method; the first and the token counts as in its public configuration."""
+
+    num_frames: int = 6
+    span_s: float | None = None  # None: all that the history has
+    view: View = field(default_factory=View)
+    reasoning_tokens: int = 768
+    answer_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            msg = f"num_frames wants 1 to {MAX_FRAMES}, got {self.num_frames}"
+            raise ConfigError(msg)
+
+
+class VeasonMethod:
+    """Keyframe, then boxes, in one completion."""
+
+    def __init__(self, settings: VeasonSettings | None = None) -> None:
+        self._settings = settings or VeasonSettings()
+        self._policy = UniformWindow(
+            num_frames=self._settings.num_frames, span_s=self._settings.span_s
+        )
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """Evenly over the span."""
+        return self._policy
+
+    def plan(self, query: Query, window: FrameWindow) -> Plan:
+        """One request."""
+        shown = self._settings.view.shown(window)
+        budget = reasoning_tokens_of(query, self._settings.reasoning_tokens)
+        message = Message(role=Role.USER, content=self._content(query, shown, budget))
+        request = LanguageRequest(
+            messages=(message,), max_tokens=budget + self._settings.answer_tokens
+        )
+        yield AnswerStep(
+            request=request, read=partial(self.read, window=shown), reasoning_tokens=budget
+        )
+
+    def read(self, text: str, window: FrameWindow) -> Verdict:
+        """Read an answer about the frames as they were shown."""
+        return verdict_from(text, partial(self._targets_from, window=window))
+
+    def _content(self, query: Query, shown: FrameWindow, budget: int) -> tuple[str | U8Array, ...]:
+        view, frames = self._settings.view, shown.frames
+        before = (
+            f"You see {len(frames)} frames of a camera, oldest first. Before each stands its label,"
+            " the number of the frame; frames between them are left out."
+        )
+        after = (
+            f"Query: {query.text}\n"
+            "It may ask for something that has not happened yet: then judge from the motion, the"
+            " order and the purpose of what you see. First choose the keyframe: the frame shown in"
+            " which what the query asks for can be seen best. Then draw a box around each object"
+            f" in it that answers the query, with {view.words(frames[-1])}.\n"
+            + format_words(order_of(query), budget, _ANSWER)
+        )
+        return (before, *labelled(shown), after)
+
+    def _targets_from(
+        self, value: Json, repairs: Repairs, window: FrameWindow
+    ) -> TargetsFound | NoTarget:
+        value, boxes = _members(value, repairs)
+        if boxes is None:
+            msg = f"the answer wants bbox_2d_list, got {list(value)[:8]}"
+            raise UnusableAnswer(msg)
+        if not boxes:
+            return NoTarget(reason="the model found no object: its list of boxes is empty")
+        frame = keyframe_from(member(value, _KEYFRAME_NAMES), window, repairs)
+        view = self._settings.view
+        found = (box_from(box, frame, view, repairs) for box in boxes)
+        prompts = [SpatialPrompt(box=box) for box in found if box is not None]
+        return TargetsFound(
+            keyframe_index=frame.index, prompts=distinct_prompts(prompts, frame, repairs)
+        )
+
+
+def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json] | None]:
+    """The answer's object and its list of boxes, None without one."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        repairs.add("answer in a list")
+        value = value[0]
+    if isinstance(value, list) and all(isinstance(item, list) for item in value):
+        repairs.add("boxes without a keyframe")  # enough where only one frame was shown
+        return {}, value
+    if not isinstance(value, dict):
+        msg = f"the answer wants an object, got {str(value)[:60]!r}"
+        raise UnusableAnswer(msg)
+    boxes = member(value, _BOXES_NAMES)
+    if isinstance(boxes, list) and boxes and not any(isinstance(b, (list, dict)) for b in boxes):
+        repairs.add("one box instead of a list")
+        boxes = [boxes]
+    return value, boxes if isinstance(boxes, list) else None

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a language model that sees frames: messages in, a stream of text out.
+
+Knows nothing of queries, methods or boxes, nor where the model runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from foreseg.errors import ConfigError, ForesegError
+from foreseg.frames import U8Array
+
+
+class LanguageModelError(ForesegError):
+    """A language model gave no whole completion; the message says why, for its operator."""
+
+
+class Role(Enum):
+    """Who says a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Message:
+    """Text and images in the order in which they are read; an image is (h, w, 3) RGB uint8."""
+
+    role: Role
+    content: tuple[str | U8Array, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LanguageRequest:
+    """One or more completions of the same messages."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int  # of each completion
+    num_samples: int = 1
+    temperature: float = 0.0  # 0 = the most probable token each time
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.num_samples < 1 or self.temperature < 0:
+            msg = (
+                "a language request wants max_tokens >= 1, num_samples >= 1 and temperature >= 0,"
+                f" got {self.max_tokens}, {self.num_samples} and {self.temperature}"
+            )
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Some more of a completion. One without text is a sign of life, or a late count."""
+
+    text: str = ""
+    sample: int = 0  # which of the completions, from 0
+    num_tokens: int = 0  # that this adds to the count
+    log_probs: tuple[float, ...] = ()  # of its tokens; () = not known
+
+
+CompletionStream = Generator[Chunk, None, None]
+"""Ends after the last completion. Closing it ends the generation."""
+
+
+class LanguageModel(Protocol):
+    """Yields a chunk at least every second or so, so that its user may close the stream in time."""
+
+    def generate(self, request: LanguageRequest) -> CompletionStream:
+        """Complete the messages.
+
+        Raises:
+            LanguageModelError: while it is read, if a completion cannot be had or breaks off.
+        """
