@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg bundle verify|inspect BUNDLE`: what an engine bundle is, and whether it is intact."""
+"""`foreseg bundle inspect|verify|bench BUNDLE`: what a bundle is, whether intact, how fast here."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Declare it."""
     parser = subparsers.add_parser(
         "bundle",
-        help="look at an engine bundle, or check its files",
+        help="look at an engine bundle, check its files, or time it",
         description="An engine bundle is a folder of graphs with a manifest.json.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for name, handler, text in (
         ("inspect", _inspect, "print what the bundle is and was made from"),
         ("verify", _verify, "compare every file with its hash"),
+        ("bench", _bench, "time it on this machine, piece by piece"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("bundle", metavar="BUNDLE", help="a folder, or the shipped `nano`")
         action.set_defaults(handler=handler)
         if name == "inspect":
             action.add_argument("--json", action="store_true", help="the manifest as JSON")
+        if name == "bench":
+            _add_bench_options(action)
+
+
+def _add_bench_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--objects", default="1,2,4", metavar="N,N", help="how many to track; default: 1,2,4")
+    add("--frames", default="100", metavar="N", help="timed frames of each; default: 100")
+    add("--threads", default="1", metavar="N", help="of each engine and OpenCV; default: 1")
+    add("--json", metavar="FILE", help="also write the numbers here")
 
 
 def verify_bundle(bundle: str) -> tuple[Path, int, int]:
@@ -40,6 +51,12 @@ def verify_bundle(bundle: str) -> tuple[Path, int, int]:
     folder = bundle_folder(bundle)
     sizes = [len(read_piece(folder, piece)) for piece in read_manifest(folder).pieces]
     return folder, len(sizes), sum(sizes)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from foreseg.commands.bundle_bench import bench
+
+    return bench(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
