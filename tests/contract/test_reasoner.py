@@ -25,13 +25,17 @@ from foreseg.dialogue import (
 from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
-from foreseg.reasoner.messages import AskMessage, Died, PartMessage, Ready
+from foreseg.reasoner.messages import AskMessage, Died, MoreFrames, PartMessage, Ready
 from foreseg.reasoner.process import ReasonerProcess
 from foreseg.windows import HistoryView
 
 Ask = Callable[[Query, FrameWindow], list[AnswerPart]]
 
-KINDS = ("kinematic",)
+KINDS = (
+    "kinematic",
+    "tests.support.language_models:veason",
+    "tests.support.language_models:videoseg",
+)
 RED, BLUE, WHITE = (220, 40, 40), (40, 70, 220), (240, 240, 240)
 BALL = Disc(x=60, y=120, radius=14, colour=WHITE, vx=60)
 TARGET = Disc(x=250, y=125, radius=24, colour=RED)
@@ -108,6 +112,9 @@ def _asked(process: ReasonerProcess, question: Query, window: FrameWindow) -> li
         message = _next(process)
         assert isinstance(message, PartMessage), message
         parts.append(message.part)
+        if isinstance(message.part, FramesWanted):
+            gone = FrameWindow(frames=(), origin_index=window.origin_index)
+            assert process.send(MoreFrames(ask_id=1, window=gone))
     return parts
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from foreseg.dialogue import AnswerFailed, NoTarget, Query, TargetsFound
+from foreseg.frames import FrameWindow
 from foreseg.methods.base import Verdict
 from foreseg.methods.grammar import Order
 from foreseg.methods.grounding import Repairs, UnusableAnswer
@@ -63,6 +64,23 @@ def member(value: dict[str, Json], names: tuple[str, ...]) -> Json:
     """The first member that has one of these names, whatever its case; None without one."""
     plain = {re.sub(r"[\s-]", "_", name.strip().lower()): item for name, item in value.items()}
     return next((plain[name] for name in names if name in plain), None)
+
+
+def frames_words(window: FrameWindow) -> str:
+    """What stands before labelled frames."""
+    return (
+        f"You see {len(window.frames)} frames of a camera, oldest first. Before each stands its"
+        " label, the number of the frame; frames between them are left out."
+    )
+
+
+def query_words(query: Query) -> str:
+    """A query as a model reads it."""
+    horizon = f" It is about the next {query.horizon_s:g} seconds." if query.horizon_s else ""
+    return (
+        f"Query: {query.text}\nIt may ask for something that has not happened yet: then judge from"
+        f" the motion, the order and the purpose of what you see.{horizon}"
+    )
 
 
 def format_words(order: Order, reasoning_tokens: int, answer: str) -> str:

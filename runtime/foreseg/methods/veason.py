@@ -16,8 +16,10 @@ from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow, U8Array
 from foreseg.methods.answers import (
     format_words,
+    frames_words,
     member,
     order_of,
+    query_words,
     reasoning_tokens_of,
     verdict_from,
 )
@@ -92,20 +94,14 @@ class VeasonMethod:
         return verdict_from(text, partial(self._targets_from, window=window))
 
     def _content(self, query: Query, shown: FrameWindow, budget: int) -> tuple[str | U8Array, ...]:
-        view, frames = self._settings.view, shown.frames
-        before = (
-            f"You see {len(frames)} frames of a camera, oldest first. Before each stands its label,"
-            " the number of the frame; frames between them are left out."
-        )
+        view = self._settings.view
         after = (
-            f"Query: {query.text}\n"
-            "It may ask for something that has not happened yet: then judge from the motion, the"
-            " order and the purpose of what you see. First choose the keyframe: the frame shown in"
+            f"{query_words(query)} First choose the keyframe: the frame shown in"
             " which what the query asks for can be seen best. Then draw a box around each object"
-            f" in it that answers the query, with {view.words(frames[-1])}.\n"
+            f" in it that answers the query, with {view.words(shown.newest)}.\n"
             + format_words(order_of(query), budget, _ANSWER)
         )
-        return (before, *labelled(shown), after)
+        return (frames_words(shown), *labelled(shown), after)
 
     def _targets_from(
         self, value: Json, repairs: Repairs, window: FrameWindow

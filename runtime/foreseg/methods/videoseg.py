@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method of VideoSeg-R1: close in on a key segment, then on a target frame, then point there.
+
+The sampler asks K times for an interval and averages, narrows while the segment is longer than
+delta times the span, then asks M times for a percentage of the segment and averages. The last
+request shows the segment, the target frame and reference frames; its answer gives a box, a point
+inside and a point outside for each object. The paper leaves open K, M, delta, the templates and
+the numbers of frames: those here are ours, and so are the bound on rounds and "no target".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import fmean
+
+from foreseg.dialogue import FramesWanted, NoTarget, Query, RationalePart, TargetsFound
+from foreseg.errors import ConfigError
+from foreseg.frames import Frame, FrameIndex, FrameWindow
+from foreseg.geometry import BoxXyxy
+from foreseg.methods.answers import (
+    format_words,
+    frames_words,
+    member,
+    order_of,
+    query_words,
+    reasoning_tokens_of,
+    verdict_from,
+)
+from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
+from foreseg.methods.grammar import CompletionReader
+from foreseg.methods.grounding import (
+    Repairs,
+    UnusableAnswer,
+    View,
+    box_from,
+    distinct_prompts,
+    label_text,
+    labelled,
+    point_from,
+)
+from foreseg.methods.near_json import Json
+from foreseg.prompts import Point, PointLabel, SpatialPrompt
+from foreseg.reasoner.language import LanguageRequest, Message, Role
+from foreseg.windows import UniformWindow, WindowPolicy
+
+MAX_FRAMES = 32
+MAX_SAMPLES = 16
+MAX_ROUNDS = 8
+
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_LIST_NAMES = ("objects", "targets", "answer", "bbox_2d_list")
+_BOX_NAMES = ("bbox_2d", "bbox", "box")
+_POINT_NAMES = ("point_2d", "point", "positive_point_2d", "positive_point", "central_point")
+_NEGATIVE_NAMES = ("negative_point_2d", "negative_point", "negative_points")
+_ANSWER = '[{"bbox_2d": [x0, y0, x1, y1], "point_2d": [x, y], "negative_point_2d": [x, y]}, ...]'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideosegSettings:
+    """Numbers of the method; `fast` gives those for a stream."""
+
+    num_interval_answers: int = 4  # K
+    num_target_answers: int = 4  # M
+    segment_share: float = 0.25  # delta: a longer segment, as a share of the span, is narrowed
+    num_rounds: int = 3  # of narrowing at most
+    num_sampler_frames: int = 12  # shown in each round
+    num_key_frames: int = 6  # of the key segment, in the last request
+    num_reference_frames: int = 4  # from elsewhere in the span, in the last request
+    temperature: float = 0.7  # of the sampler; equal answers need no averaging
+    span_s: float | None = None  # None: all that the history has
+    view: View = field(default_factory=View)
+    sampler_tokens: int = 64
+    reasoning_tokens: int = 768
+    answer_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "num_interval_answers": MAX_SAMPLES,
+            "num_target_answers": MAX_SAMPLES,
+            "num_rounds": MAX_ROUNDS,
+            "num_sampler_frames": MAX_FRAMES,
+            "num_key_frames": MAX_FRAMES,
+        }
+        for name, most in bounds.items():
+            if not 1 <= getattr(self, name) <= most:
+                msg = f"{name} wants 1 to {most}, got {getattr(self, name)}"
+                raise ConfigError(msg)
+        if not 0 < self.segment_share <= 1:
+            msg = f"segment_share wants more than 0 and at most 1, got {self.segment_share}"
+            raise ConfigError(msg)
+
+    @classmethod
+    def fast(cls, span_s: float | None = None, view: View | None = None) -> VideosegSettings:
+        """One round, one answer each: 3 completions instead of up to 17, and nothing averaged."""
+        return cls(
+            num_interval_answers=1,
+            num_target_answers=1,
+            num_rounds=1,
+            num_sampler_frames=8,
+            temperature=0.0,
+            span_s=span_s,
+            view=view or View(),
+        )
+
+
+class VideosegMethod:
+    """Key segment, target frame, then box and points."""
+
+    def __init__(self, settings: VideosegSettings | None = None) -> None:
+        self._settings = settings or VideosegSettings()
+        self._policy = UniformWindow(
+            num_frames=self._settings.num_sampler_frames, span_s=self._settings.span_s
+        )
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """Evenly over the span; the rounds ask for more."""
+        return self._policy
+
+    def plan(self, query: Query, window: FrameWindow) -> Plan:
+        """The sampler's rounds, then the answer."""
+        settings = self._settings
+        first = settings.view.shown(window)
+        album = _Album(first)
+        segment = _Segment(album.labels[0], album.labels[-1])
+        longest = settings.segment_share * segment.length
+        for _ in range(settings.num_rounds):
+            if segment.length == 1:
+                break
+            request = self._interval_request(query, album.within(segment))
+            texts = yield SampleStep(request=request)
+            narrowed = segment.narrowed(_texts(texts))
+            yield RationalePart(text=narrowed.note)
+            if narrowed.segment == segment:
+                break
+            segment = narrowed.segment
+            wanted = album.missing(segment.even_labels(settings.num_sampler_frames))
+            if wanted:
+                album.add((yield FramesWanted(indices=wanted)), settings.view)
+            if segment.length <= longest:
+                break
+        label = segment.last
+        if segment.length > 1:
+            texts = yield SampleStep(request=self._target_request(query, album.within(segment)))
+            label, note = segment.target(_texts(texts))
+            yield RationalePart(text=note)
+        if wanted := album.missing([label]):
+            album.add((yield FramesWanted(indices=wanted)), settings.view)
+        yield self._answer_step(query, first, album, segment, album.nearest(label))
+
+    def read(self, text: str, frame: Frame) -> Verdict:
+        """Read an answer about the target frame as it was shown."""
+        return verdict_from(text, partial(self._targets_from, frame=frame))
+
+    def _interval_request(self, query: Query, window: FrameWindow) -> LanguageRequest:
+        words = (
+            "Which stretch of the frames matters for this query? Give the labels of its first and"
+            " last frame, without any reasoning, as <answer>[first, last]</answer>."
+        )
+        return self._sampling(query, window, words, self._settings.num_interval_answers)
+
+    def _target_request(self, query: Query, window: FrameWindow) -> LanguageRequest:
+        words = (
+            "In which of the frames can what the query asks for be seen best? Give its place"
+            " between the first frame (0) and the last (100) as a percentage, without any"
+            " reasoning, as <answer>percentage</answer>."
+        )
+        return self._sampling(query, window, words, self._settings.num_target_answers)
+
+    def _sampling(
+        self, query: Query, window: FrameWindow, words: str, num_samples: int
+    ) -> LanguageRequest:
+        after = f"{query_words(query)}\n{words}"
+        content = (frames_words(window), *labelled(window), after)
+        return LanguageRequest(
+            messages=(Message(role=Role.USER, content=content),),
+            max_tokens=self._settings.sampler_tokens,
+            num_samples=num_samples,
+            temperature=self._settings.temperature,
+        )
+
+    def _answer_step(
+        self, query: Query, first: FrameWindow, album: _Album, segment: _Segment, target: Frame
+    ) -> AnswerStep:
+        settings = self._settings
+        key = album.within(segment).frames
+        elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
+        frames = [
+            *_evenly(key, settings.num_key_frames),
+            *_evenly(elsewhere, settings.num_reference_frames),
+            target,
+        ]
+        window = _window_of(frames, first.origin_index)
+        budget = reasoning_tokens_of(query, settings.reasoning_tokens)
+        label = label_text(window.label_of(target.index))
+        after = (
+            f"{query_words(query)} The frame {label} is the target frame; the"
+            " others are there to understand it. For each object in the target frame that answers"
+            " the query, give a box around it, a point in its middle that lies on it, and a point"
+            " close to it that lies on something else and is easily taken for it, with"
+            f" {settings.view.words(target)}.\n" + format_words(order_of(query), budget, _ANSWER)
+        )
+        content = (frames_words(window), *labelled(window), after)
+        request = LanguageRequest(
+            messages=(Message(role=Role.USER, content=content),),
+            max_tokens=budget + settings.answer_tokens,
+        )
+        read: Callable[[str], Verdict] = partial(self.read, frame=target)
+        return AnswerStep(request=request, read=read, reasoning_tokens=budget)
+
+    def _targets_from(
+        self, value: Json, repairs: Repairs, frame: Frame
+    ) -> TargetsFound | NoTarget:
+        items = _items(value, repairs)
+        if not items:
+            return NoTarget(reason="the model found no object: its list is empty")
+        found = (self._prompt_from(item, frame, repairs) for item in items)
+        prompts = [prompt for prompt in found if prompt is not None]
+        return TargetsFound(
+            keyframe_index=frame.index, prompts=distinct_prompts(prompts, frame, repairs)
+        )
+
+    def _prompt_from(self, item: Json, frame: Frame, repairs: Repairs) -> SpatialPrompt | None:
+        if not isinstance(item, dict):
+            repairs.add("left out what is no object with a box or a point")
+            return None
+        view = self._settings.view
+        said = member(item, _BOX_NAMES)
+        box = None if said is None else box_from(said, frame, view, repairs)
+        points: list[Point] = []
+        for names, label in (
+            (_POINT_NAMES, PointLabel.FOREGROUND),
+            (_NEGATIVE_NAMES, PointLabel.BACKGROUND),
+        ):
+            for place in _places(member(item, names)):
+                point = point_from(place, label, frame, view, repairs)
+                if point is not None and _fits(point, box, repairs):
+                    points.append(point)
+        if box is None and not any(point.label is PointLabel.FOREGROUND for point in points):
+            repairs.add("left out an object without a box or a point on it")
+            return None
+        return SpatialPrompt(box=box, points=tuple(points))
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A stretch of frame labels, both ends included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, label: int) -> bool:
+        return self.first <= label <= self.last
+
+    @property
+    def length(self) -> int:
+        return self.last - self.first + 1
+
+    def even_labels(self, count: int) -> list[int]:
+        steps = max(1, min(count, self.length) - 1)
+        return [self.first + round((self.last - self.first) * i / steps) for i in range(steps + 1)]
+
+    def narrowed(self, texts: Sequence[str]) -> _Narrowed:
+        """The average of the intervals that completions give, within this segment."""
+        ends = [found for text in texts if (found := self._interval_from(text)) is not None]
+        if not ends:
+            note = f"[sampler: no interval in {len(texts)} answers, the whole span is kept]\n"
+            return _Narrowed(segment=self, note=note)
+        first, last = (round(fmean(side)) for side in zip(*ends, strict=True))
+        note = (
+            f"[sampler: key segment {label_text(first)} to {label_text(last)},"
+            f" from {len(ends)} of {len(texts)} answers]\n"
+        )
+        return _Narrowed(segment=_Segment(first, last), note=note)
+
+    def target(self, texts: Sequence[str]) -> tuple[int, str]:
+        """The label at the average of the percentages that completions give, with a note."""
+        shares = [share for text in texts if (share := _share_from(text)) is not None]
+        if not shares:
+            note = f"[sampler: no percentage in {len(texts)} answers, the newest frame is taken]\n"
+            return self.last, note
+        label = min(self.last, self.first + math.floor(self.length * fmean(shares)))
+        note = (
+            f"[sampler: target frame {label_text(label)}, {len(shares)} of {len(texts)} answers]\n"
+        )
+        return label, note
+
+    def _interval_from(self, text: str) -> tuple[float, float] | None:
+        numbers = [float(digits) for digits in _NUMBER.findall(_answer_in(text))]
+        if len(numbers) != 2:  # noqa: PLR2004 (first and last)
+            return None
+        low, high = sorted(numbers)
+        if high < self.first or low > self.last:
+            return None
+        return max(low, self.first), min(high, self.last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Narrowed:
+    """A smaller segment, and how it came about."""
+
+    segment: _Segment
+    note: str
+
+
+class _Album:
+    """All frames of an asking, as the model sees them."""
+
+    def __init__(self, window: FrameWindow) -> None:
+        self._origin = window.origin_index
+        self._frames = {window.label_of(frame.index): frame for frame in window.frames}
+
+    @property
+    def labels(self) -> list[int]:
+        return sorted(self._frames)
+
+    def add(self, more: list[str] | FrameWindow | None, view: View) -> None:
+        """Take in the frames that came; those that are gone did not."""
+        if isinstance(more, FrameWindow):
+            for frame in view.shown(more).frames:
+                self._frames[int(frame.index) - int(self._origin)] = frame
+
+    def missing(self, labels: Iterable[int]) -> tuple[FrameIndex, ...]:
+        origin = int(self._origin)
+        return tuple(FrameIndex(origin + n) for n in labels if n not in self._frames)
+
+    def nearest(self, label: int) -> Frame:
+        """The frame with this label or the next best, the newer of two."""
+        return self._frames[min(self._frames, key=lambda other: (abs(other - label), -other))]
+
+    def within(self, segment: _Segment) -> FrameWindow:
+        """The frames of a segment; where none is at hand, the one nearest to it."""
+        frames = [frame for label, frame in self._frames.items() if label in segment]
+        return _window_of(frames or [self.nearest(segment.last)], self._origin)
+
+
+def _window_of(frames: Iterable[Frame], origin: FrameIndex) -> FrameWindow:
+    ordered = {frame.index: frame for frame in frames}
+    return FrameWindow(frames=tuple(ordered[i] for i in sorted(ordered)), origin_index=origin)
+
+
+def _evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
+    if len(frames) <= count:
+        return list(frames)
+    steps = max(1, count - 1)
+    return [frames[round((len(frames) - 1) * i / steps)] for i in range(count)]
+
+
+def _texts(sent: list[str] | FrameWindow | None) -> list[str]:
+    assert isinstance(sent, list)  # noqa: S101 (what a `SampleStep` is sent)
+    return sent
+
+
+def _answer_in(completion: str) -> str:
+    reader = CompletionReader()
+    first = reader.feed(completion).answer
+    return first if first is not None else reader.finish().answer or ""
+
+
+def _share_from(text: str) -> float | None:
+    """The one percentage in a completion as 0 to 1; a number between 0 and 1 is a share already."""
+    answer = _answer_in(text)
+    numbers = [float(digits) for digits in _NUMBER.findall(answer)]
+    if len(numbers) != 1 or not 0 <= numbers[0] <= 100:  # noqa: PLR2004 (percent)
+        return None
+    is_share = 0 < numbers[0] < 1 and "%" not in answer
+    return numbers[0] if is_share else numbers[0] / 100
+
+
+def _items(value: Json, repairs: Repairs) -> list[Json]:
+    if isinstance(value, dict):
+        listed = member(value, _LIST_NAMES)
+        if isinstance(listed, list):
+            repairs.add("objects in an object")
+            return listed
+        repairs.add("one object instead of a list")
+        return [value]
+    if not isinstance(value, list):
+        msg = f"the answer wants a list of objects, got {str(value)[:60]!r}"
+        raise UnusableAnswer(msg)
+    return value
+
+
+def _places(value: Json) -> list[Json]:
+    """One point, or a list of points."""
+    if value is None:
+        return []
+    if isinstance(value, list) and value and all(isinstance(item, list) for item in value):
+        return value
+    return [value]
+
+
+def _fits(point: Point, box: BoxXyxy | None, repairs: Repairs) -> bool:
+    """False for a point on the object that lies outside the object's own box."""
+    if box is None or point.label is PointLabel.BACKGROUND:
+        return True
+    if box.x0 <= point.x <= box.x1 and box.y0 <= point.y <= box.y1:
+        return True
+    repairs.add("left out a point outside its own box")
+    return False

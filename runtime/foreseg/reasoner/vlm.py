@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reasoner that is a method of the papers over a language model that sees frames.
+
+Carries out the method's plan and reads its completion as it streams: targets are told when the
+answer closes, whatever follows. Does not know which method or which model.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerFailed,
+    AnswerPart,
+    FramesWanted,
+    NoTarget,
+    Query,
+    RationalePart,
+)
+from foreseg.frames import FrameWindow
+from foreseg.methods.base import AnswerStep, Method, SampleStep
+from foreseg.methods.grammar import MAX_COMPLETION_CHARS, CompletionReader, Piece
+from foreseg.methods.grounding import UnusableAnswer
+from foreseg.reasoner.base import AnswerStream
+from foreseg.reasoner.language import (
+    Chunk,
+    LanguageModel,
+    LanguageModelError,
+    LanguageRequest,
+    Message,
+    Role,
+)
+from foreseg.windows import WindowPolicy
+
+RATIONALE_CHARS = 80  # come together in one part
+CHUNKS_PER_SIGN = 16  # of life, where there is nothing to tell
+HURRY = "The time to think is over. Reply with the <answer> alone."
+
+_LOG = logging.getLogger(__name__)
+
+_Parts = Generator[AnswerPart, FrameWindow | None, None]
+
+
+class VlmReasoner:
+    """A method and a language model; keeps nothing between askings."""
+
+    def __init__(self, method: Method, model: LanguageModel) -> None:
+        self._method = method
+        self._model = model
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """The method's."""
+        return self._method.window_policy
+
+    def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+        """Answer by the method's plan; what the language model cannot do is `AnswerFailed`."""
+        if not window.frames:
+            yield NoTarget(reason="no frames yet")
+            yield AnswerDone()
+            return
+        asking = _Asking(self._model, query)
+        with closing(self._method.plan(query, window)) as plan:
+            sent: list[str] | FrameWindow | None = None
+            try:
+                while True:
+                    step = plan.send(sent)
+                    sent = None
+                    if isinstance(step, SampleStep):
+                        sent = yield from asking.sampled(step.request)
+                    elif isinstance(step, AnswerStep):
+                        yield from asking.answered(step)
+                        return
+                    else:
+                        more = yield step
+                        sent = more if isinstance(step, FramesWanted) else None
+            except (LanguageModelError, UnusableAnswer) as error:
+                yield AnswerFailed(reason=str(error))
+
+
+class _Asking:
+    """The completions of one asking, and what they add up to."""
+
+    def __init__(self, model: LanguageModel, query: Query) -> None:
+        self._model = model
+        self._query = query
+        self._tokens = 0
+        self._has_verdict = False
+        self._thought_tokens = 0
+        self._answer_log_probs: list[float] = []
+        self._rationale = ""  # not told yet
+        self._silent_chunks = 0
+
+    def sampled(
+        self, request: LanguageRequest
+    ) -> Generator[AnswerPart, FrameWindow | None, list[str]]:
+        """The whole texts of a request's completions; signs of life meanwhile."""
+        texts = [""] * request.num_samples
+        with closing(self._model.generate(request)) as stream:
+            for chunk in stream:
+                self._tokens += chunk.num_tokens
+                if 0 <= chunk.sample < len(texts):
+                    text = texts[chunk.sample] + chunk.text
+                    texts[chunk.sample] = text[:MAX_COMPLETION_CHARS]
+                yield from self._sign_of_life(chunk)
+        return texts
+
+    def answered(self, step: AnswerStep) -> _Parts:
+        """The parts of the last completion, to the end of the answer stream."""
+        reader = CompletionReader()
+        try:
+            yield from self._streamed(step.request, step, reader)
+            if self._is_over_budget(step, reader):
+                request = _hurried(step, reader)
+                reader, self._thought_tokens = CompletionReader(), 0
+                yield from self._streamed(request, step, reader)
+            if not self._has_verdict:
+                yield from self._told(reader.finish(), step)
+        except LanguageModelError as error:
+            if not self._has_verdict:
+                raise
+            _LOG.warning("the rationale was cut off: %s", error)
+            self._rationale += f"\n[cut off: {error}]"
+        if self._has_verdict:
+            yield from self._flushed()
+            yield AnswerDone(tokens=max(0, self._tokens))
+            return
+        text = reader.text.strip()
+        told = f": {text[:120]!r}" if text else "; it is empty"
+        yield AnswerFailed(reason=f"the completion has no answer{told}")
+
+    def _streamed(
+        self, request: LanguageRequest, step: AnswerStep, reader: CompletionReader
+    ) -> _Parts:
+        """Read a completion until it ends, or until no more of it is wanted."""
+        with closing(self._model.generate(request)) as stream:
+            for chunk in stream:
+                was_in_answer = reader.is_in_answer
+                piece = reader.feed(chunk.text)
+                self._tokens += chunk.num_tokens
+                if was_in_answer or reader.is_in_answer:
+                    self._answer_log_probs += chunk.log_probs
+                else:
+                    self._thought_tokens += chunk.num_tokens
+                yield from self._told(piece, step)
+                yield from self._sign_of_life(chunk)
+                if reader.is_full or self._is_enough(step, reader):
+                    return
+
+    def _is_enough(self, step: AnswerStep, reader: CompletionReader) -> bool:
+        if self._has_verdict and not self._query.want_rationale:
+            return True
+        is_over = self._thought_tokens > step.reasoning_tokens
+        return is_over and (self._has_verdict or not reader.is_in_answer)
+
+    def _is_over_budget(self, step: AnswerStep, reader: CompletionReader) -> bool:
+        is_over = self._thought_tokens > step.reasoning_tokens
+        return is_over and not reader.has_answer and not reader.is_in_answer
+
+    def _told(self, piece: Piece, step: AnswerStep) -> _Parts:
+        """What a piece of a completion amounts to."""
+        self._rationale += piece.rationale
+        if len(self._rationale) >= RATIONALE_CHARS:
+            yield from self._flushed()
+        if piece.answer is None or self._has_verdict:
+            return
+        verdict = step.read(piece.answer)
+        repairs = ", ".join(verdict.repairs)
+        if repairs:
+            _LOG.info("the answer to query %s was read with repairs: %s", self._query.id, repairs)
+        if isinstance(verdict.part, AnswerFailed):
+            more = f" (repaired: {repairs})" if repairs else ""
+            raise UnusableAnswer(verdict.part.reason + more)
+        if repairs:
+            self._rationale += f"\n[read with repairs: {repairs}]\n"
+        yield from self._flushed()
+        self._has_verdict = True
+        yield replace(verdict.part, confidence=_confidence(self._answer_log_probs))
+
+    def _flushed(self) -> _Parts:
+        if self._rationale:
+            part, self._rationale = RationalePart(text=self._rationale), ""
+            self._silent_chunks = 0
+            yield part
+
+    def _sign_of_life(self, chunk: Chunk) -> _Parts:
+        """An empty part now and then: its receiver may be waiting to cancel."""
+        self._silent_chunks += 1
+        if not chunk.num_tokens or self._silent_chunks >= CHUNKS_PER_SIGN:
+            self._silent_chunks = 0
+            yield RationalePart(text="")
+
+
+def _hurried(step: AnswerStep, reader: CompletionReader) -> LanguageRequest:
+    """Ask for the answer after the thoughts so far: a model that thinks too long is cut short."""
+    thoughts = Message(role=Role.ASSISTANT, content=(f"{reader.text}</think>",))
+    hurry = Message(role=Role.USER, content=(HURRY,))
+    return replace(
+        step.request,
+        messages=(*step.request.messages, thoughts, hurry),
+        max_tokens=max(1, step.request.max_tokens - step.reasoning_tokens),
+    )
+
+
+def _confidence(log_probs: list[float]) -> float:
+    """The geometric mean of the answer's token probabilities; NaN if they are not known."""
+    if not log_probs:
+        return math.nan
+    mean = math.fsum(log_probs) / len(log_probs)
+    return min(1.0, math.exp(min(0.0, mean))) if math.isfinite(mean) else math.nan

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method of Veason-R1: what the model is shown and told, and what its answers become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.support.language_models import words_of
+from tests.support.reasoners import query, window_of
+
+from foreseg.dialogue import AnswerFailed, NoTarget, Query, QueryId, TargetsFound
+from foreseg.errors import ConfigError
+from foreseg.geometry import BoxXyxy
+from foreseg.methods.base import AnswerStep, Verdict
+from foreseg.methods.grammar import Order
+from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.veason import VeasonMethod, VeasonSettings
+
+SIZE_WH = (560, 420)
+WINDOW = window_of([np.full((420, 560, 3), 40 * i, np.uint8) for i in range(4)])  # 0, 4, 8, 12
+EXACT = View(image_side_px=280)  # 280 x 210: the model counts in 280 x 224
+
+
+def read(text: str, view: View = EXACT) -> Verdict:
+    method = VeasonMethod(VeasonSettings(view=view))
+    return method.read(text, view.shown(WINDOW))
+
+
+def found(text: str, view: View = EXACT) -> TargetsFound:
+    part = read(text, view).part
+    assert isinstance(part, TargetsFound), part
+    return part
+
+
+def boxes(part: TargetsFound) -> list[BoxXyxy | None]:
+    return [prompt.box for prompt in part.prompts]
+
+
+def step_of(question: Query, settings: VeasonSettings | None = None) -> AnswerStep:
+    step = next(VeasonMethod(settings).plan(question, WINDOW))
+    assert isinstance(step, AnswerStep)
+    return step
+
+
+def test_each_frame_stands_after_its_label_with_the_gaps_kept() -> None:
+    content = step_of(query("what falls?")).request.messages[0].content
+    labels = [item for item in content[1:-1] if isinstance(item, str)]
+    images = [item for item in content if not isinstance(item, str)]
+    assert labels == ["<0>", "<4>", "<8>", "<12>"]
+    assert [int(image[0, 0, 0]) for image in images] == [0, 40, 80, 120]
+    assert isinstance(content[1], str)
+    assert images[0].shape == (336, 448, 3)
+
+
+@pytest.mark.parametrize("answer_first", [False, True])
+def test_the_template_asks_in_the_order_of_the_query(answer_first: bool) -> None:  # noqa: FBT001
+    question = Query(id=QueryId("q"), text="what falls?", answer_first=answer_first)
+    words = words_of(step_of(question).request)
+    form = words[words.index("exactly this form:") + 18 : words.index("\nIf nothing")]
+    order = Order.ANSWER_FIRST if answer_first else Order.RATIONALE_FIRST
+    assert order.matches(form)
+    assert "what falls?" in words
+
+
+def test_a_querys_budget_bounds_the_request() -> None:
+    step = step_of(Query(id=QueryId("q"), text="what falls?", max_reasoning_tokens=50))
+    assert step.reasoning_tokens == 50
+    assert step.request.max_tokens == 50 + VeasonSettings().answer_tokens
+    assert "35 words" in words_of(step.request)
+
+
+def test_pixels_are_those_of_the_frame_as_the_processor_resizes_it() -> None:
+    part = found('{"keyframe_timestamp": 4, "bbox_2d_list": [[28, 112, 140, 224]]}')
+    assert part.keyframe_index == 104
+    assert boxes(part) == [BoxXyxy(56, 210, 280, 420)]  # of 280 x 224, to 560 x 420
+
+
+def test_milli_coordinates_count_over_each_side() -> None:
+    view = View(coordinates=Coordinates.MILLI)
+    part = found('{"keyframe_timestamp": 0, "bbox_2d_list": [[0, 500, 250, 1000]]}', view)
+    assert boxes(part) == [BoxXyxy(0, 210, 140, 420)]
+
+
+def test_several_boxes_are_several_targets_each_once() -> None:
+    text = '{"keyframe_timestamp": 8, "bbox_2d_list": [[0,0,28,28],[56,56,84,84],[0,0,28,28]]}'
+    verdict = read(text)
+    assert isinstance(verdict.part, TargetsFound)
+    assert len(verdict.part.prompts) == 2
+    assert any("repeated" in note for note in verdict.repairs)
+
+
+@pytest.mark.parametrize(
+    ("label", "index", "is_repaired"),
+    [("8", 108, False), ('"<8>"', 108, False), ('"frame 8"', 108, True), ("9", 108, True)],
+)
+def test_a_keyframe_that_is_clearly_meant_is_taken(
+    label: str,
+    index: int,
+    is_repaired: bool,  # noqa: FBT001
+) -> None:
+    verdict = read(f'{{"keyframe": {label}, "boxes": [[0, 0, 50, 50]]}}')
+    assert isinstance(verdict.part, TargetsFound)
+    assert verdict.part.keyframe_index == index
+    assert bool(verdict.repairs) is is_repaired
+
+
+@pytest.mark.parametrize("label", ["6", "14", "-2", "1000", "null", '"the last"', "true", "[1,2]"])
+def test_a_keyframe_that_was_not_shown_is_refused_with_the_labels(label: str) -> None:
+    part = read(f'{{"keyframe_timestamp": {label}, "bbox_2d_list": [[0, 0, 50, 50]]}}').part
+    assert isinstance(part, AnswerFailed)
+    assert "0, 4, 8, 12" in part.reason
+
+
+def test_swapped_corners_are_put_right_and_edges_clipped_with_a_record() -> None:
+    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[140, 300, -28, 0]]}')
+    assert isinstance(verdict.part, TargetsFound)
+    assert boxes(verdict.part) == [BoxXyxy(0, 0, 280, 420)]
+    assert verdict.repairs == ("swapped corners", "clipped a box to the frame")
+
+
+def test_what_is_no_box_is_left_out_and_the_others_kept() -> None:
+    listed = '[[1,2,3],["a",0,9,9],[300,0,400,50],[0,0,56,56],[5,5,5,5]]'
+    verdict = read(f'{{"keyframe_timestamp": 0, "bbox_2d_list": {listed}}}')
+    assert isinstance(verdict.part, TargetsFound)
+    assert boxes(verdict.part) == [BoxXyxy(0, 0, 112, 105)]
+    assert len(verdict.repairs) == 2
+
+
+def test_without_any_usable_box_the_answer_fails_and_says_why() -> None:
+    part = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[900, 900, 950, 950]]}').part
+    assert isinstance(part, AnswerFailed)
+    assert "outside the frame" in part.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"no_target": "nothing moves"}',
+        "{'no_target': true, 'reason': 'nothing moves'}",
+        '{"keyframe_timestamp": 4, "bbox_2d_list": []}',
+        "None.",
+        "no target",
+        "null",
+    ],
+)
+def test_no_target_is_an_answer(text: str) -> None:
+    part = read(text).part
+    assert isinstance(part, NoTarget)
+    if "moves" in text:
+        assert part.reason == "nothing moves"
+
+
+def test_a_cut_answer_keeps_its_whole_boxes() -> None:
+    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[0, 0, 56, 56], [70, 70, 9')
+    assert isinstance(verdict.part, TargetsFound)
+    assert len(verdict.part.prompts) == 1
+    assert "missing end" in verdict.repairs
+
+
+def test_settings_out_of_range_are_refused_with_the_value() -> None:
+    with pytest.raises(ConfigError, match="65"):
+        VeasonSettings(num_frames=65)
+    with pytest.raises(ConfigError, match="9999"):
+        View(image_side_px=9999)
