@@ -61,7 +61,7 @@ DEVICES: Mapping[str, DeviceProfile] = MappingProxyType(
                 about="one idle core of an x86_64 server, the nano tracker and the kinematic"
                 " reasoner",
                 tracker_ms=16.2,
-                tracker_source="benchmarks/tracker_latency.py, one object",
+                tracker_source="benchmarks/tracker.py, one object",
                 reasoner_ms=100.0,
                 reasoner_source="kinematic, 320x240, as foreseg-eval measured it, rounded up",
                 is_measured=True,
