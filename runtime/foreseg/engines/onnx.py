@@ -151,7 +151,9 @@ def _open_session(
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_mem_pattern = False  # batches differ from call to call: plan no arena for each
-    options.enable_cpu_mem_arena = False  # memory goes back after each call
+    # Without an arena large buffers go back to the system after each call and come as new, zeroed
+    # pages with the next: half the time of memory attention, and no less memory at the peak.
+    options.enable_cpu_mem_arena = True
     options.log_severity_level = 3  # errors; warnings are about optimisations not made
     try:
         session = runtime.InferenceSession(graph, sess_options=options, providers=list(providers))
