@@ -65,6 +65,7 @@ CORE_EXTRAS = {
         "sources.py",
         "sinks.py",
         "overlay.py",
+        "reasoner/openai_server.py",
         "tracker/preprocess.py",
         "tracker/postprocess.py",
     ),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a reasoner from its spec.
 
-A kind is "kinematic", the name of an entry point in the group `foreseg.reasoners`, or
-"module:attribute". The latter two lead to a factory `(options) -> Reasoner`, which raises
+A kind is "kinematic", "openai" (or "openai:FILE" with its options in a JSON file), the name of an
+entry point in the group `foreseg.reasoners`, or "module:attribute". The latter two lead to a factory `(options) -> Reasoner`, which raises
 `ConfigError` for options that cannot work. A kind is the operator's; it never comes from a query.
 """
 
@@ -39,7 +39,7 @@ def build_reasoner(spec: ReasonerSpec) -> Reasoner:
 
 def known_kinds() -> tuple[str, ...]:
     """The kinds that can be named without a module, sorted."""
-    return tuple(sorted({"kinematic", *entry_points(group=ENTRY_POINT_GROUP).names}))
+    return tuple(sorted({"kinematic", "openai", *entry_points(group=ENTRY_POINT_GROUP).names}))
 
 
 def _factory(kind: str) -> ReasonerFactory:
@@ -47,6 +47,13 @@ def _factory(kind: str) -> ReasonerFactory:
         from foreseg.reasoner.kinematic import kinematic_reasoner
 
         return kinematic_reasoner
+    name, colon, path = kind.partition(":")
+    if name == "openai":
+        from foreseg.reasoner.openai_options import openai_reasoner, values_from_file
+
+        if not colon:
+            return openai_reasoner
+        return lambda options: openai_reasoner({**values_from_file(path), **options})
     try:
         found = _found(kind)
     except (ImportError, AttributeError, ValueError) as error:
@@ -54,8 +61,8 @@ def _factory(kind: str) -> ReasonerFactory:
         raise ConfigError(msg) from error
     if found is None:
         msg = (
-            f"reasoner kind wants one of {', '.join(known_kinds())} or 'module:attribute',"
-            f" got {kind!r}"
+            f"reasoner kind wants one of {', '.join(known_kinds())}, openai:FILE or"
+            f" 'module:attribute', got {kind!r}"
         )
         raise ConfigError(msg)
     if not callable(found):
