@@ -10,26 +10,30 @@ import shutil
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from foreseg import cli
 from foreseg.clock import SystemClock
-from foreseg.dialogue import AnswerDone, AnswerFailed, TargetsFound
+from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.http_stream import Head, HttpError, ReplyParser
 from foreseg.reasoner.language import Chunk, LanguageModelError, LanguageRequest, Message, Role
 from foreseg.reasoner.load import build_reasoner
+from foreseg.reasoner.messages import AskMessage, CancelMessage, PartMessage, Ready
 from foreseg.reasoner.openai_server import (
     OpenAiServer,
     ServerSettings,
     data_url,
     png_from_image,
 )
+from foreseg.reasoner.process import ReasonerProcess
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 
@@ -314,6 +318,37 @@ def test_options_that_cannot_work_are_refused_in_one_sentence(
     assert "pass" not in str(caught.value).replace("password", "")
 
 
+def test_a_cancelled_question_ends_the_generation_and_the_next_one_is_taken() -> None:
+    with ChatServer([chat.never_ends, chat.says("<answer>no target</answer>")]) as server:
+        options = {"url": server.url, "model": "tiny"}
+        process = ReasonerProcess(ReasonerSpec(kind="openai", options=options))
+        process.start()
+        try:
+            assert isinstance(received(process), Ready)
+            window = window_of([IMAGE.copy()] * 3)
+            ask = AskMessage(ask_id=1, query=query("what falls?"), window=window)
+            assert process.send(ask)
+            assert received(process) == PartMessage(ask_id=1, part=RationalePart(text=""))
+            assert process.send(CancelMessage(ask_id=1))
+            while (message := received(process)).part == RationalePart(text=""):
+                pass
+            assert message.part == AnswerFailed(reason="cancelled")
+            assert server.hung_up.wait(chat.WAIT_S)
+            assert process.send(replace(ask, ask_id=2))
+            parts = [received(process).part for _ in range(3)]
+            assert [type(part) for part in parts] == [RationalePart, NoTarget, AnswerDone]
+        finally:
+            process.stop()
+
+
+def received(process: ReasonerProcess) -> Any:
+    for _ in range(200):
+        message = process.receive(0.1)
+        if message is not None:
+            return message
+    pytest.fail("the process said nothing for 20 s")
+
+
 RATE_HZ, SIZE_WH = 30.0, (160, 120)
 
 
@@ -367,10 +402,9 @@ def test_foreseg_run_brings_masks_from_a_server(method: str, tmp_path: Path) -> 
         arguments += ["--reasoner", f"openai:{settings}", "--out", str(out)]
         assert cli.main(arguments) == cli.DONE
         assert len(server.calls) == (1 if method == "veason" else 3)
-    (answer,) = [
-        json.loads(line) for line in (out / "answers.jsonl").read_text("utf-8").splitlines()
-    ][-1:]
-    assert answer["status"] in ("OK", 0)
+    answer = json.loads((out / "answers.jsonl").read_text("utf-8").splitlines()[-1])
+    assert answer["status"] == "OK"
+    assert ("other quotes" in answer["rationale"]) is (method == "veason")
     masks = sorted((out / "masks").rglob("*.png"))
     mask = cv2.imread(str(masks[-1]), cv2.IMREAD_UNCHANGED)
     assert mask is not None

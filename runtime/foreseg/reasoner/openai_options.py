@@ -96,6 +96,9 @@ def values_from_file(path: str) -> Mapping[str, Scalar]:
     Raises:
         ConfigError: no such file, or no JSON object of plain values.
     """
+    if not path:
+        msg = "the reasoner kind openai:FILE wants a JSON file of options, got none"
+        raise ConfigError(msg)
     place = Path(path).expanduser()
     try:
         with place.open("rb") as file:

@@ -343,7 +343,7 @@ def _message(message: Message) -> dict[str, object]:
 
 
 def data_url(image: U8Array) -> str:
-    """An (h, w, 3) RGB image as a URL: JPEG where OpenCV is at hand, else PNG, ten times longer."""
+    """An (h, w, 3) RGB image as a URL: JPEG where OpenCV is at hand, else PNG, some 5 times as long."""
     try:
         import cv2
     except ImportError:
