@@ -87,7 +87,7 @@ def remove_query(turn: Turn, event: QueryRemoved) -> None:
 
 def forget_query(turn: Turn, query_id: QueryId) -> None:
     """Unlink a removed query from all tracks at once; those without any other go."""
-    limit = turn.state.config.scheduler.answers_to_replace
+    limit = turn.state.config.scheduler.answers_to_let_go
     for camera_id in turn.state.cameras:
         for _ in range(limit):
             leave_out(turn, camera_id, query_id, frozenset())

@@ -85,8 +85,8 @@ class SchedulerConfig:
     max_queries: int = setting(16, "queries at once", 1, 1000)
     warm_up_s: float = setting(1.0, "seconds of stream before the first question", 0.0, 60.0)
     match_iou: float = setting(0.5, "mask IoU from which an answer names a running track", 0, 1)
-    answers_to_replace: int = setting(
-        2, "answers in a row that must leave an object out before its query lets it go", 1, 100
+    answers_to_let_go: int = setting(
+        2, "answers in a row that must name nothing before a query lets its objects go", 1, 100
     )
 
 

@@ -64,9 +64,13 @@ def drop_tracks(turn: Turn, camera: CameraState, tracks: tuple[LiveTrack, ...]) 
 def leave_out(
     turn: Turn, camera_id: CameraId, query_id: QueryId, named: frozenset[ObjectId]
 ) -> None:
-    """After an answer: its query's other tracks count a miss; those nobody wants any more go."""
+    """After an answer: its query's other tracks go, if nobody else wants them.
+
+    An answer that names something takes the place of the one before; one that names nothing must
+    come `answers_to_let_go` times in a row.
+    """
     camera = turn.camera(camera_id)
-    limit = turn.state.config.scheduler.answers_to_replace
+    limit = 1 if named else turn.state.config.scheduler.answers_to_let_go
     tracks = tuple(
         t if t.object_id in named else t.left_out_by(query_id, limit) for t in camera.tracks
     )

@@ -199,17 +199,30 @@ def test_another_answer_that_leads_to_the_same_mask_confirms_a_hopped_track() ->
     assert bench.masks[-1].tracks[0].state is TrackState.TRACKED
 
 
-def test_a_different_answer_must_repeat_before_the_old_object_is_let_go() -> None:
+def test_a_different_answer_takes_the_place_of_the_one_before() -> None:
     bench = Bench({"ball": moving, "cup": still(70, 10)}, reasoner_s=0.5)
     bench.run(1.1)
     bench.ask(period_s=2.0)
     bench.run(2.0)
+    first = [t.object_id for t in bench.masks[-1].tracks]
     bench.target = "cup"
     bench.run(1.2)
-    assert len(bench.masks[-1].tracks) == 2
+    (track,) = bench.masks[-1].tracks
+    assert [track.object_id] != first
+    assert len(first) == 1
+
+
+def test_an_answer_that_names_nothing_must_repeat_before_the_object_is_let_go() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.5)
+    bench.run(1.1)
+    bench.ask(period_s=2.0)
     bench.run(2.0)
-    assert [t.object_id for t in bench.masks[-1].tracks] != ["object-1"]
+    bench.target = None
+    bench.run(1.2)
+    assert [a.status for a in bench.answers][-1] is AnswerStatus.NO_TARGET
     assert len(bench.masks[-1].tracks) == 1
+    bench.run(2.0)
+    assert bench.masks[-1].tracks == ()
 
 
 def test_no_target_is_an_answer_with_its_reason() -> None:
