@@ -30,4 +30,6 @@ def save_untrained_tiny(folder: Path, image_size: int, *, seed: int = 0) -> None
     for head in model.mask_decoder.output_hypernetworks_mlps:
         head.proj_out.weight.mul_(12)
     model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)
+    one = model.prompt_encoder.shared_embedding.positional_embedding  # transformers has it twice
+    model.shared_image_embedding.positional_embedding.copy_(one)
     model.save_pretrained(folder)

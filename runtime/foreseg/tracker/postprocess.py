@@ -51,24 +51,27 @@ def tight_box(mask: Mask) -> tuple[int, int, int, int] | None:
     return int(columns[0]), y0, int(columns[-1]) + 1, y1
 
 
-def label_map(score_maps: Sequence[F32 | None], size_wh: tuple[int, int]) -> LabelMap:
+def label_map(
+    score_maps: Sequence[F32 | None],
+    boxes: Sequence[BoxXyxy | None],
+    size_wh: tuple[int, int],
+) -> LabelMap:
     """(H, W): 0 for background, i + 1 where the i-th map is positive and the highest.
 
     Args:
         score_maps: (H, W) logits at source size each; None for an absent object.
+        boxes: whole pixels outside of which no logit is positive; None for an absent object.
         size_wh: source pixels.
     """
     w, h = size_wh
     dtype = np.uint8 if len(score_maps) <= _MAX_UINT8 else np.uint16
     labels: LabelMap = np.zeros((h, w), dtype)
-    present = [(i, scores) for i, scores in enumerate(score_maps) if scores is not None]
-    if len(present) == 1:
-        index, scores = present[0]
-        np.multiply(scores > 0, dtype(index + 1), out=labels)
-        return labels
     best: F32 = np.zeros((h, w), np.float32)
-    for index, scores in present:
-        wins = scores > best
-        labels[wins] = index + 1
-        np.maximum(best, scores, out=best)
+    for index, (scores, box) in enumerate(zip(score_maps, boxes, strict=True)):
+        if scores is None or box is None:
+            continue
+        window = slice(int(box.y0), int(box.y1)), slice(int(box.x0), int(box.x1))
+        wins = scores[window] > best[window]
+        labels[window][wins] = index + 1
+        np.maximum(best[window], scores[window], out=best[window])
     return labels

@@ -157,7 +157,7 @@ class Sam2Tracker:
         return FrameMasks(
             frame=frame.ref,
             objects=tuple(state.result for state in states),
-            label_map=label_map(maps, size_wh),
+            label_map=label_map(maps, [state.result.box for state in states], size_wh),
         )
 
     def logits_of(self, key: TrackKey) -> F32:
