@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from foreseg.cli import BAD_INPUT, DONE, FAILED, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError
 
 from .datasets import FORMS, read_dataset
@@ -31,8 +32,6 @@ from .results import EpisodeResult, read_results
 from .run import Protocol, RunSpec, merge_runs, read_run, run
 from .system import read_system, shipped_systems
 
-_EXIT_WRONG = 2
-_EXIT_FAILED = 1  # every episode failed
 _SHOWN = 8  # problems, failures
 
 _EXAMPLES = """examples:
@@ -54,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_run(options))
     except (ForesegError, ValueError, OSError) as error:
         sys.stderr.write(f"foreseg-eval: {error}\n")
-        sys.exit(_EXIT_WRONG)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.stderr.write("\nforeseg-eval: stopped; the same command goes on from here\n")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="foreseg-eval",
         description=__doc__,
         epilog=_EXAMPLES,
@@ -187,7 +186,7 @@ def finish(out: Path, compare: Path | None = None) -> int:
     page = write_report(out, compare=compare, episodes=episodes)
     sys.stdout.write(f"{about.get('title', out)}\n")
     _print(summary, table, results, page)
-    return _EXIT_FAILED if summary.total.num_scored == 0 else 0
+    return FAILED if summary.total.num_scored == 0 else DONE
 
 
 def _official_table(

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from .episode import Episode
 from .problems import refuse
 
 TARGET = "target"  # the one row of an episode with a question
@@ -76,6 +77,21 @@ class EpisodeResult:
     def is_scored(self) -> bool:
         """False for a failed episode."""
         return self.status == "scored"
+
+
+def blank_result(episode: Episode) -> EpisodeResult:
+    """A result that names the task, and holds no score yet."""
+    question = episode.question
+    return EpisodeResult(
+        id=episode.id,
+        video=episode.video,
+        expression_id=episode.expression_id,
+        question="" if question is None else question.text,
+        kind="" if question is None else question.kind.value,
+        skill="" if question is None else question.skill,
+        difficulty="" if question is None else question.difficulty,
+        answer="" if question is None else question.answer,
+    )
 
 
 def result_path(folder: Path, episode_id: str) -> Path:

@@ -33,7 +33,7 @@ from .episode import Dataset, Episode
 from .offline import predict_offline
 from .prediction_files import PredictionFiles
 from .problems import DatasetError
-from .results import EpisodeResult, read_result, result_path, write_result
+from .results import EpisodeResult, blank_result, read_result, result_path, write_result
 from .scoring import score_episode, stream_scores
 from .streaming import (
     StreamRecord,
@@ -258,19 +258,7 @@ def attempt(evaluator: Evaluator, episode: Episode, *, strict: bool) -> EpisodeR
 
 def failed_result(episode: Episode, error: str) -> EpisodeResult:
     """Make the record of an episode without a score."""
-    question = episode.question
-    return EpisodeResult(
-        id=episode.id,
-        video=episode.video,
-        expression_id=episode.expression_id,
-        question="" if question is None else question.text,
-        kind="" if question is None else question.kind.value,
-        skill="" if question is None else question.skill,
-        difficulty="" if question is None else question.difficulty,
-        answer="" if question is None else question.answer,
-        status="failed",
-        error=error,
-    )
+    return replace(blank_result(episode), status="failed", error=error)
 
 
 def begin_run(spec: RunSpec, out: Path, dataset: Dataset) -> None:

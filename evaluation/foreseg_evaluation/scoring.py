@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from .metrics import (
     robustness_sane,
 )
 from .prediction import Prediction, Spoken
-from .results import TARGET, EpisodeResult, ObjectResult
+from .results import TARGET, EpisodeResult, ObjectResult, blank_result
 from .streaming import STATUS, PublishedAt, StreamRecord, masks_of, spoken_from_answer
 
 WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
@@ -53,20 +54,12 @@ def score_episode(
         DatasetError: a true mask or frame that cannot be read.
         InputError: a predicted mask of another size than the frames.
     """
-    question = episode.question
-    rows = (TARGET,) if question is not None else episode.object_ids
+    rows = (TARGET,) if episode.question is not None else episode.object_ids
     tally = _Tally(episode, prediction)
     objects = tuple(tally.score_row(row, from_first_seen=from_first_seen) for row in rows)
     spoken = prediction.spoken
-    return EpisodeResult(
-        id=episode.id,
-        video=episode.video,
-        expression_id=episode.expression_id,
-        question="" if question is None else question.text,
-        kind="" if question is None else question.kind.value,
-        skill="" if question is None else question.skill,
-        difficulty="" if question is None else question.difficulty,
-        answer="" if question is None else question.answer,
+    return replace(
+        blank_result(episode),
         size_hw=(episode.size_wh[1], episode.size_wh[0]),
         positions=episode.scored,
         objects=objects,

@@ -11,31 +11,18 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ForesegError
 
 from .generation import SPLITS, Command, generate
 from .worlds import World, scenes_of
-
-DONE = 0
-BAD_INPUT = 2
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 PRESETS = {
     "val-v1": Command(
         worlds=(World.SHAPES, World.TABLETOP), clips=100, streams=12, seed=20260501, split="val"
     )
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Leave with `BAD_INPUT`."""
-        sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
-        sys.exit(BAD_INPUT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="foreseg-sim", description=__doc__.partition("\n\n")[0])
+def _parser() -> Parser:
+    parser = Parser(prog="foreseg-sim", description=__doc__.partition("\n\n")[0])
     parser.set_defaults(handler=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     _add_generate(commands.add_parser("generate", help="write a dataset"))
     _add_preview(commands.add_parser("preview", help="draw scenes with masks and questions"))
     listing = commands.add_parser("scenes", help="list the scenes of every world")
