@@ -59,7 +59,7 @@ def label_map(
     """(H, W): 0 for background, i + 1 where the i-th map is positive and the highest.
 
     Args:
-        score_maps: (H, W) logits at source size each; None for an absent object.
+        score_maps: logits at source size, cut to the box each; None for an absent object.
         boxes: whole pixels outside of which no logit is positive; None for an absent object.
         size_wh: source pixels.
     """
@@ -70,8 +70,12 @@ def label_map(
     for index, (scores, box) in enumerate(zip(score_maps, boxes, strict=True)):
         if scores is None or box is None:
             continue
-        window = slice(int(box.y0), int(box.y1)), slice(int(box.x0), int(box.x1))
-        wins = scores[window] > best[window]
-        labels[window][wins] = index + 1
-        np.maximum(best[window], scores[window], out=best[window])
+        here = window(box)
+        labels[here][scores > best[here]] = index + 1
+        np.maximum(best[here], scores, out=best[here])
     return labels
+
+
+def window(box: BoxXyxy) -> tuple[slice[int, int, None], slice[int, int, None]]:
+    """Rows and columns of a box of whole pixels."""
+    return slice(int(box.y0), int(box.y1)), slice(int(box.x0), int(box.x1))

@@ -24,7 +24,7 @@ from foreseg.masks import mask_from_rle
 from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey
 from foreseg.tracker.memory_bank import MemoryBank
-from foreseg.tracker.postprocess import label_map, logits_at_source, object_from_mask
+from foreseg.tracker.postprocess import label_map, logits_at_source, object_from_mask, window
 from foreseg.tracker.preprocess import (
     MASK_LOGIT,
     PromptPoints,
@@ -299,7 +299,7 @@ class Sam2Tracker:
         """One memory step of some rows that have not seen this frame; one launch of each graph.
 
         Returns:
-            Logits at source size of the objects that are visible.
+            Logits at source size, cut to the mask's box, of the objects that are visible.
         """
         features = self._features(frame)
         rows = [self._rows[key].row for key in keys]
@@ -340,7 +340,7 @@ def _frame_id(frame: Frame) -> _FrameId:
 def _row_from_decoded(
     frame: Frame, key: TrackKey, row: int, decoded: Decoded, i: int
 ) -> tuple[_Row, F32 | None]:
-    """The i-th decoded row as a result, and its logits at source size (None: not visible).
+    """The i-th decoded row as a result, and its logits at source size (None: no pixel is set).
 
     Values that are not finite count as absent.
     """
@@ -358,17 +358,21 @@ def _row_from_decoded(
         result=object_from_mask(key, mask, object_logit=object_logit, score=score),
         logits=logits,
     )
-    return state, score_map
+    box = state.result.box
+    if score_map is None or box is None:
+        return state, None
+    return state, score_map[window(box)].copy()  # the rest goes: the next row fits in its place
 
 
 def _score_map(state: _Row, fresh: F32 | None, size_wh: tuple[int, int]) -> F32 | None:
-    """Logits at source size, for the contest of overlapping masks; None for an empty mask."""
+    """Logits at source size in the box, where overlapping masks compete; None for an empty mask."""
     if state.result.box is None:
         return None
     if fresh is not None:
         return fresh
+    here = window(state.result.box)
     if state.from_mask:
-        mask = mask_from_rle(state.result.mask)
+        mask = mask_from_rle(state.result.mask)[here]
         scores: F32 = np.where(mask, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
         return scores
-    return logits_at_source(state.logits, size_wh)
+    return logits_at_source(state.logits, size_wh)[here]
