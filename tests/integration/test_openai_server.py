@@ -127,6 +127,13 @@ def test_a_stream_without_its_last_word_counts_as_whole_if_it_finished() -> None
         assert text_of(chunks_from(server)) == TEXT
 
 
+def test_events_may_have_other_line_ends_names_and_comments() -> None:
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": TEXT}}]})
+    data = f": hm\r\nid: 1\r\nevent: message\r\ndata:{event}\r\n\r\ndata: [DONE]\r\n\r\n"
+    with ChatServer([chat.sends(data.encode())]) as server:
+        assert text_of(chunks_from(server)) == TEXT
+
+
 def test_a_busy_server_is_tried_again_and_a_dead_one_not_for_ever() -> None:
     busy = [chat.fails(503, "loading"), chat.fails(429, "slow down"), chat.sends_raw(b"")]
     with ChatServer([*busy, chat.says(TEXT)]) as server:

@@ -150,8 +150,9 @@ def test_no_target_is_an_answer(text: str) -> None:
         assert part.reason == "nothing moves"
 
 
-def test_a_cut_answer_keeps_its_whole_boxes() -> None:
-    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[0, 0, 56, 56], [70, 70, 9')
+@pytest.mark.parametrize("rest", ["[70, 70, 9", "[70, 70, 90, 9", "[70, 70, 90, 99.", ""])
+def test_a_cut_answer_keeps_its_whole_boxes(rest: str) -> None:
+    verdict = read(f'{{"keyframe_timestamp": 0, "bbox_2d_list": [[0, 0, 56, 56], {rest}')
     assert isinstance(verdict.part, TargetsFound)
     assert len(verdict.part.prompts) == 1
     assert "missing end" in verdict.repairs
