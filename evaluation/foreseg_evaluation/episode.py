@@ -90,7 +90,6 @@ class Episode:
         annotated: positions with truth, ascending.
         scored: the annotated positions that the dataset's own protocol counts.
         size_wh: (W, H), pixels.
-        is_stream: the frames and the truth go on through what was asked about.
         media: reads pixels.
     """
 
@@ -105,7 +104,6 @@ class Episode:
     annotated: tuple[int, ...]
     scored: tuple[int, ...]
     size_wh: tuple[int, int]
-    is_stream: bool = False
     media: Media
 
     @property

@@ -172,7 +172,7 @@ def test_the_simulations_own_keys_are_read(tmp_path: Path) -> None:
     assert (asked.question.skill, asked.question.difficulty) == ("rebound", "hard")
     assert asked.question.rationale == "It rolls on. So it falls."
     assert told.question.rationale == ""
-    assert (asked.rate_hz, asked.is_stream) == (15.0, True)
+    assert asked.rate_hz == 15.0
     assert [(s.first, s.end, s.object_ids, s.answer) for s in asked.spans] == [
         (0, 2, ("31",), "left"),
         (2, 4, (), ""),

@@ -141,7 +141,6 @@ def _read(
         with reading.skipping():
             video = open_video(name, entry, layout.frames, reading.log)
             rate_hz = reading.rate(entry.find("rate_hz"))
-            is_stream = _is_stream(video)
             media, annotations = _media(video, masks, reading)
             for expression_id, expression in expressions_of(video, reading):
                 with reading.skipping():
@@ -159,7 +158,6 @@ def _read(
                             annotated=() if spans is None else video.everywhere,
                             scored=tuple(_covered(spans or (), len(video.everywhere))),
                             rate_hz=rate_hz,
-                            is_stream=is_stream,
                         )
                     )
     return episodes
@@ -264,10 +262,3 @@ def _words(entry: Entry, name: str) -> str:
 def _covered(spans: tuple[TruthSpan, ...], num_frames: int) -> Iterator[int]:
     for span in spans:
         yield from range(span.first, min(span.end, num_frames))
-
-
-def _is_stream(video: Video) -> bool:
-    kind = video.entry.find("kind")
-    if kind is not None and kind.value not in {"clip", "stream"}:
-        raise wrong(kind, f"expected 'clip' or 'stream', got {kind.value!r}")
-    return kind is not None and kind.value == "stream"

@@ -136,7 +136,7 @@ def _named(entry: Entry) -> Entry | None:
     return entry.find("exp_id") or entry.find("id")
 
 
-def make_episode(  # noqa: PLR0913 (an episode has that many parts)
+def make_episode(
     video: str,
     expression_id: str,
     *,
@@ -146,7 +146,6 @@ def make_episode(  # noqa: PLR0913 (an episode has that many parts)
     annotated: tuple[int, ...],
     scored: tuple[int, ...],
     rate_hz: float,
-    is_stream: bool = False,
 ) -> Episode:
     """Put an episode together; its objects are those that have masklets."""
     return Episode(
@@ -161,7 +160,6 @@ def make_episode(  # noqa: PLR0913 (an episode has that many parts)
         annotated=annotated,
         scored=scored,
         size_wh=media.frames.size_wh,
-        is_stream=is_stream,
         media=media,
     )
 
