@@ -3,7 +3,7 @@
 
 ```yaml
 about: one line
-reasoner: kinematic        # a kind of `foreseg run`, or oracle_mask, oracle_box,
+reasoner: kinematic        # a kind of `foreseg run` (as openai:FILE.json), or oracle_mask, oracle_box,
                            # oracle_first_mask, random_box, majority
 reasoner_options: {}       # of that kind
 tracker: nano              # a bundle's name or folder, or repeat, flow

@@ -71,7 +71,9 @@ class CatchUpConfig:
 class ReasonerConfig:
     """The reasoner and its process."""
 
-    kind: str = setting("kinematic", "`kinematic`, an entry point, or `module:attribute`")
+    kind: str = setting(
+        "kinematic", "`kinematic`, `openai:FILE.json`, an entry point, or `module:attribute`"
+    )
     max_side_px: int = setting(448, "longer side of the frames that are sent", 16, 4096)
     timeout_s: float = setting(60.0, "an answer not complete by then has failed", 0.1, 3600)
     nice: int = setting(5, "niceness of its process", 0, 19)
