@@ -162,9 +162,7 @@ def describe_answers(answers: Sequence[Answer]) -> list[str]:
     for answer in answers:
         where = "" if answer.keyframe_index is None else f" (keyframe {answer.keyframe_index})"
         objects = f" -> {', '.join(answer.object_ids)}" if answer.object_ids else ""
-        lines.append(
-            f"{answer.query_text!r}: {answer.status.name}, {_words(answer)}{where}{objects}"
-        )
+        lines.append(f"{answer.query_text!r}: {_words(answer)}{where}{objects}")
     return lines
 
 
