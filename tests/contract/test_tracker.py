@@ -61,10 +61,10 @@ def make(bundle: Bundle | str) -> Make:
     from foreseg.tracker.sam2 import Sam2Tracker
     from foreseg_evaluation.baselines import flow_tracker, repeat_tracker
 
-    def build(max_objects: int = MAX_OBJECTS) -> Tracker:
+    def build(max_objects: int = MAX_OBJECTS, cache_bytes: int = 64 << 20) -> Tracker:
         if isinstance(bundle, str):
             return {"repeat": repeat_tracker, "flow": flow_tracker}[bundle](max_objects)
-        return Sam2Tracker(bundle, max_objects=max_objects)
+        return Sam2Tracker(bundle, max_objects=max_objects, feature_cache_bytes=cache_bytes)
 
     return build
 
@@ -328,7 +328,8 @@ def test_frame_of_a_new_epoch_with_the_same_index_is_another_frame(tracker: Trac
     assert (tracked.mask.width, tracked.mask.height) == (64, 48)
 
 
-def test_memory_does_not_grow_with_the_stream(tracker: Tracker) -> None:
+def test_memory_does_not_grow_with_the_stream(make: Make) -> None:
+    tracker = make(cache_bytes=4 << 20)  # full long before the first look
     tracker.prompt(make_frame(0), A, BOX_A)
     tracker.prompt(make_frame(0), B, BOX_B)
     run(tracker, [A, B], range(1, 40))
