@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,7 +30,7 @@ from foreseg.commands.bundle_bench import (
 from foreseg.engines.load import load_bundle
 from foreseg.engines.manifest import Sam2Geometry
 from foreseg.frames import Frame
-from foreseg.masks import Mask, mask_from_rle
+from foreseg.masks import Mask, MaskRle, mask_from_rle
 from foreseg.tracker.base import TrackKey
 from foreseg.tracker.postprocess import logits_at_source
 from foreseg.tracker.preprocess import import_cv2, pixels_from_image, points_from_prompt
@@ -63,12 +64,8 @@ class Contender(Protocol):
     def start(self, objects: int) -> None:
         """Forget everything, and prompt so many objects with boxes on frame 0."""
 
-    def step(self, frame: Frame) -> tuple[float, list[Mask]]:
-        """Track the next frame: what the network took of it in ms, and the masks.
-
-        How they are handed out differs (run-length code here, arrays there): `masks` are made
-        of it when the clock has stopped.
-        """
+    def step(self, frame: Frame) -> tuple[float, Sequence[Mask | MaskRle]]:
+        """Track the next frame: what the network took of it in ms, and the masks."""
 
 
 class Foreseg:
@@ -85,7 +82,7 @@ class Foreseg:
             self._tracker.prompt(drawn_frame(0), key, prompt)
         self._taken_ms()
 
-    def step(self, frame: Frame) -> tuple[float, list[Any]]:
+    def step(self, frame: Frame) -> tuple[float, Sequence[MaskRle]]:
         """See `Contender`."""
         result = self._tracker.track(frame, self._keys)
         return self._taken_ms(), [tracked.mask for tracked in result.objects]
@@ -110,7 +107,7 @@ class Transformers:
             self._reference.prompt_points(i, points.coords, points.labels)
         self.step(drawn_frame(0))
 
-    def step(self, frame: Frame) -> tuple[float, list[Mask]]:
+    def step(self, frame: Frame) -> tuple[float, Sequence[Mask]]:
         """See `Contender`."""
         pixels = pixels_from_image(frame.image, self._geometry)
         start = time.perf_counter_ns()
@@ -147,7 +144,7 @@ class Sam2Package:
         self._stream = self._predictor.propagate_in_video(state)
         next(self._stream)
 
-    def step(self, frame: Frame) -> tuple[float, list[Mask]]:
+    def step(self, frame: Frame) -> tuple[float, Sequence[Mask]]:
         """See `Contender`."""
         self._feed.newest = self._tensor(frame)
         start = time.perf_counter_ns()
@@ -202,7 +199,7 @@ def _timed_step(contender: Contender, frame: Frame) -> Step:
     start = time.perf_counter_ns()
     inside_ms, masks = contender.step(frame)
     whole_ms = (time.perf_counter_ns() - start) / 1e6
-    arrays = [mask if isinstance(mask, np.ndarray) else mask_from_rle(mask) for mask in masks]
+    arrays = [mask_from_rle(mask) if isinstance(mask, MaskRle) else mask for mask in masks]
     return Step(
         whole_ms=whole_ms, inside_ms=inside_ms, masks=np.packbits(np.stack(arrays), axis=-1)
     )
