@@ -20,7 +20,7 @@ from torch import nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from foreseg_torch.nano_tracker import NanoTrunk
-from foreseg_torch.sam2_meta import _renamed
+from foreseg_torch.sam2_meta import renamed_tensors
 
 _POINT = "sam_prompt_encoder.point_embeddings.{}.weight"
 _TRUNK = ("image_encoder.trunk.", "vision_encoder.backbone.")
@@ -191,7 +191,7 @@ def _fill(predictor: SAM2VideoPredictor, model: Sam2VideoModel) -> None:
         for name, value in predictor.state_dict().items()
         if not (plugged and name.startswith(_TRUNK[0]))
     }
-    renamed, source = _renamed(names)
+    renamed, source = renamed_tensors(names)
     rest = {n for n in given if not (plugged and n.startswith(_TRUNK[1]))}
     if renamed.keys() != rest:
         msg = f"the models differ in the tensors {sorted(renamed.keys() ^ rest)}"

@@ -203,7 +203,7 @@ def model_from_meta(state: State, config: Sam2VideoConfig) -> Sam2VideoModel:
     Raises:
         InputError: lists tensors that are missing, unknown, or of another shape.
     """
-    renamed, source = _renamed(state)
+    renamed, source = renamed_tensors(state)
     model = Sam2VideoModel(config)
     wanted = model.state_dict()
     missing = sorted(wanted.keys() - renamed.keys())
@@ -221,7 +221,7 @@ def model_from_meta(state: State, config: Sam2VideoConfig) -> Sam2VideoModel:
     return model.float().eval()
 
 
-def _renamed(state: State) -> tuple[State, dict[str, str]]:
+def renamed_tensors(state: State) -> tuple[State, dict[str, str]]:
     """The tensors under transformers' names, and Meta's name of each."""
     renamed, source = {}, {}
     points = [_POINT.format(i) for i in range(_NUM_POINT_KINDS)]
