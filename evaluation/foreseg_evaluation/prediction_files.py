@@ -37,7 +37,7 @@ class PredictionFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._masks: Mapping[str, Mapping[str, object]] | None = None
+        self._masks: Mapping[str, object] | None = None
         if path.is_dir():
             return
         try:
@@ -71,11 +71,11 @@ class PredictionFiles:
     def _from_json(self, episode: Episode) -> dict[int, MaskRle]:
         assert self._masks is not None  # noqa: S101 (the caller looked)
         key = f"{episode.video}/{episode.expression_id}"
-        try:
-            entry = self._masks[episode.video][episode.expression_id]
-            rows = entry["prediction_masks"]  # type: ignore[index]
-        except (KeyError, TypeError) as error:
-            raise refuse(self._path, key, "no prediction_masks here") from error
+        rows: object = self._masks
+        for name in (episode.video, episode.expression_id, "prediction_masks"):
+            if not isinstance(rows, dict) or name not in rows:
+                raise refuse(self._path, key, "no prediction_masks here")
+            rows = rows[name]
         if not isinstance(rows, list) or len(rows) != episode.num_frames:
             found = len(rows) if isinstance(rows, list) else type(rows).__name__
             message = f"expected a list of {episode.num_frames} masks, got {found}"
@@ -86,13 +86,15 @@ class PredictionFiles:
         width, height = episode.size_wh
         if value is None:
             return MaskRle(height=height, width=width, counts="")
+        if not isinstance(value, dict) or not isinstance(value.get("counts"), str):
+            raise refuse(self._path, key, "expected a run-length mask with size and counts")
+        if value.get("size") != [height, width]:
+            message = f"expected a mask of {[height, width]}, got {value.get('size')}"
+            raise refuse(self._path, key, message)
+        rle = MaskRle(height=height, width=width, counts=value["counts"])
         try:
-            size, counts = value["size"], value["counts"]  # type: ignore[index]
-            if [int(n) for n in size] != [height, width]:
-                raise refuse(self._path, key, f"expected a mask of {[height, width]}, got {size}")
-            rle = MaskRle(height=height, width=width, counts=str(counts))
             mask_from_rle(rle)
-        except (KeyError, TypeError, ValueError, InputError) as error:
+        except InputError as error:
             raise refuse(self._path, key, f"no run-length mask ({error})") from error
         return rle
 

@@ -206,6 +206,8 @@ def run(
     begin_run(spec, out, dataset)
     episodes = chosen(spec, dataset)
     todo = [episode for episode in episodes if not _is_done(out, episode)]
+    for episode in todo:  # what failed before is tried again, and must not pass for done
+        result_path(out, episode.id).unlink(missing_ok=True)
     begin(len(episodes))
     progress(len(episodes) - len(todo))
     evaluator = Evaluator(spec, dataset)  # with several workers: finds early what cannot work

@@ -32,7 +32,7 @@ from foreseg.events import (
 from foreseg.executor import Executor, PublishedMasks
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex
 from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
-from foreseg.player import Latencies, Player
+from foreseg.player import Latencies, Player, StepLog
 from foreseg.prompts import SpatialPrompt
 from foreseg.state import State
 from foreseg.tracks import Track
@@ -102,13 +102,20 @@ class StreamRecord:
 
 
 class StepList:
-    """Keeps the steps of one episode in memory; a `StepLog` for the player."""
+    """Keeps the steps of one episode in memory; a `StepLog` for the player.
 
-    def __init__(self) -> None:
+    Args:
+        trace: gets every step, too.
+    """
+
+    def __init__(self, trace: StepLog | None = None) -> None:
         self.steps: list[tuple[Event, tuple[Command, ...]]] = []
+        self._trace = trace
 
     def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
         """Keep what the record needs."""
+        if self._trace is not None:
+            self._trace.write_step(event, commands)
         shown = tuple(c for c in commands if isinstance(c, (PublishMasks, PublishAnswer)))
         if shown or isinstance(event, (FrameArrived, FrameDropped, QueryAdded)):
             self.steps.append((event, shown))
@@ -125,7 +132,10 @@ class _Nowhere:
 
 
 def play_episode(
-    system: System, episode: Episode, latencies: Latencies | None = None
+    system: System,
+    episode: Episode,
+    latencies: Latencies | None = None,
+    trace: StepLog | None = None,
 ) -> StreamRecord:
     """Play an episode from its first frame to its last.
 
@@ -133,6 +143,7 @@ def play_episode(
         system: what answers and tracks.
         episode: frames at their declared rate; the question is asked before the first one.
         latencies: of another device; None = the system's own.
+        trace: gets every step, as a `TraceWriter` that `--traces` reads later.
 
     Raises:
         ForesegError: an unreadable frame or mask.
@@ -141,7 +152,7 @@ def play_episode(
     objects = len(episode.object_ids)
     if episode.question is None and objects > config.tracker.max_tracks:
         config = replace(config, tracker=replace(config.tracker, max_tracks=objects))
-    steps = StepList()
+    steps = StepList(trace)
     player = Player(
         State.start(config, (DEFAULT_CAMERA,)),
         Executor(config, (DEFAULT_CAMERA,), system.tracker),

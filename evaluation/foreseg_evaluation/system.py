@@ -135,8 +135,9 @@ def _checked(source: str, name: str, values: object) -> SystemConfig:
         if key not in known:
             msg = f"system {source} has an unknown key {key!r}; known are {', '.join(known)}"
             raise ConfigError(msg)
-        wanted = {"str": str, "float": (int, float)}.get(str(known[key].type), dict)
-        if not isinstance(value, wanted) or isinstance(value, bool):  # type: ignore[arg-type]
+        kind = str(known[key].type)
+        wanted = (str,) if kind == "str" else (int, float) if kind == "float" else (dict,)
+        if not isinstance(value, wanted) or isinstance(value, bool):
             msg = f"system {source}: {key} wants {known[key].type}, got {value!r}"
             raise ConfigError(msg)
     system = SystemConfig(name=name, **values)
@@ -212,5 +213,6 @@ class System:
 
 
 def _is_duration(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value < math.inf  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value < math.inf

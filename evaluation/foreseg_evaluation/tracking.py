@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .baselines import warped
 from .clips import BoolArray, ObjectClip, U8Array
 from .metrics import boundary_f, region_similarity
 
@@ -69,15 +70,12 @@ def repeat_first_mask(images: Sequence[U8Array], first: BoolArray) -> list[BoolA
 def warp_by_flow(images: Sequence[U8Array], first: BoolArray) -> list[BoolArray]:
     """Carry the first mask from frame to frame along dense optical flow (OpenCV's DIS)."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    height, width = first.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     weight = first.astype(np.float32)
     previous = cv2.cvtColor(images[0], cv2.COLOR_RGB2GRAY)
     masks = [first]
     for image in images[1:]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        backward = flow.calc(grey, previous, None)  # where each pixel was one frame ago
-        weight = cv2.remap(weight, x + backward[..., 0], y + backward[..., 1], cv2.INTER_LINEAR)
+        weight = warped(flow, previous, grey, weight)
         masks.append(weight > 0.5)
         previous = grey
     return masks

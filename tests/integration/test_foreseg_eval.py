@@ -27,7 +27,7 @@ from foreseg_evaluation.run import Protocol, RunSpec, run
 from foreseg_evaluation.system import SystemConfig
 from foreseg_simulation.cli import main as simulate
 
-CLIPS, STREAMS = 3, 1
+CLIPS = 3
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,21 @@ def test_the_death_of_a_process_is_a_failed_episode(worlds: Path, tmp_path: Path
     assert "process died" in results[0].error
 
 
+def test_an_old_failure_does_not_pass_for_done_where_a_process_dies(
+    worlds: Path, tmp_path: Path
+) -> None:
+    system = SystemConfig(
+        name="killer", reasoner="tests.integration.test_foreseg_eval:Killer", tracker="repeat"
+    )
+    spec = RunSpec(dataset=worlds, form="fevos", split="val", system=system, max_episodes=4)
+    for episode in running.chosen(spec, read_dataset(worlds, "fevos", split="val")):
+        running.write_result(tmp_path / "run", running.failed_result(episode, "long ago"))
+    run(spec, tmp_path / "run", workers=2)
+    errors = {result.error for result in read_results(tmp_path / "run")}
+    assert len(errors) == 1
+    assert "process died" in errors.pop()
+
+
 def test_several_processes_give_what_one_gives(worlds: Path, tmp_path: Path) -> None:
     for name, workers in (("one", "1"), ("two", "2")):
         words = ["--system", "repeat-first-mask", "--workers", workers]
@@ -216,7 +231,6 @@ def test_traces_are_scored_in_both_protocols(worlds: Path, tmp_path: Path) -> No
     from foreseg.config import Config
     from foreseg.frames import DEFAULT_CAMERA
     from foreseg.trace import TraceWriter
-    from foreseg_evaluation.streaming import StepList
     from foreseg_evaluation.system import System, read_system
 
     dataset = read_dataset(worlds, "fevos", split="val")
@@ -225,13 +239,7 @@ def test_traces_are_scored_in_both_protocols(worlds: Path, tmp_path: Path) -> No
     for episode in dataset.episodes:
         path = result_path(traces, episode.id).with_suffix(".jsonl")
         writer = TraceWriter(traces / path.name, Config(), (DEFAULT_CAMERA,))
-        original = StepList.write_step
-        try:
-            StepList.write_step = lambda _steps, e, c, w=writer: w.write_step(e, c)  # type: ignore[assignment,misc]
-            with pytest.raises(IndexError):  # the record wants the steps that went to the file
-                running.play_episode(system, episode).arrivals_ns[0]
-        finally:
-            StepList.write_step = original  # type: ignore[method-assign]
+        running.play_episode(system, episode, trace=writer)
         writer.close()
     system.close()
     for protocol in ("offline", "streaming"):

@@ -22,7 +22,6 @@ from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.scoring import score_episode, stream_scores
 from foreseg_evaluation.streaming import (
-    StepList,
     StreamRecord,
     play_episode,
     prediction_by_frame,
@@ -42,6 +41,7 @@ def play(
     reasoner_ms: float = 0.0,
     tracker_ms: float = 0.0,
     period_s: float = 0.0,
+    trace: TraceWriter | None = None,
 ) -> StreamRecord:
     config = SystemConfig(
         name="test",
@@ -51,7 +51,7 @@ def play(
         settings={"scheduler.warm_up_s": 0.0},
         latencies={"reasoner_ms": reasoner_ms, "tracker_ms": tracker_ms},
     )
-    return play_episode(System(config, make_dataset(episode)), episode)
+    return play_episode(System(config, make_dataset(episode)), episode, trace=trace)
 
 
 def means(episode: Episode, record: StreamRecord) -> tuple[float, dict[str, float]]:
@@ -163,20 +163,11 @@ def test_device_latencies_take_the_place_of_the_systems_own() -> None:
     assert scores["time_to_first_answer_s"] == pytest.approx(1.5, abs=0.11)
 
 
-def test_a_trace_gives_the_record_of_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trace_gives_the_record_of_the_run(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
-    keep = StepList.write_step
-
-    def write_both(steps, event, commands) -> None:  # noqa: ANN001
-        writer.write_step(event, commands)
-        keep(steps, event, commands)
-
-    monkeypatch.setattr(StepList, "write_step", write_both)
     episode = make_episode(num_frames=20)
-    record = play(episode, reasoner_ms=250, tracker_ms=20)
+    record = play(episode, reasoner_ms=250, tracker_ms=20, trace=writer)
     writer.close()
     assert record_from_steps(read_steps(path), episode) == record
     by_frame = prediction_by_frame(record, episode)
