@@ -203,8 +203,12 @@ def run(
     dataset = read_dataset(
         spec.dataset, spec.form, split=spec.split, strict=spec.strict, rate_hz=spec.rate_hz
     )
-    begin_run(spec, out, dataset)
     episodes = chosen(spec, dataset)
+    if episodes and not any(episode.scored for episode in episodes):
+        split = f"split {dataset.split!r}" if dataset.split else "this part"
+        msg = f"{spec.dataset}: {split} comes without truth: nothing can be scored"
+        raise ConfigError(msg)
+    begin_run(spec, out, dataset)
     todo = [episode for episode in episodes if not _is_done(out, episode)]
     for episode in todo:  # what failed before is tried again, and must not pass for done
         result_path(out, episode.id).unlink(missing_ok=True)

@@ -188,6 +188,8 @@ def right_target(episode: Episode, spoken: Spoken, asked_position: int | None = 
         asked_position: in a stream, the newest frame when it was asked: "no target" is judged by
             what was true then. None = by the whole episode.
     """
+    if not episode.spans:  # the dataset keeps its truth to itself
+        return math.nan
     if spoken.keyframe is None:
         span = None if asked_position is None else episode.span_at(asked_position)
         spans = episode.spans if span is None else (span,)
