@@ -45,7 +45,14 @@ EXTRAS = {
     "cuda": ["onnxruntime-gpu>=1.17"],
     "tensorrt": ["tensorrt~=10.0"],
     # reasoners and torch-side trackers
-    "vlm": ["torch>=2.4", "transformers>=5.0", "accelerate>=1.0", "bitsandbytes>=0.45"],
+    "vlm": [
+        "accelerate>=1.0",
+        "bitsandbytes>=0.45",
+        "opencv-python-headless>=4.6",  # frames as the model's processor resizes them
+        "safetensors>=0.4",
+        "torch>=2.4",
+        "transformers>=5.0",
+    ],
     "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
     # files and cameras without ROS
     "video": ["opencv-python-headless>=4.6"],
@@ -78,6 +85,9 @@ EXTRAS = {
         "safetensors>=0.4",
         "torch>=2.4",
         "transformers>=5.0",
+        # builds engines ahead of time, on a machine without a GPU
+        "tensorrt-rtx>=1.7; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "tqdm>=4.60",
     ],
     "train": [
         "opencv-python-headless>=4.6",
@@ -109,6 +119,7 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     *EXTRAS["simulation"],
     *EXTRAS["tabletop"],
     *EXTRAS["train"],
+    *EXTRAS["vlm"],
 ]
 EXTRAS["dev"] = [
     *EXTRAS["test"],
