@@ -1,114 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg-export sam2 --checkpoint C --out BUNDLE`: the command line of this room."""
+"""`foreseg-export COMMAND`: the command line of this room. Each command is a module of its own."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from foreseg.errors import EngineError, ForesegError, MissingExtraError
+from foreseg.errors import EngineError, ForesegError
+from foreseg_export import sam2_command
 
+COMMANDS = (sam2_command,)
 NOT_GOOD_ENOUGH = 1
 BAD_INPUT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code.
+    """Run a command; returns the exit code.
 
-    0; 1 after one line that says which bundle was not good enough to keep; 2 after one line that
-    says which input is wrong.
+    0; 1 after one line that says what was not good enough to keep; 2 after one line that says
+    which input is wrong.
     """
-    arguments = _parser().parse_args(argv)
-    try:
-        return _sam2(arguments)
-    except ForesegError as error:
-        print(f"foreseg-export: {error}", file=sys.stderr)
-        return NOT_GOOD_ENOUGH if isinstance(error, EngineError) else BAD_INPUT
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="foreseg-export", description="Make engine bundles of checkpoints."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    sam2 = commands.add_parser(
-        "sam2", help="a SAM2 video tracker, of Meta's, of transformers', or our nano tracker"
-    )
-    sam2.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="PATH|ID",
-        help="a .pt of Meta's, a transformers folder, a nano .safetensors, or owner/name on the hub",
-    )
-    sam2.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
-    sam2.add_argument("--name", help="of the bundle; default: the folder's")
-    sam2.add_argument("--target", choices=("cpu",), default="cpu")
-    sam2.add_argument("--precision", choices=("fp32",), default="fp32", help="of the arithmetic")
-    sam2.add_argument(
-        "--stored",
-        choices=("fp32", "fp16"),
-        default="fp32",
-        help="of large weights in the files; fp16 halves them, the gate still holds",
-    )
-    sam2.add_argument(
-        "--image-size",
-        type=_positive,
-        metavar="N",
-        help="side of the model input, 256 to 1024 px; default: the checkpoint's own",
-    )
-    sam2.add_argument(
-        "--memory-slots",
-        type=_positive,
-        metavar="K",
-        help="frames an object remembers, the prompted one included; default: all it can",
-    )
-    sam2.add_argument("--parity-frames", type=_positive, default=20, metavar="N")
-    sam2.add_argument(
-        "--allow-failed-parity",
-        action="store_true",
-        help="write the bundle even so; the manifest says it (for untrained weights)",
-    )
-    sam2.add_argument("--threads", type=_positive, default=1, metavar="N", help="of torch")
-    return parser
-
-
-def _sam2(arguments: argparse.Namespace) -> int:
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_command(subparsers)
+    arguments = parser.parse_args(argv)
     try:
-        torch = importlib.import_module("torch")
-        sam2 = importlib.import_module("foreseg_export.sam2")
-    except ModuleNotFoundError as error:
-        extra = "export"
-        raise MissingExtraError(error.name or "torch", extra, "exporting a tracker") from error
-    torch.set_num_threads(arguments.threads)
-    options = sam2.ExportOptions(
-        name=arguments.name or arguments.out.name,
-        target=arguments.target,
-        precision=arguments.precision,
-        stored=arguments.stored,
-        image_size=arguments.image_size,
-        memory_slots=arguments.memory_slots,
-        frames=arguments.parity_frames,
-        allow_failed_parity=arguments.allow_failed_parity,
-    )
-    manifest = sam2.export_sam2(arguments.checkpoint, arguments.out, options, _report)
-    size = sum(piece.num_bytes for piece in manifest.pieces) / 1e6
-    print(f"wrote {arguments.out}: {len(manifest.pieces)} graphs, {size:.2f} MB")
-    return 0
-
-
-def _report(line: str) -> None:
-    print(line, flush=True)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"wants a whole number of at least 1, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
+        return int(arguments.handler(arguments))
+    except ForesegError as error:
+        print(f"foreseg-export: {error}", file=sys.stderr)
+        return NOT_GOOD_ENOUGH if isinstance(error, EngineError) else BAD_INPUT
 
 
 if __name__ == "__main__":

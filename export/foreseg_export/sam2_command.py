@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-export sam2 --checkpoint C --out BUNDLE`: its options; `sam2` does the work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from foreseg.errors import MissingExtraError
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare it."""
+    parser = subparsers.add_parser(
+        "sam2", help="a SAM2 video tracker, of Meta's, of transformers', or our nano tracker"
+    )
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="PATH|ID",
+        help="a .pt of Meta's, a transformers folder, a nano .safetensors, or owner/name on the hub",
+    )
+    add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
+    add("--name", help="of the bundle; default: the folder's")
+    add("--target", choices=("cpu",), default="cpu")
+    add("--precision", choices=("fp32",), default="fp32", help="of the arithmetic")
+    add(
+        "--stored",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="of large weights in the files; fp16 halves them, the gate still holds",
+    )
+    add(
+        "--image-size",
+        type=_positive,
+        metavar="N",
+        help="side of the model input, 256 to 1024 px; default: the checkpoint's own",
+    )
+    add(
+        "--memory-slots",
+        type=_positive,
+        metavar="K",
+        help="frames an object remembers, the prompted one included; default: all it can",
+    )
+    add("--parity-frames", type=_positive, default=20, metavar="N")
+    add(
+        "--allow-failed-parity",
+        action="store_true",
+        help="write the bundle even so; the manifest says it (for untrained weights)",
+    )
+    add("--threads", type=_positive, default=1, metavar="N", help="of torch")
+    parser.set_defaults(handler=_sam2)
+
+
+def _sam2(arguments: argparse.Namespace) -> int:
+    try:
+        torch = importlib.import_module("torch")
+        sam2 = importlib.import_module("foreseg_export.sam2")
+    except ModuleNotFoundError as error:
+        extra = "export"
+        raise MissingExtraError(error.name or "torch", extra, "exporting a tracker") from error
+    torch.set_num_threads(arguments.threads)
+    options = sam2.ExportOptions(
+        name=arguments.name or arguments.out.name,
+        target=arguments.target,
+        precision=arguments.precision,
+        stored=arguments.stored,
+        image_size=arguments.image_size,
+        memory_slots=arguments.memory_slots,
+        frames=arguments.parity_frames,
+        allow_failed_parity=arguments.allow_failed_parity,
+    )
+    manifest = sam2.export_sam2(arguments.checkpoint, arguments.out, options, _report)
+    size = sum(piece.num_bytes for piece in manifest.pieces) / 1e6
+    print(f"wrote {arguments.out}: {len(manifest.pieces)} graphs, {size:.2f} MB")
+    return 0
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"wants a whole number of at least 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
