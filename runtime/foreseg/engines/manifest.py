@@ -10,14 +10,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import EngineError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
-
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
             a newer format.
     """
     path = folder / MANIFEST_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        msg = f"no engine bundle in {folder}: {error.strerror or error}"
-        raise EngineError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{path} is damaged: {error}"
-        raise EngineError(msg) from error
-    try:
-        data: Json = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        msg = f"{path} is damaged: {error}"
-        raise EngineError(msg) from error
-    fields = _Fields(data, str(path))
+    fields = read_fields(path, f"no engine bundle in {folder}")
     version = fields.integer("format_version")
     if version != FORMAT_VERSION:
         age = "newer" if version > FORMAT_VERSION else "older"
@@ -155,20 +141,36 @@ def read_piece(folder: Path, piece: Piece) -> bytes:
     Raises:
         EngineError: missing, truncated, or changed since the export.
     """
-    path = folder / piece.file
+    return read_hashed(
+        folder / piece.file,
+        num_bytes=piece.num_bytes,
+        sha256=piece.sha256,
+        remedy="export or copy the bundle again",
+    )
+
+
+def read_hashed(path: Path, *, num_bytes: int, sha256: str, remedy: str) -> bytes:
+    """Read a file whole and compare it with what its record says.
+
+    Raises:
+        EngineError: missing, truncated or changed; ends with the remedy.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        msg = f"bundle {folder} lacks {piece.file}: {error.strerror or error}"
+        msg = f"bundle {path.parent} lacks {path.name}: {error.strerror or error}; {remedy}"
         raise EngineError(msg) from error
-    if len(content) != piece.num_bytes:
-        msg = f"{path} has {len(content)} bytes, its manifest says {piece.num_bytes}: truncated or replaced"
+    if len(content) != num_bytes:
+        msg = (
+            f"{path} has {len(content)} bytes, its record says {num_bytes}: truncated or replaced;"
+            f" {remedy}"
+        )
         raise EngineError(msg)
     digest = hashlib.sha256(content).hexdigest()
-    if digest != piece.sha256:
+    if digest != sha256:
         msg = (
-            f"{path} has sha256 {digest[:12]}..., its manifest says {piece.sha256[:12]}...:"
-            " changed since the export; export or copy the bundle again"
+            f"{path} has sha256 {digest[:12]}..., its record says {sha256[:12]}...:"
+            f" changed since it was made; {remedy}"
         )
         raise EngineError(msg)
     return content
@@ -187,57 +189,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class _Fields:
-    """Typed access to a JSON object; every mistake names the file and the field."""
-
-    def __init__(self, data: Json, where: str) -> None:
-        if not isinstance(data, dict):
-            msg = f"{where} wants an object, got {type(data).__name__}"
-            raise EngineError(msg)
-        self._data = data
-        self._where = where
-
-    def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Json:
-        value = self._data.get(key)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            msg = f"{self._where} wants {wanted} in {key!r}, got {value!r:.60}"
-            raise EngineError(msg)
-        return value
-
-    def text(self, key: str) -> str:
-        return str(self._get(key, (str,), "a text"))
-
-    def integer(self, key: str) -> int:
-        value = self._get(key, (int,), "an integer")
-        return value if isinstance(value, int) else 0
-
-    def number(self, key: str) -> float:
-        value = self._get(key, (int, float), "a number")
-        return float(value) if isinstance(value, (int, float)) else 0.0
-
-    def flag(self, key: str) -> bool:
-        return bool(self._get(key, (bool,), "true or false"))
-
-    def items(self, key: str) -> list[Json]:
-        value = self._get(key, (list,), "a list")
-        return value if isinstance(value, list) else []
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        values = self.items(key)
-        numbers = tuple(float(v) for v in values if isinstance(v, (int, float)))
-        if len(numbers) != len(values) or len(numbers) != count:
-            msg = f"{self._where} wants {count} numbers in {key!r}, got {values!r:.60}"
-            raise EngineError(msg)
-        return numbers
-
-    def child(self, key: str) -> _Fields:
-        return _Fields(self._data.get(key), f"{self._where} ({key})")
-
-    def children(self, key: str) -> list[_Fields]:
-        return [_Fields(item, f"{self._where} ({key})") for item in self.items(key)]
-
-
-def _manifest(fields: _Fields, version: int) -> Manifest:
+def _manifest(fields: Fields, version: int) -> Manifest:
     family = fields.text("family")
     if family != "sam2":
         msg = f"a bundle of the model family {family!r} is unknown here, expected 'sam2'"
@@ -259,7 +211,7 @@ def _manifest(fields: _Fields, version: int) -> Manifest:
     )
 
 
-def _geometry(fields: _Fields) -> Sam2Geometry:
+def _geometry(fields: Fields) -> Sam2Geometry:
     return Sam2Geometry(
         image_size=fields.integer("image_size"),
         feature_size=fields.integer("feature_size"),
@@ -278,14 +230,10 @@ def _geometry(fields: _Fields) -> Sam2Geometry:
     )
 
 
-def _piece(fields: _Fields) -> Piece:
-    file = fields.text("file")
-    if PurePosixPath(file).name != file or "\\" in file:
-        msg = f"a piece's file is a plain name inside the bundle, got {file!r}"
-        raise EngineError(msg)
+def _piece(fields: Fields) -> Piece:
     return Piece(
         name=fields.text("name"),
-        file=file,
+        file=fields.file_name("file"),
         precision=fields.text("precision"),
         stored=fields.text("stored"),
         sha256=fields.text("sha256"),
@@ -293,7 +241,7 @@ def _piece(fields: _Fields) -> Piece:
     )
 
 
-def _parity(fields: _Fields) -> Parity:
+def _parity(fields: Fields) -> Parity:
     return Parity(
         reference=fields.text("reference"),
         frames=fields.integer("frames"),

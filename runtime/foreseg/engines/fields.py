@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict, typed reading of the JSON files of a bundle; knows none of their fields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+from foreseg.errors import EngineError
+
+Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+
+def read_fields(path: Path, missing: str) -> Fields:
+    """The fields of a JSON file that holds one object.
+
+    Args:
+        path: of the file.
+        missing: what it means if the file cannot be opened.
+
+    Raises:
+        EngineError: it cannot be opened, or is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"{missing}: {error.strerror or error}"
+        raise EngineError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} is damaged: {error}"
+        raise EngineError(msg) from error
+    try:
+        data: Json = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        msg = f"{path} is damaged: {error}"
+        raise EngineError(msg) from error
+    return Fields(data, str(path))
+
+
+class Fields:
+    """Typed access to a JSON object; every mistake names the file and the field."""
+
+    def __init__(self, data: Json, where: str) -> None:
+        if not isinstance(data, dict):
+            msg = f"{where} wants an object, got {type(data).__name__}"
+            raise EngineError(msg)
+        self._data = data
+        self._where = where
+
+    def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Json:
+        value = self._data.get(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            msg = f"{self._where} wants {wanted} in {key!r}, got {value!r:.60}"
+            raise EngineError(msg)
+        return value
+
+    def text(self, key: str) -> str:
+        """A text."""
+        return str(self._get(key, (str,), "a text"))
+
+    def file_name(self, key: str) -> str:
+        """A plain name: a file in the folder of the record, never elsewhere."""
+        name = self.text(key)
+        if PurePosixPath(name).name != name or "\\" in name:
+            msg = f"{self._where} wants a plain file name in {key!r}, got {name!r:.60}"
+            raise EngineError(msg)
+        return name
+
+    def integer(self, key: str) -> int:
+        """An integer; true and false are none."""
+        value = self._get(key, (int,), "an integer")
+        return value if isinstance(value, int) else 0
+
+    def number(self, key: str) -> float:
+        """An integer or a fraction."""
+        value = self._get(key, (int, float), "a number")
+        return float(value) if isinstance(value, (int, float)) else 0.0
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        return bool(self._get(key, (bool,), "true or false"))
+
+    def items(self, key: str) -> list[Json]:
+        """A list."""
+        value = self._get(key, (list,), "a list")
+        return value if isinstance(value, list) else []
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of `count` numbers."""
+        values = self.items(key)
+        numbers = tuple(float(v) for v in values if isinstance(v, (int, float)))
+        if len(numbers) != len(values) or len(numbers) != count:
+            msg = f"{self._where} wants {count} numbers in {key!r}, got {values!r:.60}"
+            raise EngineError(msg)
+        return numbers
+
+    def child(self, key: str) -> Fields:
+        """An object in the object."""
+        return Fields(self._data.get(key), f"{self._where} ({key})")
+
+    def children(self, key: str) -> list[Fields]:
+        """A list of objects."""
+        return [Fields(item, f"{self._where} ({key})") for item in self.items(key)]
