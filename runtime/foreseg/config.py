@@ -78,6 +78,9 @@ class ReasonerConfig:
     timeout_s: float = setting(60.0, "an answer not complete by then has failed", 0.1, 3600)
     nice: int = setting(5, "niceness of its process", 0, 19)
     threads: int = setting(1, "CPU threads of its process", 1, 256)
+    max_memory_mb: int = setting(
+        0, "MB of host memory above which its process is ended; 0 = no ceiling", 0, 10_000_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,11 @@ class Worker:
         self._waiting: AskMessage | None = None  # until the process is done with a cancelled one
         self._process = ReasonerProcess(
             ReasonerSpec(kind=config.reasoner.kind, options=dict(reasoner_options or {})),
-            ProcessSettings(nice=config.reasoner.nice, num_threads=config.reasoner.threads),
+            ProcessSettings(
+                nice=config.reasoner.nice,
+                num_threads=config.reasoner.threads,
+                max_memory_mb=config.reasoner.max_memory_mb,
+            ),
         )
         self._threads = [
             threading.Thread(target=target, name=f"foreseg-{name}", daemon=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import select
@@ -27,6 +28,7 @@ from foreseg.errors import ConfigError
 from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.child import CANCELLED
+from foreseg.reasoner.memory_ceiling import resident_bytes
 from foreseg.reasoner.messages import (
     AskMessage,
     CancelMessage,
@@ -114,6 +116,53 @@ def test_a_dead_process_can_be_started_again(process: ReasonerProcess) -> None:
     assert isinstance(heard(process), Ready)
     assert process.pid != first
     asked(process, "anything")
+
+
+def test_one_that_holds_too_much_memory_is_killed_and_told_while_it_talks() -> None:
+    handle = ReasonerProcess(OBEDIENT, dataclasses.replace(QUICK, max_memory_mb=300))
+    handle.start()
+    assert isinstance(heard(handle), Ready)
+    asked(handle, "hoard", ask_id=5)
+    while isinstance(message := heard(handle), PartMessage):
+        pass
+    assert isinstance(message, Died)
+    assert message.ask_id == 5
+    told = re.fullmatch(r"holds (\d+) MB of memory, its ceiling is 300 MB; killed", message.reason)
+    assert told, message.reason
+    assert int(told[1]) > 300
+    assert message.can_restart
+    assert not handle.is_alive
+
+
+def test_without_a_ceiling_memory_is_the_systems_business(process: ReasonerProcess) -> None:
+    asked(process, "hoard", ask_id=5)
+    for _ in range(20):
+        part(process)
+    assert process.is_alive
+
+
+def test_resident_memory_counts_what_is_touched_and_ends_with_the_process(
+    process: ReasonerProcess,
+) -> None:
+    pid = process.pid
+    assert pid is not None
+    before = resident_bytes(pid)
+    assert before is not None
+    asked(process, "hoard")
+    for _ in range(10):
+        part(process)
+    after = resident_bytes(pid)
+    assert after is not None
+    assert after - before > 150_000_000
+    process.kill()
+    assert isinstance(heard_death(process), Died)
+    assert resident_bytes(pid) is None
+
+
+def heard_death(process: ReasonerProcess) -> Message:
+    while isinstance(message := heard(process), PartMessage):
+        pass
+    return message
 
 
 def test_a_hung_answer_is_killed_and_told(process: ReasonerProcess) -> None:

@@ -57,7 +57,7 @@ def saying(*parts: AnswerPart) -> Scripted:
 
 
 def by_text(_options: Options) -> Scripted:
-    """Does what the query's text says: hang, raise, wait for frames, talk for ever."""
+    """Does what the query's text says: hang, raise, wait for frames, talk for ever, hoard memory."""
     return Scripted(_obey)
 
 
@@ -68,6 +68,10 @@ def _obey(query: Query, window: FrameWindow) -> AnswerStream:
     if query.text == "raise":
         msg = "no such thing"
         raise KeyError(msg)
+    hoard: list[bytes] = []
+    while query.text == "hoard":
+        hoard.append(b"x" * 20_000_000)
+        yield RationalePart(text=f"{len(hoard)} blocks")
     while query.text == "talk":
         yield RationalePart(text="and so on")
     if query.text == "more frames":

@@ -29,6 +29,7 @@ from foreseg.dialogue import AnswerPart, FramesWanted
 from foreseg.errors import ConfigError, ForesegError
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.exchange import ENDINGS
+from foreseg.reasoner.memory_ceiling import MemoryCeiling
 from foreseg.reasoner.messages import (
     Alive,
     AskMessage,
@@ -79,6 +80,7 @@ class ProcessSettings:
     send_timeout_s: float = 2.0  # for a process that does not read
     nice: int = 5  # 0 to 19
     num_threads: int = 0  # of numeric libraries; 0 = their own choice
+    max_memory_mb: int = 0  # private resident memory, 10^6 bytes; 0 = no ceiling
 
     def __post_init__(self) -> None:
         for name in ("start_timeout_s", "hang_timeout_s", "ping_period_s", "send_timeout_s"):
@@ -89,9 +91,10 @@ class ProcessSettings:
         if not 0 <= self.nice <= 19:  # noqa: PLR2004 (the system's bound)
             msg = f"nice wants 0 to 19, got {self.nice}"
             raise ConfigError(msg)
-        if self.num_threads < 0:
-            msg = f"num_threads wants 0 or more, got {self.num_threads}"
-            raise ConfigError(msg)
+        for name in ("num_threads", "max_memory_mb"):
+            if getattr(self, name) < 0:
+                msg = f"{name} wants 0 or more, got {getattr(self, name)}"
+                raise ConfigError(msg)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -121,6 +124,7 @@ class ReasonerProcess:
         self._writing = threading.Lock()  # held while the pipe is written or the state changes
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: ParentEnd | None = None
+        self._ceiling = MemoryCeiling(self._settings.max_memory_mb)
         self._since_ns = 0  # the last sign of life, or message that wants one
         self._is_ready = self._is_pinged = self._owes_part = self._is_stopping = False
         self._ask_id: int | None = None
@@ -197,11 +201,12 @@ class ReasonerProcess:
     def receive(self, timeout_s: float) -> Ready | PartMessage | Died | None:
         """Wait for what the process says next; None if there is nothing yet, so call again.
 
-        Also pings an idle process, and kills one that has hung.
+        Also pings an idle process, and kills one that has hung or holds too much memory.
         """
         with self._reading:
             if self._connection is None:
                 return None
+            self._weigh()
             try:
                 if not self._connection.poll(timeout_s):
                     self._watch()
@@ -282,6 +287,15 @@ class ReasonerProcess:
         elif not isinstance(message, Alive):
             _LOG.warning("the reasoner process sent a malformed %s", type(message).__name__)
         return None
+
+    def _weigh(self) -> None:
+        """Judge how much memory the process holds."""
+        process = self._process
+        if process is not None and not self._reason:
+            excess = self._ceiling.excess(process.pid, self._clock.monotonic_ns())
+            if excess:
+                with self._writing:
+                    self._kill(excess)
 
     def _watch(self) -> None:
         """Judge a silence."""
