@@ -3,7 +3,8 @@
 
 Each piece is a module with tensors in and tensors out, without state, without Python branches on
 data, with masks instead of lists of varying length. Position encodings and RoPE tables are
-constants. Does not know how the pieces are exported or what runs them.
+constants. Inputs and outputs are float32 (or int32) whatever precision a piece computes in; see
+`sam2_half`. Does not know how the pieces are exported or what runs them.
 
 Letters: B rows, P points, C hidden channels, Cm memory channels, L cells of the stride-16 map,
 S model input side, m mask side (S / 4), K memory entries, R object pointers.
@@ -55,7 +56,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode one frame."""
-        stages = self.backbone(pixels).intermediate_hidden_states
+        stages = self.backbone(pixels.to(self.no_memory.dtype)).intermediate_hidden_states
         x4, x8, *coarse = (stage.permute(0, 3, 1, 2) for stage in stages)
         maps = [lateral(x) for lateral, x in zip(self.coarse, coarse, strict=True)]
         feat = maps[-1]
@@ -69,7 +70,7 @@ class ImageEncoder(nn.Module):
             stride4 = stride4 + _twice(coarser)
         if self.adds_coarser[1]:
             stride8 = stride8 + _twice(self.narrow8_from16(feat))
-        return stride4, stride8, feat, feat + self.no_memory
+        return stride4.float(), stride8.float(), feat.float(), (feat + self.no_memory).float()
 
 
 class MemoryAttention(nn.Module):
@@ -109,6 +110,8 @@ class MemoryAttention(nn.Module):
         pointer_valid: Tensor,
     ) -> Tensor:
         """Condition; see `foreseg.tracker.memory_bank.MemoryBatch` for the inputs."""
+        dtype = self.time_table.dtype
+        memory, pointer = memory.to(dtype), pointer.to(dtype)
         batch, slots, cells, channels = memory.shape
         time = self.time_table[memory_position.reshape(-1).long()]
         keys = memory + self.memory_position + time.reshape(batch, slots, 1, channels)
@@ -116,7 +119,7 @@ class MemoryAttention(nn.Module):
         token_keys = tokens
         if self.time_in_pointers:
             sine = get_1d_sine_pe(pointer_age * self.age_scale, dim=self.hidden)
-            when = self.time_projection(sine).unsqueeze(2)
+            when = self.time_projection(sine.to(dtype)).unsqueeze(2)
             token_keys = tokens + when.expand(-1, -1, self.splits, -1).reshape(batch, -1, channels)
         slot_bias = (1.0 - memory_valid) * _MASKED
         token_bias = (1.0 - pointer_valid) * _MASKED
@@ -127,10 +130,11 @@ class MemoryAttention(nn.Module):
             ),
             dim=1,
         ).unsqueeze(1)
-        x = feat.flatten(2).transpose(1, 2) + self.frame_position
+        bias = bias.to(dtype)
+        x = feat.to(dtype).flatten(2).transpose(1, 2) + self.frame_position
         for layer in self.layers:
             x = layer(x, (keys, memory, token_keys, tokens), (self.cos, self.sin), bias)
-        x = self.norm(x).transpose(1, 2)
+        x = self.norm(x).float().transpose(1, 2)
         return x.reshape(batch, self.hidden, self.side, self.side)
 
 
@@ -180,29 +184,33 @@ class Decoder(nn.Module):
         multimask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decode B rows: mask logits (B, m, m), score (B,), object logit (B,), pointer (B, C)."""
-        sparse = self._embed_points(point_coords, point_labels)
-        given = has_mask.reshape(-1, 1, 1, 1)
-        dense = given * self.mask_embed(mask_input.unsqueeze(1)) + (1.0 - given) * self.no_mask
+        dtype = self.tokens.dtype
+        sparse = self._embed_points(point_coords, point_labels).to(dtype)
+        given = has_mask.to(dtype).reshape(-1, 1, 1, 1)
+        mask_input = mask_input.to(dtype).unsqueeze(1)
+        dense = given * self.mask_embed(mask_input) + (1.0 - given) * self.no_mask
         batch = feat.shape[0]
         tokens = torch.cat((self.tokens.unsqueeze(0).expand(batch, -1, -1), sparse), dim=1)
         hidden, image = self.decoder.transformer(
             point_embeddings=tokens.unsqueeze(1),
-            image_embeddings=feat + dense,
+            image_embeddings=feat.to(dtype) + dense,
             image_positional_embeddings=self.image_position,
             attention_similarity=None,
         )
         hidden = hidden.squeeze(1)
         mask_tokens = hidden[:, 2 : 2 + self.num_masks]
-        masks = self._masks(image.squeeze(1), mask_tokens, stride4, stride8)
-        scores = self.decoder.iou_prediction_head(hidden[:, 1])
-        object_logit = self.decoder.pred_obj_score_head(hidden[:, 0])
+        masks = self._masks(image.squeeze(1), mask_tokens, stride4.to(dtype), stride8.to(dtype))
+        masks = masks.float()
+        scores = self.decoder.iou_prediction_head(hidden[:, 1].float())
+        object_logit = self.decoder.pred_obj_score_head(hidden[:, 0].float())
         mask_weights, token_weights = self._choice(masks, scores, multimask.reshape(-1, 1))
         mask = (mask_weights.unsqueeze(2).unsqueeze(3) * masks).sum(1)
         score = (mask_weights * scores).sum(1)
-        token = (token_weights.unsqueeze(2) * mask_tokens).sum(1)
+        token = (token_weights.unsqueeze(2) * mask_tokens.float()).sum(1).to(dtype)
         visible = (object_logit > 0).to(mask.dtype)
         mask = torch.where(object_logit.unsqueeze(2) > 0, mask, torch.full_like(mask, _ABSENT))
-        pointer = visible * self.pointer_projection(token) + (1.0 - visible) * self.no_pointer
+        pointer = self.pointer_projection(token).float()
+        pointer = visible * pointer + (1.0 - visible) * self.no_pointer.float()
         return mask, score, object_logit.squeeze(1), pointer
 
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
@@ -276,10 +284,12 @@ class MemoryEncoder(nn.Module):
         )
         hard = hard.reshape(-1, 1, 1, 1)
         masks = hard * (fine > 0).to(fine.dtype) + (1.0 - hard) * torch.sigmoid(fine)
-        masks = self.downsampler(masks * self.scale + self.bias)
-        fused = self.projection(self.fuser(self.feature_projection(feat) + masks))
-        visible = (object_logit > 0).to(feat.dtype).reshape(-1, 1, 1)
-        return fused.flatten(2).transpose(1, 2) + (1.0 - visible) * self.absent
+        dtype = self.absent.dtype
+        masks = self.downsampler((masks * self.scale + self.bias).to(dtype))
+        fused = self.projection(self.fuser(self.feature_projection(feat.to(dtype)) + masks))
+        visible = (object_logit > 0).float().reshape(-1, 1, 1)
+        memory = fused.float().flatten(2).transpose(1, 2)
+        return memory + (1.0 - visible) * self.absent.float()
 
 
 def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A piece of a SAM2 in half precision, with islands of float32 where half breaks masks.
+
+The pieces cast at their boundary, so inputs and outputs stay float32. The islands:
+
+- every layer norm: it squares, and half ends at 65504;
+- the encoding of prompt points: a half knows a pixel near 1024 only to 0.5;
+- candidate masks, the counts that judge their stability (up to 65536 pixels), the head that
+  scores them and the one that says whether the object is there: near a tie, half flips the choice;
+- in the memory encoder the enlarged mask up to its threshold, and ages of pointers before their
+  sines. (The softmax of memory attention is no island: kernels add it up in float32, and what
+  goes in and comes out is half either way.)
+
+Does not know what runs the result.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+# of the decoder: buffers and heads that keep float32
+_ISLANDS = (
+    "point_frequencies",
+    "point_table",
+    "not_a_point",
+    "decoder.iou_prediction_head",
+    "decoder.pred_obj_score_head",
+)
+
+
+class Float32Norm(nn.Module):
+    """A layer norm that computes in float32 whatever it is given."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return self.norm(x.float()).to(x.dtype)
+
+
+def in_half(piece: nn.Module) -> nn.Module:
+    """A copy of a piece that computes in half precision outside its islands."""
+    piece = copy.deepcopy(piece).half()
+    for name in _ISLANDS:
+        owner, _, last = name.rpartition(".")
+        parent = piece
+        for part in filter(None, owner.split(".")):
+            parent = getattr(parent, part, nn.Identity())
+        island = getattr(parent, last, None)
+        if isinstance(island, nn.Module):
+            island.float()
+        elif isinstance(island, Tensor):
+            setattr(parent, last, island.float())
+    for module in list(piece.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.LayerNorm):
+                setattr(module, name, Float32Norm(child.float()))
+    return piece.eval()
