@@ -105,7 +105,7 @@ class RationalePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramesWanted:
-    """A multi-round sampler wants these frames next (those still at hand are sent)."""
+    """A multi-round sampler wants these frames next; the nearest ones at hand are sent."""
 
     indices: tuple[FrameIndex, ...]
 

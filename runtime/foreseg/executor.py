@@ -155,8 +155,14 @@ class Executor:
         return self._hold(ask_id, policy.select(view))
 
     def more_frames(self, ask_id: AskId, indices: Sequence[FrameIndex]) -> FrameWindow:
-        """Hold the frames that a later round wants; those that are gone are left out."""
-        return self._hold(ask_id, sorted(set(indices)))
+        """Hold the frames that a later round wants; for one that is gone, the nearest there is.
+
+        Each comes with its own true index. What lies before the first window is not given.
+        """
+        camera, origin = self._origins[ask_id]
+        history = self._histories[camera]
+        at_hand = {history.nearest(index, origin) for index in indices if index >= origin}
+        return self._hold(ask_id, sorted(index for index in at_hand if index is not None))
 
     def window_taken(self, ask_id: AskId, window: FrameWindow, at_ns: int) -> WindowTaken:
         """The event that tells the pipeline of held frames."""

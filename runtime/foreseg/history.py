@@ -214,6 +214,15 @@ class History:
             if not entry.is_in_ring:
                 tier.give_back(entry.slot)
 
+    def nearest(self, index: FrameIndex, oldest: FrameIndex) -> FrameIndex | None:
+        """The frame at hand, from `oldest` on, that is nearest to an index; the newer of two."""
+        at_hand = {*self._dense.order, *self._sparse.order, *self._held}
+        return min(
+            (other for other in at_hand if other >= oldest),
+            key=lambda other: (abs(other - index), -other),
+            default=None,
+        )
+
     def view(self) -> HistoryView:
         """What a window policy may choose from."""
         return HistoryView(dense=self._dense.refs(), sparse=self._sparse.refs())

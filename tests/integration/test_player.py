@@ -24,6 +24,7 @@ from foreseg.dialogue import (
     QueryId,
     TargetsFound,
 )
+from foreseg.events import AskId
 from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameWindow
 from foreseg.masks import mask_from_rle, mask_iou
@@ -169,6 +170,23 @@ def test_a_keyframe_that_is_no_longer_at_hand_is_a_clean_result() -> None:
     reply = run.player.reply(gone)
     assert reply is not None
     assert reply.success
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [((33,), [31]), ((40, 47, 80), [31, 62, 80]), ((31, 29, 30), [31]), ((10_000,), [92])],
+)
+def test_a_wanted_frame_that_is_gone_gives_way_to_the_nearest_under_its_own_index(
+    wanted: tuple[int, ...], given: list[int]
+) -> None:
+    run = Run(config=Config(history=HistoryConfig(max_frames=20)))
+    run.feed(3.1)  # frames 73 to 92 at full rate; 0, 31, 62 in the sparse tier
+    run.executor.take_window(AskId(1), DEFAULT_CAMERA, UniformWindow(num_frames=2))
+    window = run.executor.more_frames(AskId(1), [FrameIndex(i) for i in wanted])
+    assert list(window.indices) == given
+    for frame in window.frames:
+        full = image_of(int(frame.index), SIZE_WH, "")
+        assert np.array_equal(frame.image, full), "the pixels are those of the index it has"
 
 
 def test_a_window_of_every_frame_leaves_the_tracker_its_own() -> None:
