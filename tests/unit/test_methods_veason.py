@@ -163,3 +163,21 @@ def test_settings_out_of_range_are_refused_with_the_value() -> None:
         VeasonSettings(num_frames=65)
     with pytest.raises(ConfigError, match="9999"):
         View(image_side_px=9999)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"keyframe_timestamp": 4, "bbox_2d_list": [[0,0,28,28],[56,56,84,84]]}', "2 objects"),
+        ('{"keyframe": 4, "boxes": [[0,0,28,28]], "Label": " the red\\n cup "}', "the red cup"),
+        ('{"keyframe": 4, "boxes": [[0,0,28,28]], "text": 7}', "1 object"),
+    ],
+)
+def test_an_answer_says_in_words_what_it_found(text: str, words: str) -> None:
+    assert found(text).text == words
+
+
+def test_an_answers_words_are_bounded() -> None:
+    name = "cup " * 2_000
+    text = f'{{"keyframe": 4, "boxes": [[0,0,28,28]], "name": "{name}"}}'
+    assert len(found(text).text) == 1_000

@@ -161,6 +161,15 @@ def test_box_point_and_negative_point_become_one_prompt() -> None:
     assert verdict.repairs == ("left out a point outside its own box",)
 
 
+def test_the_names_of_objects_are_the_answers_words_each_once() -> None:
+    part = read(
+        '[{"bbox_2d": [4, 4, 20, 24], "label": "cup"}, {"bbox_2d": [30, 4, 50, 24], "label": "can"},'
+        ' {"bbox_2d": [2, 2, 9, 9], "label": "cup"}]'
+    ).part
+    assert isinstance(part, TargetsFound)
+    assert part.text == "cup, can"
+
+
 def test_points_on_the_edge_stay_inside_and_others_are_left_out() -> None:
     verdict = read('{"point_2d": [56, 28], "negative_points": [[0, 0], [90, 3]]}')
     assert isinstance(verdict.part, TargetsFound)

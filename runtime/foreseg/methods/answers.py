@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from foreseg.dialogue import AnswerFailed, NoTarget, Query, TargetsFound
 from foreseg.frames import FrameWindow
@@ -21,6 +21,8 @@ _NO_TARGET_WORDS = re.compile(
     r"(?:there is )?(?:no|none|nothing|null|n/?a)(?: (?:such )?(?:target|object|match|answer))?",
     re.IGNORECASE,
 )
+MAX_TEXT_CHARS = 1_000
+_TEXT_NAMES = ("text", "label", "name", "object", "target", "description", "category")
 _FALSE = (None, False, "", 0, "false", "no")
 
 
@@ -58,6 +60,20 @@ def no_target_from(value: Json, repairs: Repairs) -> NoTarget | None:
         repairs.add("no target, beside something else")
     reason = said if isinstance(said, str) else member(value, ("reason",))
     return NoTarget(reason=str(reason or "the model says that nothing fits")[:1_000])
+
+
+def text_from(value: Json, items: Sequence[Json], num_targets: int) -> str:
+    """The answer in words: the names that a model gave its targets, else how many there are.
+
+    Args:
+        value: the whole answer.
+        items: its targets, as far as they are objects with members.
+        num_targets: how many of them became prompts.
+    """
+    said = [member(item, _TEXT_NAMES) for item in (value, *items) if isinstance(item, dict)]
+    names = dict.fromkeys(" ".join(s.split()) for s in said if isinstance(s, str) and s.strip())
+    words = ", ".join(names) or f"{num_targets} object{'s' if num_targets != 1 else ''}"
+    return words[:MAX_TEXT_CHARS]
 
 
 def member(value: dict[str, Json], names: tuple[str, ...]) -> Json:

@@ -21,6 +21,7 @@ from foreseg.methods.answers import (
     order_of,
     query_words,
     reasoning_tokens_of,
+    text_from,
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, Verdict
@@ -116,8 +117,11 @@ class VeasonMethod:
         view = self._settings.view
         found = (box_from(box, frame, view, repairs) for box in boxes)
         prompts = [SpatialPrompt(box=box) for box in found if box is not None]
+        distinct = distinct_prompts(prompts, frame, repairs)
         return TargetsFound(
-            keyframe_index=frame.index, prompts=distinct_prompts(prompts, frame, repairs)
+            keyframe_index=frame.index,
+            prompts=distinct,
+            text=text_from(value, boxes, len(distinct)),
         )
 
 

@@ -28,6 +28,7 @@ from foreseg.methods.answers import (
     order_of,
     query_words,
     reasoning_tokens_of,
+    text_from,
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
@@ -220,8 +221,11 @@ class VideosegMethod:
             return NoTarget(reason="the model found no object: its list is empty")
         found = (self._prompt_from(item, frame, repairs) for item in items)
         prompts = [prompt for prompt in found if prompt is not None]
+        distinct = distinct_prompts(prompts, frame, repairs)
         return TargetsFound(
-            keyframe_index=frame.index, prompts=distinct_prompts(prompts, frame, repairs)
+            keyframe_index=frame.index,
+            prompts=distinct,
+            text=text_from(value, items, len(distinct)),
         )
 
     def _prompt_from(self, item: Json, frame: Frame, repairs: Repairs) -> SpatialPrompt | None:
