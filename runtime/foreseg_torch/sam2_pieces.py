@@ -36,6 +36,8 @@ class ImageEncoder(nn.Module):
     with them: the wide maps at strides 4 and 8 are never made.
     """
 
+    no_memory: Tensor
+
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
         neck = model.vision_encoder.neck
@@ -78,6 +80,8 @@ class MemoryAttention(nn.Module):
 
     The frame is shared by the rows; the first self-attention runs once for all of them.
     """
+
+    time_table: Tensor
 
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
@@ -144,6 +148,8 @@ class Decoder(nn.Module):
     One graph for points, boxes (two points with labels 2 and 3), masks and plain tracking (one
     point with label -1). `multimask` and `has_mask` are 0 or 1 for each row.
     """
+
+    tokens: Tensor
 
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
@@ -261,6 +267,8 @@ class Decoder(nn.Module):
 
 class MemoryEncoder(nn.Module):
     """feat (1, C, h, w), mask logits (B, m, m), object logit and `hard` (B,) -> (B, L, Cm)."""
+
+    absent: Tensor
 
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
