@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SAM2's memory attention layers in the static form that every engine builder takes.
+"""SAM2's and EdgeTAM's memory attention layers in the static form that every engine builder takes.
 
 RoPE is two slices and a concatenation; memory entries that are not in use are masked by a bias;
 attention is written out as (q s) k^T + bias -> softmax -> v.
@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from transformers.models.edgetam_video.modeling_edgetam_video import (
+    EdgeTamVideoMemoryAttentionLayer,
+    EdgeTamVideoRoPECrossAttention,
+    EdgeTamVideoRoPESelfAttention,
+)
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttentionLayer,
     Sam2VideoRoPEAttention,
 )
+
+Tables = tuple[Tensor, Tensor]  # cosines and sines (L, C / 2)
 
 
 class RotarySelfAttention(nn.Module):
@@ -22,7 +29,7 @@ class RotarySelfAttention(nn.Module):
     change under a common permutation, and the pairwise rotation needs no strided access.
     """
 
-    def __init__(self, source: Sam2VideoRoPEAttention) -> None:
+    def __init__(self, source: Sam2VideoRoPEAttention | EdgeTamVideoRoPESelfAttention) -> None:
         super().__init__()
         self.query = _even_first(source.q_proj)
         self.key = _even_first(source.k_proj)
@@ -39,13 +46,13 @@ class RotarySelfAttention(nn.Module):
 
 
 class RotaryMemoryAttention(nn.Module):
-    """Cross-attention to memory maps (with RoPE) and object pointers (without).
+    """Cross-attention to memory maps (with RoPE, of tables of their own) and pointers (without).
 
     Rows of a softmax sum to 1, so the value and output projections are applied after it, as one
     matrix: A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
     """
 
-    def __init__(self, source: Sam2VideoRoPEAttention) -> None:
+    def __init__(self, source: Sam2VideoRoPEAttention | EdgeTamVideoRoPECrossAttention) -> None:
         super().__init__()
         self.query = _even_first(source.q_proj)
         self.key = _even_first(source.k_proj)
@@ -60,15 +67,15 @@ class RotaryMemoryAttention(nn.Module):
         self,
         x: Tensor,
         memory: tuple[Tensor, Tensor, Tensor, Tensor],
-        tables: tuple[Tensor, Tensor],
+        tables: Tables,
+        key_tables: Tables,
         bias: Tensor,
     ) -> Tensor:
         """Attend from (1 or B, L, C) to (B, K, L, Cm) maps and (B, R', Cm) pointer tokens."""
         maps_key, maps_value, pointers_key, pointers_value = memory
-        cos, sin = tables
         batch, channels = maps_key.shape[0], maps_key.shape[3]
-        query = _rotate(self.query(x), cos, sin) * self.scale
-        key = _rotate(self.key(maps_key), cos, sin)
+        query = _rotate(self.query(x), *tables) * self.scale
+        key = _rotate(self.key(maps_key), *key_tables)
         key = key.reshape(batch, -1, key.shape[3])
         key = torch.cat((key, self.key(pointers_key)), dim=1)
         value = torch.cat((maps_value.reshape(batch, -1, channels), pointers_value), dim=1)
@@ -79,7 +86,9 @@ class RotaryMemoryAttention(nn.Module):
 class MemoryAttentionLayer(nn.Module):
     """Self-attention, memory attention and an MLP, each behind a layer norm."""
 
-    def __init__(self, source: Sam2VideoMemoryAttentionLayer) -> None:
+    def __init__(
+        self, source: Sam2VideoMemoryAttentionLayer | EdgeTamVideoMemoryAttentionLayer
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (
             source.layer_norm1,
@@ -88,19 +97,24 @@ class MemoryAttentionLayer(nn.Module):
         )
         self.self_attention = RotarySelfAttention(source.self_attn)
         self.memory_attention = RotaryMemoryAttention(source.cross_attn_image)
-        self.linear1, self.linear2 = source.linear1, source.linear2
-        self.activation = source.activation
+        if isinstance(source, EdgeTamVideoMemoryAttentionLayer):
+            mlp = source.mlp
+            self.linear1, self.linear2, self.activation = mlp.up_proj, mlp.down_proj, mlp.act_fn
+        else:
+            self.linear1, self.linear2 = source.linear1, source.linear2
+            self.activation = source.activation
 
     def forward(
         self,
         x: Tensor,
         memory: tuple[Tensor, Tensor, Tensor, Tensor],
-        tables: tuple[Tensor, Tensor],
+        tables: Tables,
+        key_tables: Tables,
         bias: Tensor,
     ) -> Tensor:
         """Map (1 or B, L, C) to (B, L, C)."""
         x = x + self.self_attention(self.norm1(x), *tables)
-        x = x + self.memory_attention(self.norm2(x), memory, tables, bias)
+        x = x + self.memory_attention(self.norm2(x), memory, tables, key_tables, bias)
         return x + self.linear2(self.activation(self.linear1(self.norm3(x))))
 
 

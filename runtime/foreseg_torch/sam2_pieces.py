@@ -6,6 +6,8 @@ data, with masks instead of lists of varying length. Position encodings and RoPE
 constants. Inputs and outputs are float32 (or int32) whatever precision a piece computes in; see
 `sam2_half`. Does not know how the pieces are exported or what runs them.
 
+Where EdgeTAM's parts are the same, `edgetam_pieces` takes them from here.
+
 Letters: B rows, P points, C hidden channels, Cm memory channels, L cells of the stride-16 map,
 S model input side, m mask side (S / 4), K memory entries, R object pointers.
 """
@@ -22,7 +24,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 from transformers.utils import logging as transformers_logging
 
-from foreseg_torch.sam2_attention import MemoryAttentionLayer
+from foreseg_torch.sam2_attention import MemoryAttentionLayer, Tables
 
 _MASKED = -1.0e4  # added to the attention logits of unused entries; finite, and fit for float16
 _ABSENT = -1024.0  # mask logit of an absent object, as the reference has it
@@ -82,6 +84,8 @@ class MemoryAttention(nn.Module):
     """
 
     time_table: Tensor
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, model: Sam2VideoModel) -> None:
         super().__init__()
@@ -136,10 +140,15 @@ class MemoryAttention(nn.Module):
         ).unsqueeze(1)
         bias = bias.to(dtype)
         x = feat.to(dtype).flatten(2).transpose(1, 2) + self.frame_position
+        tables, key_tables = (self.cos, self.sin), self._key_tables()
         for layer in self.layers:
-            x = layer(x, (keys, memory, token_keys, tokens), (self.cos, self.sin), bias)
+            x = layer(x, (keys, memory, token_keys, tokens), tables, key_tables, bias)
         x = self.norm(x).float().transpose(1, 2)
         return x.reshape(batch, self.hidden, self.side, self.side)
+
+    def _key_tables(self) -> Tables:
+        """How the keys of a memory map are rotated: here as the frame's cells are."""
+        return self.cos, self.sin
 
 
 class Decoder(nn.Module):
@@ -306,6 +315,22 @@ def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:
     Raises:
         ValueError: for a geometry that the pieces do not cover.
     """
+    model = checked_copy(model)
+    _fold_batch_norms(model)
+    return {
+        "image_encoder": ImageEncoder(model).eval(),
+        "memory_attention": MemoryAttention(model).eval(),
+        "decoder": Decoder(model).eval(),
+        "memory_encoder": MemoryEncoder(model).eval(),
+    }
+
+
+def checked_copy(model: Sam2VideoModel) -> Sam2VideoModel:
+    """A float32 copy in evaluation mode that attends explicitly.
+
+    Raises:
+        ValueError: for a geometry that the pieces do not cover.
+    """
     config = model.config
     if (
         config.memory_attention_num_attention_heads != 1
@@ -322,13 +347,7 @@ def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:
         raise ValueError(msg)
     model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
     _attend_explicitly(model)
-    _fold_batch_norms(model)
-    return {
-        "image_encoder": ImageEncoder(model).eval(),
-        "memory_attention": MemoryAttention(model).eval(),
-        "decoder": Decoder(model).eval(),
-        "memory_encoder": MemoryEncoder(model).eval(),
-    }
+    return model
 
 
 def _attend_explicitly(model: Sam2VideoModel) -> None:
@@ -365,21 +384,25 @@ def _twice(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-@torch.no_grad()
 def _frame_position(model: Sam2VideoModel) -> Tensor:
     """(1, L, C) position encoding of the stride-16 map."""
-    side = model.image_size
-    encoding = model.vision_encoder(torch.zeros(1, 3, side, side), return_dict=True)
-    return encoding.fpn_position_encoding[-1].flatten(2).transpose(1, 2).clone()
+    side = model.backbone_feature_sizes[-1][0]
+    return sine_position(model.vision_encoder.neck.position_encoding, model.hidden_dim, side)
 
 
-@torch.no_grad()
 def _memory_position(model: Sam2VideoModel) -> Tensor:
     """(1, 1, L, Cm) position encoding of a memory map."""
     side = model.backbone_feature_sizes[-1][0]
-    shape = torch.Size((1, model.mem_dim, side, side))
-    encoding = model.memory_encoder.position_encoding(shape, torch.device("cpu"), torch.float32)
-    return encoding.flatten(2).transpose(1, 2).unsqueeze(1).clone()
+    encoding = model.memory_encoder.position_encoding
+    return sine_position(encoding, model.mem_dim, side).unsqueeze(1)
+
+
+@torch.no_grad()
+def sine_position(encoding: nn.Module, channels: int, side: int) -> Tensor:
+    """(1, side^2, channels) of a model's sine encoding of a square grid, row by row."""
+    shape = torch.Size((1, channels, side, side))
+    grid = encoding(shape, torch.device("cpu"), torch.float32)
+    return grid.flatten(2).transpose(1, 2).clone()
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
