@@ -12,15 +12,22 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.reasoners import window_of
+from tests.support.reasoners import query, window_of
+from tests.support.segmenting_models import saying
 
-from foreseg.dialogue import AnswerFailed, NoTarget, TargetsFound
+from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, TargetsFound
 from foreseg.frames import FrameWindow
-from foreseg.methods.base import Verdict
+from foreseg.methods.base import Method, Verdict
+from foreseg.methods.fevos import FevosMethod
 from foreseg.methods.grammar import CompletionReader, Order
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.near_json import MAX_CHARS, values_from_text
+from foreseg.methods.seg_answers import TOKEN, forced_ending, mark_of, read_targets
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
+from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.reasoner.exchange import checked_ask
+from foreseg.reasoner.language import Segmented
+from foreseg.reasoner.vlm import VlmReasoner
 
 WINDOW = window_of([np.zeros((45, 77, 3), np.uint8)] * 4)  # labels 0, 4, 8, 12
 VIEWS = (View(), View(coordinates=Coordinates.MILLI), View(patch_px=1, image_side_px=32))
@@ -201,3 +208,71 @@ def test_a_closed_answer_is_there_before_the_rationale_follows() -> None:
     assert reader.feed("<answer>{}</answe").answer is None
     assert reader.feed("r>\n<think>bec").answer == "{}"
     assert reader.feed("ause</think>").rationale == "ause"
+
+
+MASKS = tuple(np.eye(45, 77, k=i, dtype=np.bool_) for i in range(4))
+SEG_GOOD = (
+    f"<think>It leans.</think>\n<answer>It is {TOKEN}.</answer>",
+    f"<answer>They are {TOKEN} and {TOKEN}.</answer><think>Both do.</think>",
+    '<think>Nobody.</think><answer>{"no_target": "nothing leaves the view"}</answer>',
+    f"Sure, it is {TOKEN}.",
+)
+SEG_METHODS: tuple[Method, ...] = (FevosMethod(), VisaMethod(VisaSettings(num_answers=1)))
+
+
+@st.composite
+def seg_completions(draw: st.DrawFn) -> str:
+    """A completion with tokens, cut, with hostile pieces, tokens and false marks in it."""
+    text = draw(st.sampled_from(SEG_GOOD))
+    pieces = st.one_of(FRAGMENTS, st.sampled_from([TOKEN, "\ue000", "\ue0007\ue001", "[SEG", ""]))
+    for _ in range(draw(st.integers(0, 5))):
+        at = draw(st.integers(0, len(text)))
+        end = draw(st.integers(at, min(len(text), at + 8)))
+        text = text[:at] + draw(pieces) + text[end:]
+    return text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) else text
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(seg_completions(), HOSTILE, st.text(max_size=200)),
+    st.sampled_from(SEG_METHODS),
+    st.integers(1, 30),
+)
+def test_any_completion_of_a_seg_method_gives_masks_or_no_target(
+    text: str, method: Method, step: int
+) -> None:
+    model = saying(*(["50%"] if isinstance(method, VisaMethod) else []), text)
+    model.step = step
+    parts = list(checked_ask(VlmReasoner(method, model), query("what falls?"), WINDOW))
+    assert isinstance(parts[-1], AnswerDone), parts[-1]
+    (verdict,) = (part for part in parts if isinstance(part, (TargetsFound, NoTarget)))
+    check(Verdict(part=verdict))
+    if isinstance(verdict, TargetsFound):
+        assert all(prompt.mask is not None for prompt in verdict.prompts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(st.text(max_size=100), HOSTILE, mutated()),
+    st.lists(st.integers(0, 9), max_size=6),
+    st.integers(0, 4),
+)
+def test_any_marks_are_read_or_refused_with_a_reason(
+    text: str, marks: list[int], num_found: int
+) -> None:
+    found = [
+        Segmented(masks=(MASKS[i], MASKS[0]), qualities=(0.5, 0.1 * i)) for i in range(num_found)
+    ]
+    text = text.join(mark_of(number) for number in marks)
+    verdict = read_targets(text, found, frames=WINDOW.frames[:2])
+    check(verdict)
+    assert found or not isinstance(verdict.part, TargetsFound)
+
+
+def test_enormous_completions_end_in_bounded_time() -> None:
+    for text in (TOKEN * 10**4, "<think>" * 10**5, "[" * 10**6, f"<answer>{TOKEN}" * 10**4):
+        forced_ending(text)
+        parts = list(
+            checked_ask(VlmReasoner(FevosMethod(), saying(text)), query("what falls?"), WINDOW)
+        )
+        assert isinstance(parts[-1], AnswerDone)

@@ -7,9 +7,9 @@ calls nothing: it yields what it wants done and is sent what came of it, in trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from foreseg.dialogue import (
     AnswerFailed,
@@ -20,7 +20,7 @@ from foreseg.dialogue import (
     TargetsFound,
 )
 from foreseg.frames import FrameWindow
-from foreseg.reasoner.language import LanguageRequest
+from foreseg.reasoner.language import LanguageRequest, Segmented, SegmentRequest
 from foreseg.windows import WindowPolicy
 
 
@@ -48,11 +48,21 @@ class AnswerStep:
     reasoning_tokens: int  # at most so many beside the answer
 
 
-Step = SampleStep | FramesWanted | RationalePart | AnswerStep
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentStep:
+    """The last step of a [SEG] method: complete once, as a stream, and read masks in it."""
+
+    request: SegmentRequest
+    read: Callable[[str, Sequence[Segmented]], Verdict]
+    """From an answer's text, with marks where tokens are, and all masks so far; never raises."""
+    reasoning_tokens: int  # at most so many beside the answer
+
+
+Step = SampleStep | FramesWanted | RationalePart | AnswerStep | SegmentStep
 Plan = Generator[Step, list[str] | FrameWindow | None, None]
 """Is sent texts after `SampleStep`, frames (or None) after `FramesWanted`, None after a note.
 
-Ends with an `AnswerStep`.
+Ends with an `AnswerStep` or a `SegmentStep`.
 """
 
 
@@ -65,3 +75,11 @@ class Method(Protocol):
 
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """How to answer from a window that has at least one frame."""
+
+
+@runtime_checkable
+class SegmentingMethod(Method, Protocol):
+    """A method whose answers are [SEG] tokens: it needs a `SegmentingModel`."""
+
+    def sentence(self, num_targets: int) -> str:
+        """An answer's words, with a token for each of so many targets."""

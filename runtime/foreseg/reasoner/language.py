@@ -6,13 +6,14 @@ Knows nothing of queries, methods or boxes, nor where the model runs.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from foreseg.errors import ConfigError, ForesegError
-from foreseg.frames import U8Array
+from foreseg.frames import Frame, U8Array
+from foreseg.masks import Mask
 
 
 class LanguageModelError(ForesegError):
@@ -73,6 +74,41 @@ class LanguageModel(Protocol):
 
     def generate(self, request: LanguageRequest) -> CompletionStream:
         """Complete the messages.
+
+        Raises:
+            LanguageModelError: while it is read, if a completion cannot be had or breaks off.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentRequest:
+    """One completion; what its [SEG] tokens mean is decoded on each of `frames`."""
+
+    completion: LanguageRequest  # num_samples 1
+    frames: tuple[Frame, ...]
+    ending: Callable[[str], str]
+    """What is to be said after a completion that ended without the token; "" = nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segmented:
+    """What one [SEG] means; it stands where the completion so far ends."""
+
+    masks: tuple[Mask, ...]  # of each frame asked for, (H, W) bool in source pixels
+    qualities: tuple[float, ...]  # of each mask, 0 to 1, as the model itself judges
+    is_forced: bool = False  # said by the request's `ending`, not by the model
+
+
+SegmentStream = Generator[Chunk | Segmented, None, None]
+"""A token's chunk has no text: `Segmented` follows in its place. Closing ends the generation."""
+
+
+@runtime_checkable
+class SegmentingModel(LanguageModel, Protocol):
+    """A language model that can also say where in a frame the things are that it speaks of."""
+
+    def segment(self, request: SegmentRequest) -> SegmentStream:
+        """Complete the messages and decode the tokens.
 
         Raises:
             LanguageModelError: while it is read, if a completion cannot be had or breaks off.

@@ -22,10 +22,12 @@ from foreseg.dialogue import (
     Query,
     RationalePart,
 )
+from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
-from foreseg.methods.base import AnswerStep, Method, SampleStep
+from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
 from foreseg.methods.grammar import MAX_COMPLETION_CHARS, CompletionReader, Piece
-from foreseg.methods.grounding import UnusableAnswer
+from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
+from foreseg.methods.seg_answers import mark_of, spelled, without_marks
 from foreseg.reasoner.base import AnswerStream
 from foreseg.reasoner.language import (
     Chunk,
@@ -34,6 +36,9 @@ from foreseg.reasoner.language import (
     LanguageRequest,
     Message,
     Role,
+    Segmented,
+    SegmentingModel,
+    SegmentStream,
 )
 from foreseg.windows import WindowPolicy
 
@@ -44,12 +49,23 @@ HURRY = "The time to think is over. Reply with the <answer> alone."
 _LOG = logging.getLogger(__name__)
 
 _Parts = Generator[AnswerPart, FrameWindow | None, None]
+_LastStep = AnswerStep | SegmentStep
 
 
 class VlmReasoner:
-    """A method and a language model; keeps nothing between askings."""
+    """A method and a language model; keeps nothing between askings.
+
+    Raises:
+        ConfigError: the method wants masks, which this model cannot give.
+    """
 
     def __init__(self, method: Method, model: LanguageModel) -> None:
+        if isinstance(method, SegmentingMethod) and not isinstance(model, SegmentingModel):
+            msg = (
+                f"{type(method).__name__} wants a model that decodes [SEG] tokens to masks, got"
+                f" a {type(model).__name__}: take a folder made for it, or another method"
+            )
+            raise ConfigError(msg)
         self._method = method
         self._model = model
 
@@ -73,7 +89,7 @@ class VlmReasoner:
                     sent = None
                     if isinstance(step, SampleStep):
                         sent = yield from asking.sampled(step.request)
-                    elif isinstance(step, AnswerStep):
+                    elif isinstance(step, (AnswerStep, SegmentStep)):
                         yield from asking.answered(step)
                         return
                     else:
@@ -93,6 +109,7 @@ class _Asking:
         self._has_verdict = False
         self._thought_tokens = 0
         self._answer_log_probs: list[float] = []
+        self._found: list[Segmented] = []
         self._rationale = ""  # not told yet
         self._silent_chunks = 0
 
@@ -110,17 +127,20 @@ class _Asking:
                 yield from self._sign_of_life(chunk)
         return texts
 
-    def answered(self, step: AnswerStep) -> _Parts:
+    def answered(self, step: _LastStep) -> _Parts:
         """The parts of the last completion, to the end of the answer stream."""
         reader = CompletionReader()
         try:
-            yield from self._streamed(step.request, step, reader)
-            if self._is_over_budget(step, reader):
-                request = _hurried(step, reader)
+            yield from self._streamed(self._opened(step), step, reader)
+            if isinstance(step, AnswerStep) and self._is_over_budget(step, reader):
+                stream = self._model.generate(_hurried(step, reader))
                 reader, self._thought_tokens = CompletionReader(), 0
-                yield from self._streamed(request, step, reader)
+                yield from self._streamed(stream, step, reader)
             if not self._has_verdict:
-                yield from self._told(reader.finish(), step)
+                last = reader.finish()
+                if last.answer is None and self._found:
+                    last = replace(last, answer="")  # the masks alone are the answer
+                yield from self._told(last, step, is_end=True)
         except LanguageModelError as error:
             if not self._has_verdict:
                 raise
@@ -130,18 +150,25 @@ class _Asking:
             yield from self._flushed()
             yield AnswerDone(tokens=max(0, self._tokens))
             return
-        text = reader.text.strip()
+        text = spelled(reader.text).strip()
         told = f": {text[:120]!r}" if text else "; it is empty"
         yield AnswerFailed(reason=f"the completion has no answer{told}")
 
+    def _opened(self, step: _LastStep) -> SegmentStream:
+        if isinstance(step, AnswerStep):
+            return self._model.generate(step.request)
+        assert isinstance(self._model, SegmentingModel)  # noqa: S101 (as the reasoner has seen to)
+        return self._model.segment(step.request)
+
     def _streamed(
-        self, request: LanguageRequest, step: AnswerStep, reader: CompletionReader
+        self, stream: SegmentStream, step: _LastStep, reader: CompletionReader
     ) -> _Parts:
         """Read a completion until it ends, or until no more of it is wanted."""
-        with closing(self._model.generate(request)) as stream:
-            for chunk in stream:
+        with closing(stream):
+            for item in stream:
                 was_in_answer = reader.is_in_answer
-                piece = reader.feed(chunk.text)
+                piece = reader.feed(self._text_of(item, step))
+                chunk = item if isinstance(item, Chunk) else Chunk()
                 self._tokens += chunk.num_tokens
                 if was_in_answer or reader.is_in_answer:
                     self._answer_log_probs += chunk.log_probs
@@ -149,27 +176,41 @@ class _Asking:
                     self._thought_tokens += chunk.num_tokens
                 yield from self._told(piece, step)
                 yield from self._sign_of_life(chunk)
-                if reader.is_full or self._is_enough(step, reader):
+                if self._is_enough(step, reader):
                     return
 
-    def _is_enough(self, step: AnswerStep, reader: CompletionReader) -> bool:
+    def _text_of(self, item: Chunk | Segmented, step: _LastStep) -> str:
+        """What a reader is to see of an item: masks as a mark, and no mark that is none."""
+        if isinstance(item, Chunk):
+            return item.text if isinstance(step, AnswerStep) else without_marks(item.text)
+        self._found.append(item)
+        return mark_of(len(self._found) - 1)
+
+    def _is_enough(self, step: _LastStep, reader: CompletionReader) -> bool:
         if self._has_verdict and not self._query.want_rationale:
             return True
+        if isinstance(step, SegmentStep) and not self._has_verdict:
+            return len(self._found) >= MAX_TARGETS  # the model itself ends it, with its ending
         is_over = self._thought_tokens > step.reasoning_tokens
-        return is_over and (self._has_verdict or not reader.is_in_answer)
+        return reader.is_full or (is_over and (self._has_verdict or not reader.is_in_answer))
 
     def _is_over_budget(self, step: AnswerStep, reader: CompletionReader) -> bool:
         is_over = self._thought_tokens > step.reasoning_tokens
         return is_over and not reader.has_answer and not reader.is_in_answer
 
-    def _told(self, piece: Piece, step: AnswerStep) -> _Parts:
+    def _told(self, piece: Piece, step: _LastStep, *, is_end: bool = False) -> _Parts:
         """What a piece of a completion amounts to."""
-        self._rationale += piece.rationale
+        self._rationale += spelled(piece.rationale)
         if len(self._rationale) >= RATIONALE_CHARS:
             yield from self._flushed()
         if piece.answer is None or self._has_verdict:
             return
-        verdict = step.read(piece.answer)
+        if isinstance(step, AnswerStep):
+            verdict = step.read(piece.answer)
+        else:
+            verdict = step.read(piece.answer, self._found)
+            if isinstance(verdict.part, AnswerFailed) and not is_end:
+                return  # the token may still come, at the latest with the request's ending
         repairs = ", ".join(verdict.repairs)
         if repairs:
             _LOG.info("the answer to query %s was read with repairs: %s", self._query.id, repairs)
@@ -180,7 +221,8 @@ class _Asking:
             self._rationale += f"\n[read with repairs: {repairs}]\n"
         yield from self._flushed()
         self._has_verdict = True
-        yield replace(verdict.part, confidence=_confidence(self._answer_log_probs))
+        confidence = _confidence(self._answer_log_probs, verdict.part.confidence)
+        yield replace(verdict.part, confidence=confidence)
 
     def _flushed(self) -> _Parts:
         if self._rationale:
@@ -207,9 +249,13 @@ def _hurried(step: AnswerStep, reader: CompletionReader) -> LanguageRequest:
     )
 
 
-def _confidence(log_probs: list[float]) -> float:
-    """The geometric mean of the answer's token probabilities; NaN if they are not known."""
-    if not log_probs:
-        return math.nan
-    mean = math.fsum(log_probs) / len(log_probs)
-    return min(1.0, math.exp(min(0.0, mean))) if math.isfinite(mean) else math.nan
+def _confidence(log_probs: list[float], quality: float) -> float:
+    """The geometric mean of the answer's token probabilities, times its masks' quality.
+
+    Either may be NaN: not known.
+    """
+    known = [] if math.isnan(quality) else [quality]
+    mean = math.fsum(log_probs) / len(log_probs) if log_probs else math.nan
+    if math.isfinite(mean):
+        known.append(math.exp(min(0.0, mean)))
+    return min(1.0, math.prod(known)) if known else math.nan

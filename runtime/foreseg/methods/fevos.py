@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method of FeVOS-R1, in the form of Sa2VA: think over frames of the whole span, then [SEG].
+
+One request a query. What the token means is decoded on every frame that was shown (five, as in
+Sa2VA); there the paper's masks end, while here a tracker goes on from the frame on which they are
+judged best. The words are ours, and so are the answer before the reasoning and "no target".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from foreseg.dialogue import Query
+from foreseg.errors import ConfigError
+from foreseg.frames import FrameWindow
+from foreseg.methods.answers import (
+    frames_words,
+    order_of,
+    query_words,
+    reasoning_tokens_of,
+)
+from foreseg.methods.base import Plan, SegmentStep
+from foreseg.methods.grounding import View, labelled
+from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
+from foreseg.reasoner.language import LanguageRequest, Message, Role, SegmentRequest
+from foreseg.windows import UniformWindow, WindowPolicy
+
+MAX_FRAMES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FevosSettings:
+    """Numbers of the method; the first as in Sa2VA."""
+
+    num_frames: int = 5
+    span_s: float | None = None  # None: all that the history has
+    view: View = field(default_factory=View)
+    reasoning_tokens: int = 768
+    answer_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            msg = f"num_frames wants 1 to {MAX_FRAMES}, got {self.num_frames}"
+            raise ConfigError(msg)
+
+
+class FevosMethod:
+    """Reasoning, then a token for each target, in one completion."""
+
+    def __init__(self, settings: FevosSettings | None = None) -> None:
+        self._settings = settings or FevosSettings()
+        self._policy = UniformWindow(
+            num_frames=self._settings.num_frames, span_s=self._settings.span_s
+        )
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """Evenly over the span."""
+        return self._policy
+
+    def sentence(self, num_targets: int) -> str:
+        """An answer's words."""
+        return sentence(num_targets)
+
+    def plan(self, query: Query, window: FrameWindow) -> Plan:
+        """One request."""
+        shown = self._settings.view.shown(window)
+        budget = reasoning_tokens_of(query, self._settings.reasoning_tokens)
+        after = (
+            f"{query_words(query)} Segment each object that answers the query.\n"
+            f"{reply_words(order_of(query), budget)}"
+        )
+        content = (frames_words(shown), *labelled(shown), after)
+        completion = LanguageRequest(
+            messages=(Message(role=Role.USER, content=content),),
+            max_tokens=budget + self._settings.answer_tokens,
+        )
+        yield SegmentStep(
+            request=SegmentRequest(
+                completion=completion, frames=window.frames, ending=forced_ending
+            ),
+            read=partial(read_targets, frames=window.frames),
+            reasoning_tokens=budget,
+        )

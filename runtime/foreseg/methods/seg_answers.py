@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the [SEG] methods have in common: marks in a text for its tokens, and targets from masks.
+
+A token is no text: in what is read, a mark with the number of its masks stands in its place, and
+nothing that a model spells can look like one. Does not know how masks are decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+from foreseg.dialogue import AnswerFailed, NoTarget, TargetsFound
+from foreseg.frames import Frame
+from foreseg.masks import rle_from_mask
+from foreseg.methods.answers import NO_TARGET, format_words, verdict_from
+from foreseg.methods.base import Verdict
+from foreseg.methods.grammar import CompletionReader, Order
+from foreseg.methods.grounding import Repairs, UnusableAnswer, distinct_prompts
+from foreseg.methods.near_json import Json
+from foreseg.prompts import SpatialPrompt
+from foreseg.reasoner.language import Segmented
+
+TOKEN = "[SEG]"  # noqa: S105 (of a vocabulary)
+_OPEN, _CLOSE = "\ue000", "\ue001"  # for private use
+_MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
+_UNMARKED = dict.fromkeys(map(ord, (_OPEN, _CLOSE)))
+
+
+def mark_of(number: int) -> str:
+    """What stands for the token whose masks have this number."""
+    return f"{_OPEN}{number}{_CLOSE}"
+
+
+def without_marks(text: str) -> str:
+    """A model's own text, in which nothing can be taken for a mark."""
+    return text.translate(_UNMARKED)
+
+
+def spelled(text: str) -> str:
+    """Text for people: tokens in place of marks."""
+    return _MARK.sub(TOKEN, text)
+
+
+def sentence(num_targets: int) -> str:
+    """An answer's words, with a token for each of so many targets."""
+    if num_targets == 1:
+        return f"It is {TOKEN}."
+    return f"They are {', '.join([TOKEN] * (num_targets - 1))} and {TOKEN}."
+
+
+def reply_words(order: Order | None, reasoning_tokens: int) -> str:
+    """How a completion is to look; without an order, it is the answer alone."""
+    if order is not None:
+        form = format_words(order, reasoning_tokens, sentence(1))
+    else:
+        form = (
+            f"Reply with <answer>{sentence(1)}</answer> and nothing else. If nothing in the frames"
+            f" fits the query, reply with <answer>{NO_TARGET}</answer>."
+        )
+    return f"{form}\nFor several objects, say {TOKEN} once for each: {sentence(2)}"
+
+
+def forced_ending(text: str) -> str:
+    """What is to follow a completion without a token: the answer, unless it says "no target"."""
+    reader = CompletionReader()
+    answer = reader.feed(text).answer
+    is_in_answer = reader.is_in_answer
+    answer = reader.finish().answer if answer is None else answer
+    if isinstance(_words_verdict(answer or "").part, NoTarget):
+        return ""
+    if is_in_answer:
+        return f" {sentence(1)}</answer>"
+    is_thinking = text.rfind("<think>") > text.rfind("</think>")
+    return f"{'</think>' if is_thinking else ''}\n<answer>{sentence(1)}</answer>"
+
+
+def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Frame]) -> Verdict:
+    """Targets from the marks in an answer's text; from all masks so far if it has no mark.
+
+    The keyframe is the frame on which the targets' masks are judged best; on it an object without
+    a pixel is left out. No pixel on any frame is no target.
+    """
+    repairs = Repairs()
+    numbers = dict.fromkeys(int(digits) for digits in _MARK.findall(text))
+    targets = [found[number] for number in numbers if number < len(found)]
+    if not targets:
+        words = _words_verdict(text)
+        if isinstance(words.part, NoTarget) or not found:
+            return words
+        targets = list(found)
+    if any(target.is_forced for target in targets):
+        repairs.add(f"{TOKEN} was not said but forced")
+    elif not numbers:
+        repairs.add(f"{TOKEN} outside of the answer")
+    try:
+        return Verdict(part=_targets_on(targets, frames, repairs), repairs=repairs.notes)
+    except UnusableAnswer as error:
+        return Verdict(part=AnswerFailed(reason=str(error)), repairs=repairs.notes)
+
+
+def _targets_on(
+    targets: Sequence[Segmented], frames: Sequence[Frame], repairs: Repairs
+) -> TargetsFound | NoTarget:
+    scores = [fmean(_score(target, i) for target in targets) for i in range(len(frames))]
+    best = max(range(len(frames)), key=lambda i: (scores[i], i))  # the newest of equals
+    kept = [target for target in targets if target.masks[best].any()]
+    if not kept:
+        return NoTarget(reason="the model names an object, but draws it on no frame")
+    if len(kept) < len(targets):
+        repairs.add("left out objects without a pixel on the keyframe")
+    prompts = [SpatialPrompt(mask=rle_from_mask(target.masks[best])) for target in kept]
+    return TargetsFound(
+        keyframe_index=frames[best].index,
+        prompts=distinct_prompts(prompts, frames[best], repairs),
+        confidence=fmean(target.qualities[best] for target in kept),
+    )
+
+
+def _score(target: Segmented, frame: int) -> float:
+    """At least a little where there is any pixel, so that drawn beats not drawn."""
+    return max(target.qualities[frame], 1e-6) if target.masks[frame].any() else 0.0
+
+
+def _words_verdict(text: str) -> Verdict:
+    """An answer without a token: no target, or a failure that says what it was."""
+    return verdict_from(text, _refused)
+
+
+def _refused(value: Json, _repairs: Repairs) -> TargetsFound | NoTarget:
+    if value == []:
+        return NoTarget(reason="the model found no object: its list is empty")
+    msg = f"the answer has no {TOKEN}: {str(value)[:60]!r}"
+    raise UnusableAnswer(msg)

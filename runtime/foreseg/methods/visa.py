@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method of VISA: choose a target frame by text, add reference frames, then say [SEG].
+
+The sampler asks K times which percentage of the span to look at, and averages. The last request
+shows the target frame first and then its reference frames, half of them evenly over the span and
+half around the target; its answer is a token for each object, decoded on the target frame. K and
+the number of references are the paper's, and so is an answer without reasoning; with a rationale
+wanted, reasoning is asked for, too. The words are ours, and so are the numbers of the sampler's
+frames and tokens and "no target".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from foreseg.dialogue import FramesWanted, Query, RationalePart
+from foreseg.errors import ConfigError
+from foreseg.frames import Frame, FrameIndex, FrameWindow
+from foreseg.methods.answers import frames_words, order_of, query_words, reasoning_tokens_of
+from foreseg.methods.base import Plan, SampleStep, SegmentStep
+from foreseg.methods.grounding import View, label_text, labelled
+from foreseg.methods.percentages import label_at_mean
+from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
+from foreseg.reasoner.language import LanguageRequest, Message, Role, SegmentRequest
+from foreseg.windows import GlobalLocalWindow, HistoryView, UniformWindow, WindowPolicy
+
+MAX_FRAMES = 32
+MAX_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisaSettings:
+    """Numbers of the method; the first two as in its paper."""
+
+    num_answers: int = 10  # K, of the sampler
+    num_reference_frames: int = 12  # T_r, the target frame's own place among them
+    num_sampler_frames: int = 12
+    temperature: float = 0.7  # of the sampler; equal answers need no averaging
+    span_s: float | None = None  # None: all that the history has
+    view: View = field(default_factory=View)
+    sampler_tokens: int = 32
+    reasoning_tokens: int = 256
+    answer_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "num_answers": MAX_SAMPLES,
+            "num_reference_frames": MAX_FRAMES,
+            "num_sampler_frames": MAX_FRAMES,
+        }
+        for name, most in bounds.items():
+            if not 1 <= getattr(self, name) <= most:
+                msg = f"{name} wants 1 to {most}, got {getattr(self, name)}"
+                raise ConfigError(msg)
+
+    @classmethod
+    def fast(cls, span_s: float | None = None, view: View | None = None) -> VisaSettings:
+        """One cold answer of the sampler: 2 completions instead of 11, and nothing averaged."""
+        return cls(num_answers=1, temperature=0.0, span_s=span_s, view=view or View())
+
+
+class VisaMethod:
+    """Target frame, references, then a token for each target."""
+
+    def __init__(self, settings: VisaSettings | None = None) -> None:
+        self._settings = settings or VisaSettings()
+        self._policy = UniformWindow(
+            num_frames=self._settings.num_sampler_frames, span_s=self._settings.span_s
+        )
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """Evenly over the span, for the sampler."""
+        return self._policy
+
+    def sentence(self, num_targets: int) -> str:
+        """An answer's words."""
+        return sentence(num_targets)
+
+    def plan(self, query: Query, window: FrameWindow) -> Plan:
+        """The sampler, the frames around its choice, then the answer."""
+        first, newest = window.frames[0].index, window.newest.index
+        frames = {frame.index: frame for frame in window.frames}
+        centre = newest
+        if len(frames) > 1:
+            texts = yield SampleStep(request=self._sampling(query, window))
+            assert isinstance(texts, list)  # noqa: S101 (what a `SampleStep` is sent)
+            label, note = label_at_mean(window.label_of(first), window.label_of(newest), texts)
+            yield RationalePart(text=note)
+            centre = window.index_of(label)
+            wanted = self._around(centre, first, newest) - set(frames)
+            if wanted:
+                more = yield FramesWanted(indices=tuple(sorted(wanted)))
+                if isinstance(more, FrameWindow):
+                    frames.update({frame.index: frame for frame in more.frames})
+        target, references = self._chosen(frames, centre)
+        yield self._last_step(query, target, references, window.origin_index)
+
+    def _sampling(self, query: Query, window: FrameWindow) -> LanguageRequest:
+        shown = self._settings.view.shown(window)
+        words = (
+            f"{query_words(query)}\nWhat the query asks for is to be found in the video. Which"
+            " percentage mark, between the first frame (0%) and the last (100%), is the one to"
+            " look at? Give one number, without any reasoning, as <answer>percentage</answer>."
+        )
+        content = (frames_words(shown), *labelled(shown), words)
+        return LanguageRequest(
+            messages=(Message(role=Role.USER, content=content),),
+            max_tokens=self._settings.sampler_tokens,
+            num_samples=self._settings.num_answers,
+            temperature=self._settings.temperature,
+        )
+
+    def _around(
+        self, centre: FrameIndex, first: FrameIndex, newest: FrameIndex
+    ) -> set[FrameIndex]:
+        """The target frame and its neighbours: half of the references."""
+        count = max(1, self._settings.num_reference_frames // 2)
+        start = max(int(first), min(int(centre) - count // 2, int(newest) - count + 1))
+        return {FrameIndex(i) for i in range(start, min(start + count, int(newest) + 1))}
+
+    def _last_step(
+        self, query: Query, target: Frame, references: Iterable[Frame], origin: FrameIndex
+    ) -> SegmentStep:
+        settings = self._settings
+        one, others = (
+            settings.view.shown(FrameWindow(frames=frames, origin_index=origin))
+            for frames in ((target,), tuple(references))
+        )
+        wants_reasons = query.want_rationale
+        budget = reasoning_tokens_of(query, settings.reasoning_tokens) if wants_reasons else 0
+        after = (
+            f"{query_words(query)} The first frame that you see,"
+            f" {label_text(one.label_of(target.index))}, is the target frame; the others, oldest"
+            " first, are there to understand it. Segment each object in the target frame that"
+            " answers the query.\n"
+            f"{reply_words(order_of(query) if wants_reasons else None, budget)}"
+        )
+        content = (*labelled(one), *labelled(others), after)
+        completion = LanguageRequest(
+            messages=(Message(role=Role.USER, content=content),),
+            max_tokens=budget + settings.answer_tokens,
+        )
+        return SegmentStep(
+            request=SegmentRequest(completion=completion, frames=(target,), ending=forced_ending),
+            read=partial(read_targets, frames=(target,)),
+            reasoning_tokens=budget,
+        )
+
+    def _chosen(
+        self, frames: Mapping[FrameIndex, Frame], centre: FrameIndex
+    ) -> tuple[Frame, list[Frame]]:
+        """The target frame, or what is left nearest to it, and the references without it."""
+        nearest = min(frames, key=lambda index: (abs(int(index) - int(centre)), -int(index)))
+        policy = GlobalLocalWindow(num_frames=self._settings.num_reference_frames, centre=nearest)
+        refs = tuple(frames[index].ref for index in sorted(frames))
+        indices = policy.select(HistoryView(dense=(), sparse=refs))
+        return frames[nearest], [frames[index] for index in indices if index != nearest]
