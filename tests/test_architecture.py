@@ -76,7 +76,7 @@ CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
 # Inside the core, imports run only downwards or sideways. A module or package per name.
 LAYERS = (
     {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
-    {"history", "slots", "windows", "engines", "telemetry", "inbox"},
+    {"history", "scenes", "slots", "windows", "engines", "telemetry", "inbox"},
     {"tracker", "methods", "reasoner"},
     {"tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
     | {"arrivals", "asking", "tracking", "pipeline", "trace"},

@@ -33,6 +33,7 @@ from foreseg.events import (
     ReasonerChanged,
     ReleaseWindow,
     Reply,
+    SceneMeasured,
     WindowTaken,
 )
 from foreseg.frames import FrameRef
@@ -184,11 +185,13 @@ def check_deadlines(turn: Turn) -> None:
     asking = turn.state.asking
     limit_s = turn.state.config.reasoner.timeout_s
     if asking is not None and turn.at_ns - asking.asked_ns > limit_s * NS:
+        turn.count("askings_timed_out")
         turn.emit(CancelAsk(ask_id=asking.ask_id))
         _fail(turn, asking, f"no complete answer within {limit_s:g} s")
     for entry in turn.state.queries:
         if entry.deadline_ns is None or turn.at_ns < entry.deadline_ns:
             continue
+        turn.count("requests_timed_out")
         waited = "no answer in time"
         if not turn.state.reasoner_up:
             waited += f"; the reasoner is down: {turn.state.reasoner_reason}"
@@ -203,8 +206,21 @@ def check_deadlines(turn: Turn) -> None:
 
 
 def ask_again(turn: Turn, query_ids: Sequence[QueryId]) -> None:
-    """A target was lost: its standing queries are due now."""
-    turn.set(queries=scheduler.due_when_lost(turn.state.queries, query_ids, turn.at_ns))
+    """A target was lost, or the scene has changed: its standing queries are due early."""
+    pause_s = turn.state.config.scheduler.reask_pause_s
+    turn.set(
+        queries=scheduler.due_early(turn.state.queries, query_ids, turn.at_ns, pause_s),
+    )
+
+
+def take_scene(turn: Turn, event: SceneMeasured) -> None:
+    """A scene that has changed since a query was asked makes it due early."""
+    limit = turn.state.config.scheduler.scene_change
+    changed = [change.query_id for change in event.changes if change.share > limit]
+    due_before = {e.query.id: e.due_ns for e in turn.state.queries}
+    ask_again(turn, changed)
+    moved = [e for e in turn.state.queries if e.due_ns < due_before[e.query.id]]
+    turn.count("asked_early_scene_changed", len(moved))
 
 
 def resolve_arrival(

@@ -89,6 +89,12 @@ class SchedulerConfig:
 
     max_queries: int = setting(16, "queries at once", 1, 1000)
     warm_up_s: float = setting(1.0, "seconds of stream before the first question", 0.0, 60.0)
+    scene_change: float = setting(
+        0.3, "share of the picture whose change asks a standing query again; 1 = never", 0, 1
+    )
+    reask_pause_s: float = setting(
+        2.0, "an early asking (target lost, scene changed) comes so long after the last", 0, 3600
+    )
     match_iou: float = setting(0.5, "mask IoU from which an answer names a running track", 0, 1)
     answers_to_let_go: int = setting(
         2, "answers in a row that must name nothing before a query lets its objects go", 1, 100

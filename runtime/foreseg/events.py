@@ -198,6 +198,23 @@ class WindowTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SceneChange:
+    """How much of the picture has changed since a query was last asked."""
+
+    query_id: QueryId
+    share: float  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneMeasured:
+    """The newest frame was compared with those that standing queries were last asked about."""
+
+    camera: CameraId
+    changes: tuple[SceneChange, ...]
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPartArrived:
     """The reasoner said something."""
 
@@ -222,18 +239,15 @@ class Tick:
     at_ns: int
 
 
+Request = QueryAdded | QueryRemoved | ObjectsAdded | ObjectRemoved | ResetRequested | EnableSet
 Event = (
-    FrameArrived
+    Request
+    | FrameArrived
     | FrameDropped
     | TrackerFinished
     | TrackerFailed
-    | QueryAdded
-    | QueryRemoved
-    | ObjectsAdded
-    | ObjectRemoved
-    | ResetRequested
-    | EnableSet
     | WindowTaken
+    | SceneMeasured
     | AnswerPartArrived
     | ReasonerChanged
     | Tick

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from foreseg.config import Config
-from foreseg.dialogue import Answer
+from foreseg.dialogue import Answer, Query
 from foreseg.errors import ForesegError, InputError
 from foreseg.events import (
     AskId,
@@ -27,6 +27,8 @@ from foreseg.events import (
     PromoteStep,
     PromptStep,
     PublishMasks,
+    SceneChange,
+    SceneMeasured,
     StepResult,
     TrackerJob,
     TrackStep,
@@ -36,12 +38,16 @@ from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow, U
 from foreseg.history import History
 from foreseg.masks import mask_from_rle
 from foreseg.pipeline import admit
+from foreseg.scenes import SceneMemory
+from foreseg.state import StandingQuery
 from foreseg.telemetry import DropCause
 from foreseg.tracker.base import FrameMasks, LabelMap, Tracker, TrackKey
 from foreseg.tracks import Track
 from foreseg.windows import WindowPolicy
 
 _log = logging.getLogger(__name__)
+
+SCENE_PERIOD_NS = 500_000_000  # between two looks at how much a scene has changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,6 +125,8 @@ class Executor:
             )
             for camera in cameras
         }
+        self._scenes = {camera: SceneMemory() for camera in cameras}
+        self._measured_ns: dict[CameraId, int] = {}
         self._origins: dict[AskId, tuple[CameraId, FrameIndex]] = {}
         self._output: JobOutput | None = None
 
@@ -146,8 +154,32 @@ class Executor:
             frame=frame.ref, oldest_index=frame.index if oldest is None else oldest, at_ns=at_ns
         )
 
-    def take_window(self, ask_id: AskId, camera: CameraId, policy: WindowPolicy) -> FrameWindow:
+    def measure_scene(
+        self, event: FrameArrived, queries: Sequence[StandingQuery]
+    ) -> SceneMeasured | None:
+        """Compare a frame that just came with those last asked about; None if it is not due.
+
+        Once in `SCENE_PERIOD_NS` of stamps, and only for queries that are asked again.
+        """
+        camera, stamp_ns = event.frame.camera, event.frame.stamp_ns
+        since_ns = stamp_ns - self._measured_ns.get(camera, -SCENE_PERIOD_NS)
+        newest = self._histories[camera].newest
+        if newest is None or 0 <= since_ns < SCENE_PERIOD_NS:
+            return None
+        self._measured_ns[camera] = stamp_ns
+        standing = {e.query.id for e in queries if e.query.period_s and e.query.camera == camera}
+        shares = self._scenes[camera].changes(newest.image, standing)
+        changes = tuple(SceneChange(query_id=i, share=share) for i, share in shares.items())
+        return (
+            SceneMeasured(camera=camera, changes=changes, at_ns=event.at_ns) if changes else None
+        )
+
+    def take_window(self, ask_id: AskId, query: Query, policy: WindowPolicy) -> FrameWindow:
         """Pick and hold the frames of a first round; may be empty."""
+        camera = query.camera
+        newest = self._histories[camera].newest
+        if query.period_s and newest is not None:
+            self._scenes[camera].remember(query.id, newest.image)
         view = self._histories[camera].view()
         timeline = view.timeline
         origin = timeline[0].index if timeline else FrameIndex(0)

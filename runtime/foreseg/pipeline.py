@@ -23,7 +23,9 @@ from foreseg.events import (
     QueryAdded,
     QueryRemoved,
     ReasonerChanged,
+    Request,
     ResetRequested,
+    SceneMeasured,
     Tick,
     TrackerFailed,
     TrackerFinished,
@@ -79,7 +81,23 @@ def _take(turn: Turn, event: Event) -> None:
         tracking.finish_job(turn, event)
     elif isinstance(event, TrackerFailed):
         tracking.fail_job(turn, event)
-    elif isinstance(event, ObjectsAdded):
+    elif isinstance(event, WindowTaken):
+        asking.take_window(turn, event)
+    elif isinstance(event, SceneMeasured):
+        asking.take_scene(turn, event)
+    elif isinstance(event, AnswerPartArrived):
+        asking.take_part(turn, event)
+    elif isinstance(event, ReasonerChanged):
+        asking.take_reasoner_change(turn, event)
+    elif isinstance(event, Tick):
+        asking.check_deadlines(turn)
+        tracking.forget_lost(turn)
+    else:
+        _take_request(turn, event)
+
+
+def _take_request(turn: Turn, event: Request) -> None:
+    if isinstance(event, ObjectsAdded):
         tracking.add_objects(turn, event)
     elif isinstance(event, ObjectRemoved):
         tracking.remove_object(turn, event)
@@ -89,18 +107,9 @@ def _take(turn: Turn, event: Event) -> None:
         asking.add_query(turn, event)
     elif isinstance(event, QueryRemoved):
         asking.remove_query(turn, event)
-    elif isinstance(event, WindowTaken):
-        asking.take_window(turn, event)
-    elif isinstance(event, AnswerPartArrived):
-        asking.take_part(turn, event)
-    elif isinstance(event, ReasonerChanged):
-        asking.take_reasoner_change(turn, event)
     elif isinstance(event, EnableSet):
         turn.set(enabled=event.enabled)
         turn.reply(event.request_id, success=True)
-    elif isinstance(event, Tick):
-        asking.check_deadlines(turn)
-        tracking.forget_lost(turn)
 
 
 def _take_frame(turn: Turn, event: FrameArrived) -> None:

@@ -120,6 +120,10 @@ class Player:
             camera, image, stamp_ns=stamp_ns, at_ns=self._now_ns, frame_id=frame_id
         )
         self._take(event)
+        if isinstance(event, FrameArrived):
+            measured = self._executor.measure_scene(event, self._state.queries)
+            if measured is not None:
+                self._take(measured)
         self._take(Tick(at_ns=self._now_ns))
         self.advance(self._now_ns)
         return event.frame.index if isinstance(event, FrameArrived) else None
@@ -266,7 +270,7 @@ class Player:
         ask_id, query = command.ask_id, command.query
         parts: list[tuple[AnswerPart, int]] = []
         max_side = self._state.config.reasoner.max_side_px
-        window = self._executor.take_window(ask_id, query.camera, reasoner.window_policy)
+        window = self._executor.take_window(ask_id, query, reasoner.window_policy)
         taken = self._executor.window_taken(ask_id, window, self._now_ns)
         self._post(0, lambda _: taken)
         stream = checked_ask(reasoner, query, reduce_window(window, max_side))

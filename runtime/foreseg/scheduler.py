@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which query is asked when: once, every period, or as soon as its target is lost. Pure."""
+"""Which query is asked when: once, every period, and early on a lost target or a new scene. Pure."""
 
 from __future__ import annotations
 
@@ -65,10 +65,14 @@ def find(queries: Sequence[StandingQuery], query_id: QueryId) -> StandingQuery |
 def next_due(
     queries: Sequence[StandingQuery], ready: Sequence[CameraState], at_ns: int
 ) -> StandingQuery | None:
-    """The query to ask now: due, its camera ready, and the longest since it was last asked."""
+    """The query to ask now: due, its camera ready, and due for the longest.
+
+    First come, first served: what becomes due later, for whatever reason, waits behind. So a due
+    query waits for at most one asking of each of the others.
+    """
     cameras = {camera.camera for camera in ready}
     due = [e for e in queries if e.due_ns <= at_ns and e.query.camera in cameras]
-    return min(due, key=lambda e: (e.last_asked_ns, e.due_ns, e.query.id), default=None)
+    return min(due, key=lambda e: (e.due_ns, e.last_asked_ns, e.query.id), default=None)
 
 
 def is_warm(camera: CameraState, config: SchedulerConfig) -> bool:
@@ -94,12 +98,18 @@ def asked(
     return tuple(mark(entry) for entry in queries)
 
 
-def due_when_lost(
-    queries: Sequence[StandingQuery], lost: Sequence[QueryId], at_ns: int
+def due_early(
+    queries: Sequence[StandingQuery], query_ids: Sequence[QueryId], at_ns: int, pause_s: float
 ) -> tuple[StandingQuery, ...]:
-    """Standing queries whose target was just lost become due at once."""
-    wanted = set(lost)
+    """Standing queries whose target was lost, or whose scene has changed, become due early.
+
+    At once, or `pause_s` after they were last asked: a camera that flickers cannot flood.
+    """
+    wanted = set(query_ids)
+    pause_ns = round(pause_s * NS)
     return tuple(
-        replace(e, due_ns=min(e.due_ns, at_ns)) if e.query.id in wanted and e.query.period_s else e
+        replace(e, due_ns=min(e.due_ns, max(at_ns, e.last_asked_ns + pause_ns)))
+        if e.query.id in wanted and e.query.period_s
+        else e
         for e in queries
     )

@@ -211,7 +211,8 @@ def reset(turn: Turn, event: ResetRequested) -> None:
             asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
     turn.set(
         queries=tuple(
-            replace(q, due_ns=turn.at_ns) if q.query.period_s else q for q in turn.state.queries
+            replace(q, due_ns=min(q.due_ns, turn.at_ns)) if q.query.period_s else q
+            for q in turn.state.queries
         ),
     )
     turn.reply(event.request_id, success=True)

@@ -26,6 +26,7 @@ from foreseg.events import (
     Command,
     EnableSet,
     Event,
+    FrameArrived,
     FrameDropped,
     ObjectRemoved,
     ObjectsAdded,
@@ -350,6 +351,10 @@ class Worker:
             frame_id=frame.frame_id,
         )
         self._step(event)
+        if isinstance(event, FrameArrived):
+            measured = self._executor.measure_scene(event, self._state.queries)
+            if measured is not None:
+                self._step(measured)
 
     def _handle_job(self, ended: _JobEnded) -> None:
         self._executor.finish_job(ended.prepared, ended.output)
@@ -439,7 +444,7 @@ class Worker:
     def _execute_ask(self, command: AskReasoner) -> None:
         ask_id, now = command.ask_id, self._clock.monotonic_ns()
         assert self._policy is not None  # noqa: S101 (`Ready` sets it before anything is asked)
-        window = self._executor.take_window(ask_id, command.query.camera, self._policy)
+        window = self._executor.take_window(ask_id, command.query, self._policy)
         self._own.append(self._executor.window_taken(ask_id, window, now))
         self._send(AskMessage(ask_id=ask_id, query=command.query, window=window))
 

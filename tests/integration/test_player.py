@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,12 +182,26 @@ def test_a_wanted_frame_that_is_gone_gives_way_to_the_nearest_under_its_own_inde
 ) -> None:
     run = Run(config=Config(history=HistoryConfig(max_frames=20)))
     run.feed(3.1)  # frames 73 to 92 at full rate; 0, 31, 62 in the sparse tier
-    run.executor.take_window(AskId(1), DEFAULT_CAMERA, UniformWindow(num_frames=2))
+    run.executor.take_window(AskId(1), QUERY, UniformWindow(num_frames=2))
     window = run.executor.more_frames(AskId(1), [FrameIndex(i) for i in wanted])
     assert list(window.indices) == given
     for frame in window.frames:
         full = image_of(int(frame.index), SIZE_WH, "")
         assert np.array_equal(frame.image, full), "the pixels are those of the index it has"
+
+
+def test_a_cut_to_another_scene_asks_a_standing_query_again() -> None:
+    run = Run(reasoner_s=0.2)
+    run.feed(1.5)
+    run.player.ask(replace(QUERY, period_s=60.0))
+    run.feed(4.0)
+    assert run.count("queries_asked") == 1, "two squares that move are the same scene"
+    rng = np.random.default_rng(0)
+    cut = np.kron(rng.choice([0, 250], (6, 8, 1)), np.ones((20, 20, 3))).astype(np.uint8)
+    for number in range(run.number, run.number + 60):
+        run.player.feed(DEFAULT_CAMERA, cut, number * INTERVAL_NS)
+    assert run.count("asked_early_scene_changed") == 1
+    assert run.count("queries_asked") == 2, "once: it was then asked about the new scene"
 
 
 def test_a_window_of_every_frame_leaves_the_tracker_its_own() -> None:

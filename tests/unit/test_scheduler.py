@@ -86,6 +86,7 @@ def test_a_new_query_is_due_at_once_and_replaces_its_namesake() -> None:
         ((standing("a", due_s=10),), "a"),
         ((standing("a", asked_s=5), standing("b", asked_s=4)), "b"),
         ((standing("a", due_s=2), standing("b", due_s=1)), "b"),
+        ((standing("a", due_s=2), standing("b", due_s=1, asked_s=9)), "b"),
         ((standing("b"), standing("a")), "a"),
         ((standing("a", camera="other"),), None),
         ((standing("a", camera="other"), standing("b", asked_s=9)), "b"),
@@ -118,13 +119,15 @@ def test_a_standing_query_is_due_a_period_after_it_was_asked_and_a_single_one_ne
     assert [e.num_asked for e in queries] == [1, 1, 0]
 
 
-def test_a_lost_target_makes_its_standing_queries_due() -> None:
+def test_a_lost_target_or_a_new_scene_makes_a_standing_query_due_after_the_pause() -> None:
     queries = (
         standing("a", due_s=9),
         standing("b", due_s=9, period_s=0.0),
         standing("c", due_s=9),
+        standing("d", due_s=9, asked_s=3.5),
     )
-    changed = scheduler.due_when_lost(queries, [QueryId("a"), QueryId("b")], 4 * NS)
-    assert [e.due_ns for e in changed] == [4 * NS, 9 * NS, 9 * NS]
-    again = scheduler.due_when_lost(changed, [QueryId("a")], 6 * NS)
-    assert again[0].due_ns == 4 * NS
+    early = [QueryId("a"), QueryId("b"), QueryId("d")]
+    changed = scheduler.due_early(queries, early, 4 * NS, 2.0)
+    assert [e.due_ns / NS for e in changed] == [4, 9, 9, 5.5]
+    again = scheduler.due_early(changed, [QueryId("a"), QueryId("d")], 8 * NS, 2.0)
+    assert [e.due_ns / NS for e in again] == [4, 9, 9, 5.5], "never later than it was"
