@@ -56,12 +56,11 @@ def put(folder: Path, manifest: Manifest, **changes: str) -> tuple[Path, BuiltEn
     """Engines with made-up content, as a build leaves them."""
     built = BuiltEngines(
         format_version=BUILT_FORMAT_VERSION,
-        device_name="",
         max_rows=8,
         created="2026-11-21T00:00:00+00:00",
         builder="Linux, Python 3.11",
         engines=tuple(engine_of(piece.name, piece.sha256) for piece in manifest.pieces),
-        **(HERE | changes),
+        **({"device_name": ""} | HERE | changes),
     )
     engines_folder = folder / "engines" / built.folder_name
     engines_folder.mkdir(parents=True)
@@ -128,6 +127,16 @@ def test_engines_are_stale_after_a_graph_changes(tmp_path: Path, manifest: Manif
     fewer = replace(manifest, pieces=tuple(others))
     with pytest.raises(EngineError, match=rf"stale: the bundle has no \['{first.name}'\]"):
         find_built(tmp_path, fewer, **HERE)
+
+
+def test_engines_of_tensorrt_are_tuned_for_one_gpu(tmp_path: Path, manifest: Manifest) -> None:
+    here = HERE | {"flavour": "tensorrt", "device": "sm87"}
+    put(tmp_path, manifest, **here, device_name="Orin, 16 SMs")
+    find_built(tmp_path, manifest, **here, device_name="Orin, 16 SMs")
+    with pytest.raises(EngineError, match="tuned for 'Orin, 16 SMs', this is 'Orin, 8 SMs'"):
+        find_built(tmp_path, manifest, **here, device_name="Orin, 8 SMs")
+    put(tmp_path, manifest)  # those of tensorrt_rtx are compiled on the device
+    find_built(tmp_path, manifest, **HERE, device_name="Orin, 8 SMs")
 
 
 def test_a_truncated_or_tampered_engine_is_refused(tmp_path: Path, manifest: Manifest) -> None:

@@ -93,7 +93,13 @@ class BuiltEngines:
 
 
 def find_built(
-    folder: Path, manifest: Manifest, *, flavour: str, version: str, device: str
+    folder: Path,
+    manifest: Manifest,
+    *,
+    flavour: str,
+    version: str,
+    device: str,
+    device_name: str | None = None,
 ) -> BuiltEngines:
     """The engines that this TensorRT can run on this device, up to date and whole.
 
@@ -105,6 +111,8 @@ def find_built(
         flavour: "tensorrt" or "tensorrt_rtx".
         version: of the package that will run them, to the last digit.
         device: compute capability, such as "sm80".
+        device_name: as `LocalDevice` gives it. Engines of "tensorrt" are tuned for one GPU, not
+            for all of its compute capability; None: not compared.
 
     Raises:
         EngineError: none was built, or only for another device or version, or the graphs have
@@ -115,7 +123,7 @@ def find_built(
     if engines_folder is None:
         raise EngineError(_why_none(folder, f"{flavour}-{version}-{device}", remedy))
     built = read_built(engines_folder)
-    reason = stale_reason(built, manifest)
+    reason = stale_reason(built, manifest) or _other_device(built, device_name)
     if reason is not None:
         msg = f"the engines in {engines_folder} are stale: {reason}; run `{remedy}`"
         raise EngineError(msg)
@@ -262,6 +270,12 @@ def _axis(fields: Fields) -> AxisRange:
         msg = f"an axis wants 1 <= min <= opt <= max, got {axis}"
         raise EngineError(msg)
     return axis
+
+
+def _other_device(built: BuiltEngines, device_name: str | None) -> str | None:
+    if built.flavour != "tensorrt" or device_name in (None, built.device_name):
+        return None
+    return f"they were tuned for {built.device_name!r}, this is {device_name!r}"
 
 
 def _why_none(folder: Path, wanted: str, remedy: str) -> str:
