@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -122,8 +122,9 @@ class ScriptedEngine:
         self.answer = answer
         self.launches = 0
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], *, keep: Collection[str] = ()) -> dict[str, Array]:
         self.launches += 1
+        assert set(keep) <= self.answer(inputs).keys()
         return self.answer(inputs)
 
     def close(self) -> None:

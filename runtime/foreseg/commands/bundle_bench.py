@@ -14,13 +14,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from foreseg.engines.base import Array, Engine, TensorSpec
+from foreseg.engines.base import Engine, Tensor, TensorSpec
 from foreseg.engines.load import Bundle, load_bundle
 from foreseg.errors import EngineError, InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
@@ -82,10 +82,12 @@ class TimedEngine:
         self.outputs: tuple[TensorSpec, ...] = engine.outputs
         self._spent_ns = 0
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Tensor], *, keep: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Run and time."""
         start = time.perf_counter_ns()
-        outputs = self._engine.run(inputs)
+        outputs = self._engine.run(inputs, keep=keep)
         self._spent_ns += time.perf_counter_ns() - start
         return outputs
 

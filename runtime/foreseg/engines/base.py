@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of an engine: named arrays in, named arrays out, checked once at this boundary.
+"""The contract of an engine: named tensors in, named tensors out, checked once at this boundary.
 
+A tensor is a numpy array, or lies where the engine runs and goes to the next engine from there.
 Knows nothing of what a graph computes, nor of the file it came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,39 @@ Array = (  # the dtype of each tensor stands in its spec
     | NDArray[np.bool_]
     | NDArray[np.uint8]
 )
+DType = (
+    np.dtype[np.float32]
+    | np.dtype[np.float16]
+    | np.dtype[np.int32]
+    | np.dtype[np.int64]
+    | np.dtype[np.bool_]
+    | np.dtype[np.uint8]
+)
+
+
+class DeviceTensor(Protocol):
+    """An array in a device's memory. It stays valid as long as it is referred to."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of its elements."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+
+    def numpy(self) -> Array:
+        """A copy on the host; waits for what makes the tensor."""
+
+    def __getitem__(self, index: int) -> DeviceTensor:
+        """A part along the first axis, not copied."""
+
+
+Tensor = Array | DeviceTensor
 Dimension = int | str  # a name stands for any size; equal names in one call, equal sizes
 
 
@@ -57,8 +91,14 @@ class Engine(Protocol):
     def provider(self) -> str:
         """What executes it, such as 'CPUExecutionProvider'."""
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Tensor], *, keep: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Run once.
+
+        Args:
+            inputs: by name; tensors of a device from engines of the same bundle only.
+            keep: outputs that may stay where the engine runs; the others are numpy arrays.
 
         Raises:
             EngineError: wrong names, shapes or dtypes, or the back-end failed.
@@ -69,9 +109,13 @@ class Engine(Protocol):
 
 
 def check_inputs(
-    engine_name: str, specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]
-) -> None:
-    """Compare arrays with the specs.
+    engine_name: str, specs: tuple[TensorSpec, ...], inputs: Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Compare tensors with the specs.
+
+    Returns:
+        The sizes of the named dimensions.
+
 
     Raises:
         EngineError: with what was wanted, and what came.
@@ -89,6 +133,25 @@ def check_inputs(
             if sizes:
                 msg += f" (with {', '.join(f'{k} = {v}' for k, v in sorted(sizes.items()))})"
             raise EngineError(msg)
+    return sizes
+
+
+def check_kept(engine_name: str, specs: tuple[TensorSpec, ...], keep: Collection[str]) -> None:
+    """Compare the names of outputs to keep with the specs.
+
+    Raises:
+        EngineError: one is unknown.
+    """
+    names = [spec.name for spec in specs]
+    unknown = sorted(set(keep) - set(names))
+    if unknown:
+        msg = f"engine {engine_name!r} has the outputs {names}: {unknown} cannot be kept"
+        raise EngineError(msg)
+
+
+def on_host(tensor: Tensor) -> Array:
+    """The tensor as a numpy array; copied only if it lies elsewhere."""
+    return tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
 
 
 def _fits(wanted: tuple[Dimension, ...], got: tuple[int, ...], sizes: dict[str, int]) -> bool:

@@ -13,6 +13,7 @@ from types import TracebackType
 from foreseg.engines.base import Engine
 from foreseg.engines.manifest import Manifest, Piece, read_manifest, read_piece
 from foreseg.engines.onnx import CPU_PROVIDER, OnnxEngine
+from foreseg.engines.store import HostStore, StoreMaker
 from foreseg.errors import EngineError
 
 SHIPPED_BUNDLES = {"nano": "nano_tracker"}  # name -> folder in foreseg/models
@@ -26,6 +27,7 @@ class Bundle:
 
     manifest: Manifest
     engines: tuple[Engine, ...]
+    make_store: StoreMaker = HostStore  # room for tensors where the engines run
 
     def engine(self, name: str) -> Engine:
         """The engine of this piece.

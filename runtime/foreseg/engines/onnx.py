@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Protocol, cast
 
-from foreseg.engines.base import Array, Dimension, TensorSpec, check_inputs
+from foreseg.engines.base import (
+    Array,
+    Dimension,
+    Tensor,
+    TensorSpec,
+    check_inputs,
+    check_kept,
+    on_host,
+)
 from foreseg.errors import ConfigError, EngineError, MissingExtraError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -107,18 +115,23 @@ class OnnxEngine:
         """The execution provider in use."""
         return self._provider
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Tensor], *, keep: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Run once; see `Engine.run`."""
         if self._session is None:
             msg = f"engine {self._name!r} is closed"
             raise EngineError(msg)
         check_inputs(self._name, self._inputs, inputs)
+        check_kept(self._name, self._outputs, keep)
+        feed = {name: on_host(value) for name, value in inputs.items()}
         try:
-            values = self._session.run(self._output_names, dict(inputs))
+            values = self._session.run(self._output_names, feed)
         except self._failures as error:
             msg = f"engine {self._name!r} failed in ONNX Runtime: {error}"
             raise EngineError(msg) from error
-        return dict(zip(self._output_names, values, strict=True))
+        outputs: dict[str, Tensor] = dict(zip(self._output_names, values, strict=True))
+        return outputs
 
     def close(self) -> None:
         """Free the session."""

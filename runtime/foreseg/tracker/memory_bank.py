@@ -6,6 +6,9 @@ A row holds one conditioning entry (slot 0: the frame that was last prompted) an
 numbered in *tracker steps* of their own row, not in frames: SAM2 learns positions r = 1, 2, ... of
 consecutively *processed* frames, so a hop over a hundred frames is one step and leaves no gap.
 Nothing is allocated after construction, except the batches that `read` returns.
+
+The maps, megabytes each, lie in a store, which may be a device's memory. Pointers (a kilobyte) and
+all bookkeeping stay on the host, where they can be checked.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foreseg.engines.base import Tensor, on_host
+from foreseg.engines.store import HostStore, StoreMaker, are_consecutive
 from foreseg.errors import ConfigError
 
 F32 = NDArray[np.float32]
@@ -29,7 +34,7 @@ _EMPTY = -1
 class MemoryBatch:
     """What some rows remember, as the memory attention wants it; B rows, K slots, P pointers."""
 
-    memory: F32  # (B, K, L, Cm); finite everywhere, also where not valid
+    memory: Tensor  # (B, K, L, Cm) float32; finite everywhere, also where not valid
     position: I32  # (B, K) row of the table of temporal positions; K - 1 = conditioning entry
     valid: F32  # (B, K) 1 or 0
     pointer: F32  # (B, P, C)
@@ -47,6 +52,7 @@ class MemoryBank:
         num_tokens: L, cells of a memory map.
         memory_channels: Cm.
         pointer_channels: C.
+        make_store: of the maps; the bundle's, so that they lie where its engines run.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class MemoryBank:
         num_tokens: int,
         memory_channels: int,
         pointer_channels: int,
+        make_store: StoreMaker = HostStore,
     ) -> None:
         if min(max_rows, num_recent, num_pointers - 1, num_tokens) < 1:
             msg = (
@@ -68,7 +75,7 @@ class MemoryBank:
         slots = 1 + num_recent
         self._num_recent = num_recent
         self._num_recent_pointers = num_pointers - 1
-        self._memory: F32 = np.zeros((max_rows, slots, num_tokens, memory_channels), np.float32)
+        self._maps = make_store(max_rows, slots, (num_tokens, memory_channels))
         self._pointer: F32 = np.zeros((max_rows, num_pointers, pointer_channels), np.float32)
         self._memory_step: I64 = np.full((max_rows, slots), _EMPTY, np.int64)
         self._pointer_step: I64 = np.full((max_rows, num_pointers), _EMPTY, np.int64)
@@ -82,8 +89,8 @@ class MemoryBank:
     @property
     def num_bytes(self) -> int:
         """Size, which never changes."""
-        arrays = (self._memory, self._pointer, self._memory_step, self._pointer_step, self._step)
-        return sum(array.nbytes for array in arrays)
+        arrays = (self._pointer, self._memory_step, self._pointer_step, self._step)
+        return self._maps.num_bytes + sum(array.nbytes for array in arrays)
 
     def step_of(self, row: int) -> int:
         """The newest step of a row; -1 if it remembers nothing."""
@@ -94,7 +101,9 @@ class MemoryBank:
         steps = self._memory_step[row]
         return bool(((steps != _EMPTY) & (steps != self._step[row])).any())
 
-    def write_conditioning(self, row: int, memory: F32, pointer: F32, *, same_step: bool) -> bool:
+    def write_conditioning(
+        self, row: int, memory: Tensor, pointer: F32, *, same_step: bool
+    ) -> bool:
         """Set the conditioning entry: (L, Cm) and (C,). Other entries stay.
 
         Args:
@@ -106,7 +115,7 @@ class MemoryBank:
         Returns:
             False, with nothing changed, if a value is not finite.
         """
-        if not _finite(memory, pointer):
+        if not _finite(on_host(memory), pointer):
             return False
         step = int(self._step[row]) + (0 if same_step and self._step[row] != _EMPTY else 1)
         for steps in (self._memory_step[row], self._pointer_step[row]):
@@ -114,10 +123,11 @@ class MemoryBank:
         self._put(row, step, 0, 0, memory, pointer)
         return True
 
-    def write_recent(self, row: int, memory: F32, pointer: F32) -> bool:
+    def write_recent(self, row: int, memory: Tensor, pointer: F32) -> bool:
         """Add the entry of a new step, over the oldest one; see `write_conditioning`.
 
-        A step whose values are not finite is skipped: the row keeps what it had.
+        A step whose values are not finite is skipped: the row keeps what it had. A map in a
+        device's memory is not looked at: that would be a transfer for each step.
         """
         if not _finite(memory, pointer):
             return False
@@ -150,7 +160,7 @@ class MemoryBank:
         pointer_in_reach[:, 0] = True
         pointer_valid = pointer_kept & pointer_in_reach
         return MemoryBatch(
-            memory=self._memory[index],
+            memory=self._maps.read(rows),
             position=position.astype(np.int32),
             valid=(kept & in_reach).astype(np.float32),
             pointer=self._pointer[index],
@@ -160,7 +170,7 @@ class MemoryBank:
 
     def copy(self, source: int, target: int) -> None:
         """Overwrite the row `target` with `source`."""
-        self._memory[target] = self._memory[source]
+        self._maps.copy(source, target)
         self._pointer[target] = self._pointer[source]
         self._memory_step[target] = self._memory_step[source]
         self._pointer_step[target] = self._pointer_step[source]
@@ -168,29 +178,29 @@ class MemoryBank:
 
     def clear(self, row: int) -> None:
         """Forget a row; its arrays become zero, so that no stale value lives on."""
-        self._memory[row] = 0
+        self._maps.clear(row)
         self._pointer[row] = 0
         self._memory_step[row] = _EMPTY
         self._pointer_step[row] = _EMPTY
         self._step[row] = _EMPTY
 
     def _put(
-        self, row: int, step: int, slot: int, pointer_slot: int, memory: F32, pointer: F32
+        self, row: int, step: int, slot: int, pointer_slot: int, memory: Tensor, pointer: F32
     ) -> None:
-        self._memory[row, slot] = memory
+        self._maps.write(row, slot, memory)
         self._pointer[row, pointer_slot] = pointer
         self._memory_step[row, slot] = step
         self._pointer_step[row, pointer_slot] = step
         self._step[row] = step
 
 
-def _finite(*arrays: F32) -> bool:
-    return all(bool(np.isfinite(array).all()) for array in arrays)
+def _finite(memory: Tensor, pointer: F32) -> bool:
+    maps_are = not isinstance(memory, np.ndarray) or bool(np.isfinite(memory).all())
+    return maps_are and bool(np.isfinite(pointer).all())
 
 
 def _index(rows: Sequence[int]) -> slice[int, int, None] | list[int]:
     """A slice where the rows are consecutive: then reading copies nothing."""
-    first = rows[0]
-    if list(rows) == list(range(first, first + len(rows))):
-        return slice(first, first + len(rows))
+    if are_consecutive(rows):
+        return slice(rows[0], rows[0] + len(rows))
     return list(rows)

@@ -97,6 +97,7 @@ class Sam2Tracker:
             num_tokens=geometry.feature_size**2,
             memory_channels=geometry.memory_channels,
             pointer_channels=geometry.hidden_channels,
+            make_store=bundle.make_store,
         )
 
     @property
@@ -313,12 +314,11 @@ class Sam2Tracker:
             for i, (key, row) in enumerate(zip(keys, rows, strict=True))
         ]
         states = [state for state, _ in decoded_rows]
-        memory = self._network.memorise(
-            features,
-            np.stack([state.logits for state in states]),
-            [state.result.object_logit for state in states],
-            prompted=False,
-        )
+        object_logits = [state.result.object_logit for state in states]
+        logits = decoded.kept_logits  # as they came, unless a row of them had to be replaced
+        if _ABSENT_LOGIT in object_logits:
+            logits = np.stack([state.logits for state in states])
+        memory = self._network.memorise(features, logits, object_logits, prompted=False)
         for i, (key, state) in enumerate(zip(keys, states, strict=True)):
             if not self._bank.write_recent(state.row, memory[i], decoded.pointer[i]):
                 _log.warning(

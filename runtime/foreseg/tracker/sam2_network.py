@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four graphs of a SAM2 bundle as four typed calls on numpy arrays; keeps no state."""
+"""The four graphs of a SAM2 bundle as four typed calls; keeps no state.
+
+What only the next graph reads stays where the engines run: features, conditioned features, memory
+maps, and the mask logits for the memory encoder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from foreseg.engines.base import Array, Engine
+from foreseg.engines.base import Engine, Tensor, on_host
 from foreseg.engines.load import Bundle
 from foreseg.engines.manifest import Sam2Geometry
 from foreseg.frames import U8Array
@@ -24,12 +28,12 @@ _FALSE, _TRUE = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameFeatures:
-    """A frame as the image encoder sees it; (1, channels, side, side) each."""
+    """A frame as the image encoder sees it; (1, channels, side, side) float32 each."""
 
-    stride4: F32
-    stride8: F32
-    feat: F32  # stride 16
-    feat_no_memory: F32  # `feat` as the decoder wants it for an object without memory
+    stride4: Tensor
+    stride8: Tensor
+    feat: Tensor  # stride 16
+    feat_no_memory: Tensor  # `feat` as the decoder wants it for an object without memory
 
     @property
     def num_bytes(self) -> int:
@@ -45,6 +49,7 @@ class Decoded:
     score: F32  # (B,) predicted mask IoU
     object_logit: F32  # (B,) > 0: visible
     pointer: F32  # (B, C)
+    kept_logits: Tensor  # `logits` where the engines run
 
 
 class Sam2Network:
@@ -56,7 +61,7 @@ class Sam2Network:
 
     def __init__(self, bundle: Bundle) -> None:
         self._geometry = bundle.manifest.geometry
-        self._image_encoder = bundle.engine("image_encoder")
+        self._image_encoder: Engine = bundle.engine("image_encoder")
         self._memory_attention = bundle.engine("memory_attention")
         self._decoder = bundle.engine("decoder")
         self._memory_encoder = bundle.engine("memory_encoder")
@@ -71,7 +76,8 @@ class Sam2Network:
     def encode_image(self, image: U8Array) -> FrameFeatures:
         """Encode an (h, w, 3) RGB image of any size."""
         pixels = pixels_from_image(image, self._geometry)
-        out = _run(self._image_encoder, {"pixels": pixels})
+        kept = ("stride4", "stride8", "feat", "feat_no_memory")
+        out = self._image_encoder.run({"pixels": pixels}, keep=kept)
         return FrameFeatures(
             stride4=out["stride4"],
             stride8=out["stride8"],
@@ -79,12 +85,12 @@ class Sam2Network:
             feat_no_memory=out["feat_no_memory"],
         )
 
-    def recall(self, features: FrameFeatures, batch: MemoryBatch) -> F32:
+    def recall(self, features: FrameFeatures, batch: MemoryBatch) -> Tensor:
         """Condition a frame on what B rows remember: (B, C, h, w).
 
         Every row must remember something.
         """
-        inputs: dict[str, Array] = {
+        inputs: dict[str, Tensor] = {
             "feat": features.feat,
             "memory": batch.memory,
             "memory_position": batch.position,
@@ -93,12 +99,12 @@ class Sam2Network:
             "pointer_age": batch.pointer_age,
             "pointer_valid": batch.pointer_valid,
         }
-        return _run(self._memory_attention, inputs)["conditioned"]
+        return self._memory_attention.run(inputs, keep=("conditioned",))["conditioned"]
 
     def decode(
         self,
         features: FrameFeatures,
-        conditioned: F32,
+        conditioned: Tensor,
         *,
         points: PromptPoints | None = None,
         mask_input: F32 | None = None,
@@ -116,7 +122,7 @@ class Sam2Network:
         rows = conditioned.shape[0]
         given = no_points() if points is None else points
         mask = self._no_mask if mask_input is None else mask_input[None]
-        inputs: dict[str, Array] = {
+        inputs: dict[str, Tensor] = {
             "feat": conditioned,
             "stride4": features.stride4,
             "stride8": features.stride8,
@@ -126,33 +132,34 @@ class Sam2Network:
             "has_mask": np.repeat(_FALSE if mask_input is None else _TRUE, rows),
             "multimask": np.repeat(_TRUE if multimask else _FALSE, rows),
         }
-        out = _run(self._decoder, inputs)
+        out = self._decoder.run(inputs, keep=("mask_logits",))
         return Decoded(
-            logits=out["mask_logits"],
-            score=out["score"],
-            object_logit=out["object_logit"],
-            pointer=out["pointer_out"],
+            logits=_f32(out["mask_logits"]),
+            score=_f32(out["score"]),
+            object_logit=_f32(out["object_logit"]),
+            pointer=_f32(out["pointer_out"]),
+            kept_logits=out["mask_logits"],
         )
 
     def memorise(
         self,
         features: FrameFeatures,
-        logits: F32,
+        logits: Tensor,
         object_logits: Sequence[float],
         *,
         prompted: bool,
-    ) -> F32:
+    ) -> Tensor:
         """Memory maps (B, L, Cm) of mask logits (B, m, m); a prompted mask is made hard."""
         rows = logits.shape[0]
-        inputs: dict[str, Array] = {
+        inputs: dict[str, Tensor] = {
             "feat": features.feat,
             "mask_logits": logits,
             "object_logit": np.asarray(object_logits, np.float32),
             "hard": np.repeat(_TRUE if prompted else _FALSE, rows),
         }
-        return _run(self._memory_encoder, inputs)["memory"]
+        return self._memory_encoder.run(inputs, keep=("memory",))["memory"]
 
 
-def _run(engine: Engine, inputs: dict[str, Array]) -> dict[str, F32]:
-    """Run a graph whose outputs are all float32, as SAM2's are (their specs are checked there)."""
-    return cast("dict[str, F32]", engine.run(inputs))
+def _f32(tensor: Tensor) -> F32:
+    """On the host; SAM2's outputs are all float32, as their specs say."""
+    return cast("F32", on_host(tensor))
