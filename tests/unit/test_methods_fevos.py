@@ -163,6 +163,19 @@ def test_masks_without_a_pixel_are_no_target_or_left_out() -> None:
     assert "draws it on no frame" in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("It is [SEG].", "1 object"),
+        ("Yes, they are [SEG] and [SEG].", "2 objects"),
+        ("The red cup [SEG] will fall", "The red cup will fall"),
+        ("[SEG]", "1 object"),
+    ],
+)
+def test_an_answer_says_in_words_what_it_found(answer: str, words: str) -> None:
+    assert found_in(parts_of(saying(f"<answer>{answer}</answer>"))).text == words
+
+
 def test_confidence_is_that_of_the_words_times_that_of_the_masks() -> None:
     model = saying(THINK + ONE, paint=best_at(1, quality=0.5))
     model.log_probs = (math.log(0.8),)

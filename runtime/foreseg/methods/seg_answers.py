@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from foreseg.dialogue import AnswerFailed, NoTarget, TargetsFound
 from foreseg.frames import Frame
 from foreseg.masks import rle_from_mask
-from foreseg.methods.answers import NO_TARGET, format_words, verdict_from
+from foreseg.methods.answers import (
+    MAX_TEXT_CHARS,
+    NO_TARGET,
+    format_words,
+    text_from,
+    verdict_from,
+)
 from foreseg.methods.base import Verdict
 from foreseg.methods.grammar import CompletionReader, Order
 from foreseg.methods.grounding import Repairs, UnusableAnswer, distinct_prompts
@@ -25,6 +32,7 @@ from foreseg.reasoner.language import Segmented
 TOKEN = "[SEG]"  # noqa: S105 (of a vocabulary)
 _OPEN, _CLOSE = "\ue000", "\ue001"  # for private use
 _MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
+_SENTENCE = re.compile(r"\b(?:yes|sure|it is|they are|and)\b|\W", re.IGNORECASE)  # says no name
 _UNMARKED = dict.fromkeys(map(ord, (_OPEN, _CLOSE)))
 
 
@@ -95,9 +103,12 @@ def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Fram
     elif not numbers:
         repairs.add(f"{TOKEN} outside of the answer")
     try:
-        return Verdict(part=_targets_on(targets, frames, repairs), repairs=repairs.notes)
+        part = _targets_on(targets, frames, repairs)
     except UnusableAnswer as error:
         return Verdict(part=AnswerFailed(reason=str(error)), repairs=repairs.notes)
+    if isinstance(part, TargetsFound):
+        part = replace(part, text=_words_of(text, len(part.prompts)))
+    return Verdict(part=part, repairs=repairs.notes)
 
 
 def _targets_on(
@@ -116,6 +127,14 @@ def _targets_on(
         prompts=distinct_prompts(prompts, frames[best], repairs),
         confidence=fmean(target.qualities[best] for target in kept),
     )
+
+
+def _words_of(text: str, num_targets: int) -> str:
+    """The answer in words where it has more than tokens, else how many targets there are."""
+    words = " ".join(_MARK.sub(" ", text).split())
+    if not _SENTENCE.sub("", words):
+        return text_from(None, (), num_targets)
+    return words[:MAX_TEXT_CHARS]
 
 
 def _score(target: Segmented, frame: int) -> float:
