@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foreseg.dialogue import AnswerStatus
 from foreseg.errors import ConfigError, InputError, StreamError
-from foreseg.overlay import Banner, OverlayLabel, colour_of, draw_overlay
+from foreseg.overlay import RED, Banner, OverlayLabel, Pen, colour_of, draw_overlay
 from foreseg.sinks import (
     OverlayVideoWriter,
     contact_sheet,
@@ -104,7 +105,9 @@ def test_opencv_4_without_font_files_draws_as_well(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(cv2, "FontFace", raising=False)
     image, label_map = _scene((320, 240))
     drawn = draw_overlay(image, label_map, (OverlayLabel(index=1, name="größer" * 9),), BANNER)
-    assert (drawn[-60:] != image[-60:]).any()
+    assert (drawn[:60] != image[:60]).any()
+    pen = Pen(np.zeros((40, 200, 3), np.uint8), text_px=14)
+    assert pen.cut("größer · 物 → …", 190) == "gro?er - ? -> ..."
 
 
 @pytest.mark.parametrize("size_wh", [(64, 48), (33, 25)])
@@ -189,3 +192,77 @@ def test_an_image_is_written_as_its_suffix_says(tmp_path: Path) -> None:
     assert (cv2.imread(str(tmp_path / "deep" / "a.png")) == image).all()
     with pytest.raises(StreamError, match="suffix"):
         write_image(tmp_path / "a.nonsense", image)
+
+
+def test_a_rationale_lies_below_within_a_fifth_and_the_banner_above() -> None:
+    image, label_map = _scene((640, 480))
+    banner = Banner(query="which cup next?", answer="the red one", rationale="because 因为 " * 400)
+    drawn = draw_overlay(image, np.zeros_like(label_map), (), banner)
+    rows = np.flatnonzero((drawn != image).any(axis=(1, 2)))
+    above, below = rows[rows < 240], rows[rows >= 240]
+    assert (above[0], below[-1]) == (0, 479)
+    assert above[-1] < 0.2 * 480
+    assert 0.78 * 480 < below[0] < 0.9 * 480
+
+
+def test_while_it_streams_a_rationale_shows_its_newest_words() -> None:
+    pen = Pen(np.zeros((100, 300, 3), np.uint8), text_px=14)
+    text = " ".join(f"word{i}" for i in range(3000))
+    first = pen.wrapped(text, 280, 3)
+    newest = pen.wrapped(text, 280, 3, from_end=True)
+    assert (len(first), len(newest)) == (3, 3)
+    assert first[0].startswith("word0 word1 ")
+    assert newest[-1].endswith("word2999")
+    assert newest[0].startswith("…")
+    assert all(pen.width(line) <= 280 for line in (*first, *newest))
+    assert " ".join(newest[1:]) in text
+
+
+@pytest.mark.parametrize("text", ["物体将首先离开视野" * 9, "x" * 90, "one two three", ""])
+def test_wrapping_loses_nothing_that_has_room(text: str) -> None:
+    pen = Pen(np.zeros((100, 300, 3), np.uint8), text_px=14)
+    lines = pen.wrapped(text, 150, 50)
+    assert "".join(lines) == text.replace(" ", "") or " ".join(lines) == text
+    assert all(pen.width(line) <= 150 for line in lines)
+
+
+def test_an_answer_is_not_cut_while_its_query_has_lines_to_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        Pen, "text", lambda _, xy, text, colour, **__: written.append(text) or len((xy, colour))
+    )
+    image, label_map = _scene((640, 480))
+    answer = "the saw, because the order of hammer, saw and hammer repeats"
+    banner = Banner(
+        query="which tool " * 30, answer=answer, age_s=4.2, keyframe=12, confidence=0.8
+    )
+    draw_overlay(image, label_map, (), banner)
+    assert answer in " ".join(written)
+    assert any("4.2 s old" in text for text in written)
+
+
+def test_a_failure_is_told_apart_from_an_answer() -> None:
+    image, label_map = _scene((640, 480))
+
+    def reds(status: AnswerStatus) -> int:
+        drawn = draw_overlay(
+            image, label_map, (), Banner(query="q", answer="the cup", status=status)
+        )
+        return int((drawn[:60] == RED).all(axis=2).sum())
+
+    assert reds(AnswerStatus.FAILED) > 20
+    assert reds(AnswerStatus.OK) == reds(AnswerStatus.NO_TARGET) == 0
+
+
+def test_the_legend_leaves_the_corner_in_which_an_object_is() -> None:
+    image, label_map = _scene((640, 480))
+    label_map[:] = 0
+    label_map[:60, :120] = 1
+    label = OverlayLabel(index=1, name="a")
+    changed = (draw_overlay(image, label_map, (label,)) != image).any(axis=2)
+    assert changed[5:60, -60:].any(), "legend at the right"
+    label_map[:] = label_map[:, ::-1].copy()
+    changed = (draw_overlay(image, label_map, (label,)) != image).any(axis=2)
+    assert changed[5:60, :60].any(), "legend at the left"

@@ -111,7 +111,7 @@ class ForesegNode(LifecycleNode):
         self._own_timers = [
             self.create_timer(
                 1.0 / settings.overlay_hz,
-                self._output.publish_overlays,
+                self._publish_overlays,
                 callback_group=self._timers_group,
             ),
             self.create_timer(
@@ -174,6 +174,11 @@ class ForesegNode(LifecycleNode):
         output, self._output = self._output, None
         if output is not None:
             output.destroy()
+
+    def _publish_overlays(self) -> None:
+        worker, output = self._worker, self._output
+        if worker is not None and output is not None:
+            output.publish_overlays(worker.snapshot().state)
 
     def _unsubscribe(self) -> None:
         for subscription in self._image_subscriptions:

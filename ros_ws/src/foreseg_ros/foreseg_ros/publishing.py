@@ -8,15 +8,18 @@ on an executor thread, from the newest masks only, and only while somebody looks
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from foreseg_msgs import msg as messages
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
-from foreseg.dialogue import Answer
+from foreseg.dialogue import Answer, QueryId
 from foreseg.executor import PublishedMasks
-from foreseg.frames import CameraId
+from foreseg.frames import CameraId, FrameRef
+from foreseg.state import Asking, State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
     compressed_msg_from_rgb,
@@ -27,6 +30,9 @@ from foreseg_ros.conversions import (
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
 
+if TYPE_CHECKING:
+    from foreseg.overlay import Banner
+
 
 class RosOutput:
     """Publishes through lifecycle publishers: what is sent while inactive is dropped by them."""
@@ -36,7 +42,8 @@ class RosOutput:
         self._settings = settings
         self._lock = threading.Lock()
         self._shown: dict[CameraId, PublishedMasks] = {}
-        self._last_answer: Answer | None = None
+        self._last_answers: dict[CameraId, Answer] = {}
+        self._rationale_wanted: frozenset[QueryId] = frozenset()
         self._answers = node.create_lifecycle_publisher(
             messages.Answer, "~/answers", qos.answers()
         )
@@ -76,22 +83,18 @@ class RosOutput:
 
     def publish_answer(self, answer: Answer) -> None:
         """An answer, with its keyframe's header."""
-        self._last_answer = answer
+        self._last_answers[answer.camera] = answer
         self._answers.publish(answer_msg_from_answer(answer))
 
-    def publish_overlays(self) -> None:
-        """Draw and publish what was shown since the last call."""
+    def publish_overlays(self, state: State) -> None:
+        """Draw and publish what was shown since the last call; `state` is the pipeline's."""
+        self._note_wishes(state)
         with self._lock:
             shown, self._shown = self._shown, {}
         if not shown:
             return
-        from foreseg.overlay import (  # brings OpenCV
-            banner_from_answer,
-            draw_overlay,
-            overlay_labels,
-        )
+        from foreseg.overlay import draw_overlay, overlay_labels  # brings OpenCV
 
-        answer = self._last_answer
         for camera, masks in shown.items():
             if masks.image is None:
                 continue
@@ -99,13 +102,32 @@ class RosOutput:
                 masks.image,
                 masks.label_map,
                 overlay_labels(masks.tracks),
-                None if answer is None else banner_from_answer(answer, masks.frame.stamp_ns),
+                self._banner(masks.frame, state.asking),
             )
             header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
             if self._overlay[camera].get_subscription_count():
                 self._overlay[camera].publish(image_msg_from_rgb(picture, header))
             if self._compressed[camera].get_subscription_count():
                 self._compressed[camera].publish(compressed_msg_from_rgb(picture, header))
+
+    def _note_wishes(self, state: State) -> None:
+        """Which queries want their rationale: standing ones, and those of the last answers."""
+        wanted = {entry.query.id for entry in state.queries if entry.query.want_rationale}
+        answered = {answer.query_id for answer in tuple(self._last_answers.values())}
+        self._rationale_wanted = (self._rationale_wanted & answered) | wanted
+
+    def _banner(self, frame: FrameRef, asking: Asking | None) -> Banner | None:
+        from foreseg.overlay import banner_from_answer, banner_while_asking  # brings OpenCV
+
+        answer = self._last_answers.get(frame.camera)
+        banner = None
+        if answer is not None:
+            banner = banner_from_answer(answer, frame.stamp_ns)
+            if answer.query_id not in self._rationale_wanted:
+                banner = replace(banner, rationale="")
+        if asking is not None and asking.query.camera == frame.camera:
+            return banner_while_asking(asking, banner)
+        return banner
 
     def _is_watched(self, camera: CameraId) -> bool:
         publishers = (self._overlay[camera], self._compressed[camera])
