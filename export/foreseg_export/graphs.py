@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the torch pieces of a SAM2 model to ONNX graphs. Knows the names of inputs and outputs."""
+"""From a tracker's torch pieces to ONNX graphs. Knows the names of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
-from transformers import Sam2VideoModel
+
+from foreseg_torch.video_models import VideoModel, memory_tokens
 
 OPSET = 18
 IR_VERSION = 8  # the oldest that has this opset: ONNX Runtime 1.14 and later open it
@@ -31,7 +32,7 @@ class PieceSpec:
     dynamic: dict[str, dict[int, str]]
 
 
-def piece_specs(model: Sam2VideoModel) -> dict[str, PieceSpec]:
+def piece_specs(model: VideoModel) -> dict[str, PieceSpec]:
     """Example inputs of every piece: B = 2 rows and P = 3 points, so that neither is baked in."""
     rows, points = 2, 3
     side, cell = model.image_size, model.backbone_feature_sizes[-1][0]
@@ -41,7 +42,7 @@ def piece_specs(model: Sam2VideoModel) -> dict[str, PieceSpec]:
     by_row = {0: "B"}
     attention = {
         "feat": feat,
-        "memory": torch.randn(rows, slots, cell * cell, model.mem_dim),
+        "memory": torch.randn(rows, slots, memory_tokens(model), model.mem_dim),
         "memory_position": torch.zeros(rows, slots, dtype=torch.int32),
         "memory_valid": torch.ones(rows, slots),
         "pointer": torch.randn(rows, pointers, hidden),

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import Sam2VideoModel
 
 from foreseg.engines.load import Bundle
 from foreseg.engines.manifest import Parity
@@ -26,13 +25,14 @@ from foreseg.tracker.base import TrackKey
 from foreseg.tracker.preprocess import pixels_from_image, points_from_prompt
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_torch.sam2_reference import Sam2Reference
+from foreseg_torch.video_models import VideoModel
 
 F32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 GATE_MEAN_IOU = 0.999
 MIN_AREA_PX = 400
-NOTE = "memory stored as float32; the reference stores bfloat16"
+NOTES = {"sam2": "memory stored as float32; the reference stores bfloat16", "edgetam": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +70,7 @@ def moving_shapes(
     return Clip(frames=tuple(images), prompts=prompts)
 
 
-def compare(model: Sam2VideoModel, bundle: Bundle, clip: Clip) -> Parity:
+def compare(model: VideoModel, bundle: Bundle, clip: Clip) -> Parity:
     """Stream a clip through both and measure."""
     tracker = Sam2Tracker(bundle, max_objects=len(clip.prompts))
     reference = Sam2Reference(model)
@@ -95,7 +95,7 @@ def compare(model: Sam2VideoModel, bundle: Bundle, clip: Clip) -> Parity:
         ious += _ious(masks, _masks_at_source(wanted, size_wh))
     difference = np.concatenate(differences)
     return Parity(
-        reference=f"transformers Sam2VideoModel, torch {torch.__version__}",
+        reference=f"transformers {type(model).__name__}, torch {torch.__version__}",
         frames=len(clip.frames),
         objects=len(keys),
         masks=len(ious),
@@ -106,7 +106,7 @@ def compare(model: Sam2VideoModel, bundle: Bundle, clip: Clip) -> Parity:
         min_iou=min(ious, default=0.0),
         mean_iou=float(np.mean(ious)) if ious else 0.0,
         gate_mean_iou=GATE_MEAN_IOU,
-        note=NOTE,
+        note=NOTES[bundle.manifest.family],
     )
 
 

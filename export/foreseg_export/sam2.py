@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes an engine bundle of a SAM2 video checkpoint: cut, export, compare, write the manifest.
+"""Makes an engine bundle of a SAM2 or EdgeTAM video checkpoint: cut, export, compare, write the manifest.
 
 A bundle appears under its name whole or not at all. This first form writes plain ONNX for the
 target "cpu", in float32 arithmetic.
@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import Sam2VideoModel
-
 from foreseg.engines.load import load_bundle
 from foreseg.engines.manifest import (
     FORMAT_VERSION,
@@ -32,7 +30,7 @@ from foreseg.errors import EngineError, InputError
 from foreseg_export.checkpoints import Checkpoint, open_checkpoint
 from foreseg_export.graphs import OPSET, export_piece, piece_specs
 from foreseg_export.parity import GATE_MEAN_IOU, compare, moving_shapes
-from foreseg_torch.sam2_pieces import cut
+from foreseg_torch.video_models import VideoModel, cut, family_of, memory_tokens
 
 TARGETS = ("cpu",)
 PRECISIONS = ("fp32",)
@@ -102,6 +100,7 @@ def geometry_of(checkpoint: Checkpoint) -> Sam2Geometry:
         feature_size=int(model.backbone_feature_sizes[-1][0]),
         mask_size=int(model.image_size) // 4,
         hidden_channels=int(model.hidden_dim),
+        memory_tokens=memory_tokens(model),
         memory_channels=int(model.mem_dim),
         num_recent=int(model.num_maskmem) - 1,
         num_pointers=int(config.max_object_pointers_in_encoder),
@@ -171,7 +170,7 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
-        family="sam2",
+        family=family_of(checkpoint.model),
         name=options.name,
         geometry=geometry_of(checkpoint),
         target=options.target,
@@ -203,5 +202,5 @@ def _not_measured() -> Parity:
     )
 
 
-def _num_parameters(model: Sam2VideoModel) -> str:
+def _num_parameters(model: VideoModel) -> str:
     return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M"

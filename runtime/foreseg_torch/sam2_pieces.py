@@ -98,10 +98,9 @@ class MemoryAttention(nn.Module):
         self.splits = model.hidden_dim // model.mem_dim
         self.time_in_pointers = model.config.enable_temporal_pos_encoding_for_object_pointers
         self.age_scale = 1.0 / (model.config.max_object_pointers_in_encoder - 1)
-        tokens = torch.zeros(1, self.side**2, model.hidden_dim)
-        cos, sin = source.rotary_emb(tokens, source.position_ids)
-        self.register_buffer("cos", cos[0, :, ::2].clone())
-        self.register_buffer("sin", sin[0, :, ::2].clone())
+        cos, sin = rotation_tables(source, source.position_ids)
+        self.register_buffer("cos", cos)
+        self.register_buffer("sin", sin)
         self.register_buffer("frame_position", 0.1 * _frame_position(model))
         self.register_buffer("memory_position", _memory_position(model))
         table = model.memory_temporal_positional_encoding.detach()
@@ -382,6 +381,12 @@ def _without_bias(source: nn.Conv2d) -> nn.Conv2d:
 
 def _twice(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def rotation_tables(attention: nn.Module, positions: Tensor) -> Tables:
+    """Cosines and sines (L, C / 2) of axial RoPE; each angle turns a pair of channels."""
+    cos, sin = attention.rotary_emb(torch.zeros(1), positions)
+    return cos[0, :, ::2].clone(), sin[0, :, ::2].clone()
 
 
 def _frame_position(model: Sam2VideoModel) -> Tensor:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`transformers`' own SAM2 streaming, driven frame by frame: what engines are compared with.
+"""`transformers`' own streaming of SAM2 and EdgeTAM, frame by frame: what engines must follow.
 
 Takes pixels that are already resized and normalised, so no image processor (and no torchvision).
 """
@@ -9,7 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Sam2VideoInferenceSession, Sam2VideoModel
+from transformers import (
+    EdgeTamVideoInferenceSession,
+    EdgeTamVideoModel,
+    Sam2VideoInferenceSession,
+)
+
+from foreseg_torch.video_models import VideoModel
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -18,10 +24,12 @@ I32 = NDArray[np.int32]
 class Sam2Reference:
     """One session: prompt on the next frame, then step; frames are counted from 0."""
 
-    def __init__(self, model: Sam2VideoModel) -> None:
+    def __init__(self, model: VideoModel) -> None:
         self._model = model
         side = model.image_size
-        self._session = Sam2VideoInferenceSession(
+        is_edgetam = isinstance(model, EdgeTamVideoModel)
+        make = EdgeTamVideoInferenceSession if is_edgetam else Sam2VideoInferenceSession
+        self._session = make(
             video=None,
             video_height=side,
             video_width=side,

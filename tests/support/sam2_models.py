@@ -87,7 +87,7 @@ def tiny_hiera(*, image_size: int = 64, hidden: int = 128, seed: int = 0) -> Sam
         memory_fuser_intermediate_dim=2 * hidden,
     )
     model = Sam2VideoModel(config).eval()
-    _enliven(model)
+    enliven(model)
     return model
 
 
@@ -106,7 +106,7 @@ def tiny_nano(path: Path, *, seed: int = 0) -> Path:
         image_size=64, widths=(8, 16, 24, 32), hidden_size=128, attention_mlp_size=64
     )
     model = build_nano_tracker(config)
-    _enliven(model)
+    enliven(model)
     save_nano_tracker(model, config, path)
     return path
 
@@ -135,7 +135,7 @@ def tiny_bundle(kind: str) -> Path:
     return scratch / "bundle"
 
 
-def _enliven(model: Sam2VideoModel) -> None:
+def enliven(model: Sam2VideoModel) -> None:
     import torch
 
     with torch.no_grad():
@@ -149,7 +149,8 @@ def _enliven(model: Sam2VideoModel) -> None:
             model.no_object_pointer,
             model.occlusion_spatial_embedding_parameter,
         ):
-            parameter.normal_(std=0.2)
+            if parameter is not None:
+                parameter.normal_(std=0.2)
         model.memory_temporal_positional_encoding.normal_(std=2.0)
         for layer in model.memory_encoder.memory_fuser.layers:
             layer.scale.fill_(0.3)

@@ -34,6 +34,7 @@ def make_manifest() -> Manifest:
         feature_size=4,
         mask_size=16,
         hidden_channels=128,
+        memory_tokens=16,
         memory_channels=64,
         num_recent=6,
         num_pointers=16,

@@ -16,12 +16,13 @@ from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import EngineError
 
 MANIFEST_NAME = "manifest.json"
+FAMILIES = ("sam2", "edgetam")  # the same four graphs and geometry
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sam2Geometry:
-    """The sizes that the numpy half of a SAM2 tracker needs.
+    """The sizes that the numpy half of a SAM2 or EdgeTAM tracker needs.
 
     `mask_kernel` and `mask_bias` are the one convolution (4 x 4, stride 4) that turns a mask
     prompt into the scale of mask logits.
@@ -31,6 +32,7 @@ class Sam2Geometry:
     feature_size: int  # side of the stride-16 feature map
     mask_size: int  # side of the mask logits
     hidden_channels: int
+    memory_tokens: int  # of a remembered frame: cells of its feature map, or EdgeTAM's latents
     memory_channels: int
     num_recent: int  # memory entries besides the conditioning one
     num_pointers: int  # object pointers, the conditioning one included
@@ -83,7 +85,7 @@ class Manifest:
     """All that is known about a bundle."""
 
     format_version: int
-    family: str  # sam2
+    family: str  # one of FAMILIES
     name: str
     geometry: Sam2Geometry
     target: str  # cpu, a100, jetson-orin, ...
@@ -191,8 +193,8 @@ def sha256_of(path: Path) -> str:
 
 def _manifest(fields: Fields, version: int) -> Manifest:
     family = fields.text("family")
-    if family != "sam2":
-        msg = f"a bundle of the model family {family!r} is unknown here, expected 'sam2'"
+    if family not in FAMILIES:
+        msg = f"a bundle of the family {family!r} is unknown here, expected one of {FAMILIES}"
         raise EngineError(msg)
     return Manifest(
         format_version=version,
@@ -217,6 +219,7 @@ def _geometry(fields: Fields) -> Sam2Geometry:
         feature_size=fields.integer("feature_size"),
         mask_size=fields.integer("mask_size"),
         hidden_channels=fields.integer("hidden_channels"),
+        memory_tokens=fields.integer("memory_tokens"),
         memory_channels=fields.integer("memory_channels"),
         num_recent=fields.integer("num_recent"),
         num_pointers=fields.integer("num_pointers"),

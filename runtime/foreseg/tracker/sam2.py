@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SAM2 video tracker on an engine bundle: rows, prompts, steps; results at source size.
+"""The video tracker on an engine bundle (SAM2, EdgeTAM): rows, prompts, steps; results at source size.
 
 Deviations from SAM2, on purpose:
 - one conditioning entry a row: a new prompt on a known key takes its place, recent memory stays;
@@ -58,7 +58,7 @@ class Sam2Tracker:
     """SAM2 video segmentation of up to `max_objects` rows, all advanced in one launch.
 
     Args:
-        bundle: of the family sam2; the tracker does not close it.
+        bundle: of either family; the tracker does not close it.
         max_objects: rows, branches included.
         max_batch: rows in one launch of memory attention and decoder.
         feature_cache_bytes: encodings of the newest frames are kept up to this size (one always).
@@ -94,7 +94,7 @@ class Sam2Tracker:
             max_rows=max_objects,
             num_recent=geometry.num_recent,
             num_pointers=geometry.num_pointers,
-            num_tokens=geometry.feature_size**2,
+            num_tokens=geometry.memory_tokens,
             memory_channels=geometry.memory_channels,
             pointer_channels=geometry.hidden_channels,
             make_store=bundle.make_store,
