@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from foreseg import asking
 from foreseg.catch_up import BRANCH_MARK, CatchUp, plan_catch_up
+from foreseg.dialogue import QueryId
 from foreseg.events import DropStep, ForkStep, JobStep, PromptStep, StepResult, TrackStep
 from foreseg.frames import FrameRef
 from foreseg.masks import rle_iou
@@ -20,6 +21,8 @@ from foreseg.state import Arrival, CameraState, RunningJob
 from foreseg.tracker.base import TrackedObject, TrackKey
 from foreseg.tracks import NS, LiveTrack
 from foreseg.turn import Turn
+
+DOUBT_SHARE = 0.5  # of `match_iou`: from there on an answer may still mean the query's own track
 
 
 def key_of(camera: CameraState, object_id: ObjectId) -> TrackKey:
@@ -72,40 +75,51 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
     running = _with_stride(turn, running)
     results = {result.key: result for result in final.objects}
     before = turn.camera(arrival.camera).tracks
-    named: list[ObjectId] = []
-    labels: list[int] = []
-    for object_id in arrival.object_ids:
-        camera = turn.camera(arrival.camera)
-        known = next((t for t in camera.tracks if t.object_id == object_id), None)
-        if known is None:
-            result = results.get(TrackKey(object_id))
-            if result is None or DropStep(key=result.key) in camera.chores:
-                continue  # its track was dropped while the job ran
-            known = _twin(turn, before, results, result) if arrival.query_id else None
-            if known is None:
-                track = _start_track(turn, running, arrival, object_id, result)
-                if track is not None:
-                    named.append(track.object_id)
-                    labels.append(track.index)
-                continue
-            turn.count("answers_matched")
-            _discard_row(turn, running, object_id)
-        answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
-        stamp = max(known.answered_stamp_ns, answered)
-        is_seen_now = arrival.keyframe_index == running.frame.index
-        changed = replace(
-            known.named_by(arrival.query_id, stamp),
-            by_user=known.by_user or arrival.query_id is None,
-            # another answer that leads to the same mask, or a prompt on this very frame
-            confirmed=known.confirmed or arrival.query_id is not None or is_seen_now,
-        )
-        _swap(turn, camera, known, changed)
-        named.append(known.object_id)
-        labels.append(known.index)
+    met = [_meet(turn, running, object_id, results, before) for object_id in arrival.object_ids]
+    named = tuple(track.object_id for track in met if track is not None)
+    labels = tuple(track.index for track in met if track is not None)
     if arrival.query_id is not None:
         leave_out(turn, arrival.camera, arrival.query_id, frozenset(named))
     turn.set(hop_s=max(0, running.frame.stamp_ns - arrival.keyframe_stamp_ns) / NS)
-    asking.resolve_arrival(turn, arrival, tuple(named), labels=tuple(labels))
+    asking.resolve_arrival(turn, arrival, named, labels=labels)
+
+
+def _meet(
+    turn: Turn,
+    running: RunningJob,
+    object_id: ObjectId,
+    results: dict[TrackKey, TrackedObject],
+    before: tuple[LiveTrack, ...],
+) -> LiveTrack | None:
+    """The track that a target is or becomes; None if there is none."""
+    arrival = running.arrival
+    assert arrival is not None  # noqa: S101 (whose targets these are)
+    camera = turn.camera(arrival.camera)
+    known = next((t for t in camera.tracks if t.object_id == object_id), None)
+    if known is None:
+        result = results.get(TrackKey(object_id))
+        if result is None or DropStep(key=result.key) in camera.chores:
+            return None  # its track was dropped while the job ran
+        known, is_sure = _twin(turn, before, results, result, arrival.query_id)
+        if known is None:
+            return _start_track(turn, running, arrival, object_id, result)
+        turn.count("answers_matched" if is_sure else "answers_doubted")
+        _discard_row(turn, running, object_id)
+        camera = turn.camera(arrival.camera)
+        if not is_sure:
+            _swap(turn, camera, known, known.doubted_by(arrival.query_id))
+            return known
+    answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
+    stamp = max(known.answered_stamp_ns, answered)
+    is_seen_now = arrival.keyframe_index == running.frame.index
+    changed = replace(
+        known.named_by(arrival.query_id, stamp),
+        by_user=known.by_user or arrival.query_id is None,
+        # another answer that leads to the same mask, or a prompt on this very frame
+        confirmed=known.confirmed or arrival.query_id is not None or is_seen_now,
+    )
+    _swap(turn, camera, known, changed)
+    return changed
 
 
 def _with_stride(turn: Turn, running: RunningJob) -> RunningJob:
@@ -129,25 +143,32 @@ def _twin(
     tracks: tuple[LiveTrack, ...],
     results: dict[TrackKey, TrackedObject],
     result: TrackedObject,
-) -> LiveTrack | None:
-    """The running track whose mask on this frame is the same object's, if there is one."""
-    if result.object_logit <= 0:
-        return None
-    alive = {t.object_id for c in turn.state.cameras.values() for t in c.tracks}
+    query_id: QueryId | None,
+) -> tuple[LiveTrack | None, bool]:
+    """The running track that is the same object on this frame, and whether that is sure.
+
+    Sure from `match_iou` on. The query's own track is given the benefit of the doubt down to
+    half of that, but not `answers_to_let_go` times in a row: masks whose overlap jitters about
+    the threshold keep their id, and an answer that goes on disagreeing gets a track of its own.
+    """
+    if query_id is None or result.object_logit <= 0:
+        return None, False
+    scheduler = turn.state.config.scheduler
+    alive = {t.object_id: t for c in turn.state.cameras.values() for t in c.tracks}
     scored = [
-        (rle_iou(result.mask, results[t.key].mask), t)
+        (rle_iou(result.mask, results[t.key].mask), alive[t.object_id])
         for t in tracks
         if t.key in results and t.object_id in alive and results[t.key].object_logit > 0
     ]
-    best = max(scored, key=lambda item: item[0], default=None)
-    if best is None or best[0] < turn.state.config.scheduler.match_iou:
-        return None
-    camera = next(
-        c
-        for c in turn.state.cameras.values()
-        if any(t.object_id == best[1].object_id for t in c.tracks)
-    )
-    return next(t for t in camera.tracks if t.object_id == best[1].object_id)
+    iou, best = max(scored, key=lambda item: item[0], default=(0.0, None))
+    if best is not None and iou >= scheduler.match_iou:
+        return best, True
+    own = (item for item in scored if query_id in item[1].query_ids)
+    iou, best = max(own, key=lambda item: item[0], default=(0.0, None))
+    is_near = iou >= DOUBT_SHARE * scheduler.match_iou and iou > 0
+    if best is None or not is_near or best.misses_of(query_id) + 1 >= scheduler.answers_to_let_go:
+        return None, False
+    return best, False
 
 
 def _start_track(

@@ -104,15 +104,23 @@ class LiveTrack:
         misses = tuple(m for m in self.misses if m[0] != query_id)
         return replace(self, query_ids=ids, misses=misses, answered_stamp_ns=stamp_ns)
 
+    def misses_of(self, query_id: QueryId) -> int:
+        """Answers in a row of this query that did not name it for sure."""
+        return dict(self.misses).get(query_id, 0)
+
+    def doubted_by(self, query_id: QueryId | None) -> LiveTrack:
+        """After an answer that may have meant it: it stays, no surer and no younger than before."""
+        if query_id is None:
+            return self
+        others = tuple(m for m in self.misses if m[0] != query_id)
+        return replace(self, misses=(*others, (query_id, self.misses_of(query_id) + 1)))
+
     def left_out_by(self, query_id: QueryId, limit: int) -> LiveTrack:
         """After an answer of one of its queries did not name it; unlinked at the limit."""
         if query_id not in self.query_ids:
             return self
-        count = dict(self.misses).get(query_id, 0) + 1
-        if count >= limit:
-            return self.unlinked(query_id)
-        others = tuple(m for m in self.misses if m[0] != query_id)
-        return replace(self, misses=(*others, (query_id, count)))
+        is_over = self.misses_of(query_id) + 1 >= limit
+        return self.unlinked(query_id) if is_over else self.doubted_by(query_id)
 
     def unlinked(self, query_id: QueryId) -> LiveTrack:
         """Without this query."""

@@ -199,6 +199,62 @@ def test_another_answer_that_leads_to_the_same_mask_confirms_a_hopped_track() ->
     assert bench.masks[-1].tracks[0].state is TrackState.TRACKED
 
 
+def asked_in_turn(targets: list[str], config: Config | None = None) -> tuple[Bench, list[str]]:
+    """The object id after each answer of one query; boxes of 20 px, so IoUs are exact."""
+    world = {
+        "here": still(10, 10, 20),
+        "near": still(17, 10, 20),  # IoU 13 / 27 = 0.48 with `here`
+        "nearer": still(16, 10, 20),  # 14 / 26 = 0.54
+        "apart": still(22, 10, 20),  # 8 / 32 = 0.25, and 0.6 with `near`
+        "away": still(24, 10, 20),  # 6 / 34 = 0.18
+    }
+    bench = Bench(world, config=config, reasoner_s=0.2)
+    bench.run(1.1)
+    ids = []
+    for number, target in enumerate(targets):
+        bench.target = target
+        if number == 0:
+            bench.ask(period_s=2.0)
+        bench.run(2.0)
+        (track,) = bench.masks[-1].tracks
+        ids.append(str(track.object_id))
+        assert bench.answers[-1].object_ids == (track.object_id,)
+    return bench, ids
+
+
+def test_masks_whose_overlap_jitters_about_the_threshold_keep_their_id() -> None:
+    bench, ids = asked_in_turn(["here", *["near", "nearer"] * 4, "near", "here"])
+    assert set(ids) == {"object-1"}
+    assert bench.count("answers_doubted") == 5
+    assert bench.count("answers_matched") == 5
+    (track,) = bench.masks[-1].tracks
+    assert track.answer_age_s < 2.5
+
+
+def test_an_answer_that_goes_on_disagreeing_gets_a_track_of_its_own() -> None:
+    bench, ids = asked_in_turn(["here", "near", "near", "near", "near"])
+    assert len(set(ids[:2])) == 1
+    assert len(set(ids[2:])) == 1
+    assert ids[1] != ids[2]
+    assert bench.count("answers_doubted") == 1
+
+
+def test_a_doubted_track_is_no_younger_than_its_last_sure_answer() -> None:
+    bench, _ = asked_in_turn(["here", "near"])
+    assert bench.masks[-1].tracks[0].answer_age_s > 3.5
+
+
+@pytest.mark.parametrize(
+    ("target", "let_go", "keeps"), [("apart", 2, True), ("away", 2, False), ("near", 1, False)]
+)
+def test_what_overlaps_too_little_is_replaced_at_once(
+    target: str, let_go: int, *, keeps: bool
+) -> None:
+    config = Config(scheduler=SchedulerConfig(answers_to_let_go=let_go))
+    _, ids = asked_in_turn(["here", target], config)
+    assert (ids[0] == ids[1]) is keeps
+
+
 def test_a_different_answer_takes_the_place_of_the_one_before() -> None:
     bench = Bench({"ball": moving, "cup": still(70, 10)}, reasoner_s=0.5)
     bench.run(1.1)
