@@ -10,11 +10,14 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from foreseg.cli import BAD_INPUT, DONE, FAILED, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError
+from foreseg.reasoner.calibration import write_calibration
 
+from .calibration import answers_of, fit_calibration, reliability
 from .datasets import FORMS, read_dataset
 from .devices import DEVICES
 from .episode import Dataset, Episode
@@ -82,6 +85,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumable")
     parser.add_argument("--compare", type=Path, metavar="RUN", help="beside it in the report")
+    parser.add_argument(
+        "--fit-calibration",
+        type=Path,
+        metavar="FILE",
+        help="also fit the confidences of this run; for the parameter reasoner.calibration",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="part I of N, from 0")
     parser.add_argument(
@@ -108,7 +117,19 @@ def _run(options: argparse.Namespace) -> int:
     elif options.system or options.predictions or options.traces:
         msg = "--system, --predictions and --traces want --dataset and --form"
         raise ConfigError(msg)
-    return finish(options.out, options.compare)
+    code = finish(options.out, options.compare)
+    if options.fit_calibration is not None:
+        _fit_calibration(options.out, options.fit_calibration)
+    return code
+
+
+def _fit_calibration(run_folder: Path, path: Path) -> None:
+    fitted = fit_calibration(answers_of(read_results(run_folder)), str(run_folder))
+    write_calibration(path, fitted)
+    sys.stdout.write(
+        f"{path}: fitted on {fitted.answers} answers; expected calibration error"
+        f" {100 * fitted.ece_before:.1f} % before, {100 * fitted.ece_after:.1f} % on answers left out\n"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -175,10 +196,12 @@ def finish(out: Path, compare: Path | None = None) -> int:
     if compare is not None:
         read_run(compare)
     summary = summarise(results)
+    trust = reliability(answers_of(results))
     episodes = _episodes(about)
     table = _official_table(str(about.get("form", "")), results, episodes)
     official = {} if table is None else {"official": record_from_official(table)}
-    record = {**record_from_summary(summary), **official, "run": about}
+    honest = {"calibration": asdict(trust)} if trust.answers else {}
+    record = {**record_from_summary(summary), **official, **honest, "run": about}
     (out / "results.json").write_text(
         json.dumps(_without_nan(record), indent=1) + "\n", encoding="utf-8"
     )
@@ -186,6 +209,11 @@ def finish(out: Path, compare: Path | None = None) -> int:
     page = write_report(out, compare=compare, episodes=episodes)
     sys.stdout.write(f"{about.get('title', out)}\n")
     _print(summary, table, results, page)
+    if trust.answers:
+        sys.stdout.write(
+            f"confidence: expected calibration error {100 * trust.ece:.1f} % over"
+            f" {trust.answers} answers\n"
+        )
     return FAILED if summary.total.num_scored == 0 else DONE
 
 

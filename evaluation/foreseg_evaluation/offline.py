@@ -129,6 +129,7 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
                 text=part.text,
                 reason=part.reason,
                 rationale=rationale,
+                confidence=part.confidence,
                 tokens=tokens,
                 seconds=seconds,
             )
@@ -139,6 +140,7 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
                 rationale=rationale,
                 keyframe=int(part.keyframe_index),
                 prompts=part.prompts,
+                confidence=part.confidence,
                 tokens=tokens,
                 seconds=seconds,
             )

@@ -6,6 +6,7 @@ Does not know: how it came about, or whether it is right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ class Spoken:
     rationale: str = ""
     keyframe: int | None = None  # position
     prompts: tuple[SpatialPrompt, ...] = ()  # source pixels of the keyframe
+    confidence: float = math.nan  # NaN = unknown
     tokens: int = 0
     seconds: float = 0.0  # asked -> answered
 

@@ -163,6 +163,7 @@ def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]
         "answer_tokens": float(spoken.tokens),
         "answer_s": spoken.seconds,
         "right_target": right_target(episode, spoken),
+        "confidence": spoken.confidence,
     }
     if not has_target or spoken.keyframe is None or spoken.keyframe not in episode.annotated:
         return scores

@@ -337,6 +337,7 @@ def spoken_from_answer(answer: Answer) -> Spoken:
         rationale=answer.rationale,
         keyframe=None if keyframe is None else int(keyframe),
         prompts=answer.prompts,
+        confidence=answer.confidence,
         tokens=answer.tokens,
         seconds=answer.latency_s,
     )

@@ -178,7 +178,11 @@ class System:
             self._majority = majority_answer(dataset)
             self._objects = objects_by_answer(dataset)
         elif config.reasoner not in {*_ORACLES, "random_box"}:
-            spec = ReasonerSpec(kind=config.reasoner, options=config.reasoner_options)
+            spec = ReasonerSpec(
+                kind=config.reasoner,
+                options=config.reasoner_options,
+                calibration=config.config().reasoner.calibration,
+            )
             self._own = build_reasoner(spec)
 
     def tracker(self, max_objects: int | None = None) -> Tracker:

@@ -74,6 +74,9 @@ class ReasonerConfig:
     kind: str = setting(
         "kinematic", "`kinematic`, `openai:FILE.json`, an entry point, or `module:attribute`"
     )
+    calibration: str = setting(
+        "", "file of `foreseg-eval --fit-calibration` that maps confidences; empty = none"
+    )
     max_side_px: int = setting(448, "longer side of the frames that are sent", 16, 4096)
     timeout_s: float = setting(60.0, "an answer not complete by then has failed", 0.1, 3600)
     nice: int = setting(5, "niceness of its process", 0, 19)
@@ -102,6 +105,26 @@ class SchedulerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DegradationConfig:
+    """What is given up when the machine runs short of memory or gets hot; see docs/reliability.md."""
+
+    max_rung: int = setting(
+        4,
+        "how far it may go: 0 nothing, 1 fewer tokens, 2 longer periods, 3 slower tracker,"
+        " 4 held masks",
+        0,
+        4,
+    )
+    min_memory_share: float = setting(0.05, "share of memory that should stay free", 0.0, 0.9)
+    max_temperature_c: float = setting(95.0, "degrees C that no zone should exceed", 30.0, 150.0)
+    climb_s: float = setting(5.0, "seconds of strain before each step", 0.1, 3600)
+    recover_s: float = setting(30.0, "seconds of ease before each step back", 0.1, 3600)
+    reasoning_tokens: int = setting(96, "tokens a question may think then", 1, 100_000)
+    period_factor: float = setting(4.0, "by so much periods grow then", 1.0, 1000)
+    tracker_hz: float = setting(5.0, "rate of the tracker then", 0.1, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything. `Config()` is a sensible start."""
 
@@ -110,6 +133,7 @@ class Config:
     catch_up: CatchUpConfig = field(default_factory=CatchUpConfig)
     reasoner: ReasonerConfig = field(default_factory=ReasonerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
 
     def __post_init__(self) -> None:
         for name, value, meta in settings_of(self):

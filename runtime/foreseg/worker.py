@@ -130,7 +130,11 @@ class Worker:
         self._policy: WindowPolicy | None = None  # the reasoner's, once it is ready
         self._waiting: AskMessage | None = None  # until the process is done with a cancelled one
         self._process = ReasonerProcess(
-            ReasonerSpec(kind=config.reasoner.kind, options=dict(reasoner_options or {})),
+            ReasonerSpec(
+                kind=config.reasoner.kind,
+                options=dict(reasoner_options or {}),
+                calibration=config.reasoner.calibration,
+            ),
             ProcessSettings(
                 nice=config.reasoner.nice,
                 num_threads=config.reasoner.threads,

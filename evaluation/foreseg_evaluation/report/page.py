@@ -18,13 +18,14 @@ import numpy as np
 
 from foreseg.errors import ForesegError, MissingExtraError
 from foreseg_evaluation.bootstrap import MeanInterval
+from foreseg_evaluation.calibration import answers_of, reliability
 from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.problems import refuse
 from foreseg_evaluation.results import EpisodeResult, read_results
 
 from .filmstrip import ANSWER_RGB, TRUTH_RGB, StripFrame, make_filmstrip
 from .official import official_table
-from .plots import plot_distribution, plot_over_clip
+from .plots import plot_distribution, plot_over_clip, plot_reliability
 from .summary import (
     Comparison,
     EpisodeScore,
@@ -230,7 +231,20 @@ def _plots(results: Sequence[EpisodeResult]) -> list[_Plot]:
         first, last = heights[places < 0.5].mean(), heights[places >= 0.5].mean()
         alt = f"J&F over the clip: mean {first:.1f} in its first half, {last:.1f} in its second"
         plots.append(_plot("J&F over the clip", alt, svg))
-    return plots + _time_plots(results)
+    return [*plots, *_reliability_plots(results), *_time_plots(results)]
+
+
+def _reliability_plots(results: Sequence[EpisodeResult]) -> list[_Plot]:
+    found = reliability(answers_of(results))
+    if not found.answers:
+        return []
+    bins = [(b.low, b.right, b.answers) for b in found.bins if b.answers]
+    svg = plot_reliability(bins, name="reliability", bin_width=1 / len(found.bins))
+    alt = (
+        f"Share of right answers against confidence, over {found.answers} answers:"
+        f" expected calibration error {100 * found.ece:.1f} percent"
+    )
+    return [_plot(f"Confidence: expected calibration error {100 * found.ece:.1f} %", alt, svg)]
 
 
 def _time_plots(results: Sequence[EpisodeResult]) -> list[_Plot]:

@@ -82,6 +82,33 @@ def plot_over_clip(places: _Array, values: _Array, *, name: str) -> str:
     return _svg(draw, name)
 
 
+def plot_reliability(
+    bins: Sequence[tuple[float, float, int]], *, name: str, bin_width: float
+) -> str:
+    """Plot the share of right answers against their confidence, beside the diagonal.
+
+    Args:
+        bins: (low edge in 0..1, share right in 0..1, answers) of the bins that have any.
+        name: prefix of ids, unique in a page.
+        bin_width: of every bin, in 0..1.
+    """
+    most = max(count for _, _, count in bins)
+
+    def draw(axes: Axes) -> None:
+        for low, right, count in bins:
+            alpha = 0.25 + 0.75 * count / most
+            axes.bar(
+                100 * low, 100 * right, 100 * bin_width, align="edge", color=_ACCENT, alpha=alpha
+            )
+        axes.plot([0, 100], [0, 100], color=_INK, linewidth=1.2, linestyle="--")
+        axes.set_xlabel("confidence, % (dashed: as it should be)")
+        axes.set_ylabel("right answers, %")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+
+    return _svg(draw, name)
+
+
 def _svg(draw: Callable[[Axes], None], name: str) -> str:
     try:
         import matplotlib as mpl

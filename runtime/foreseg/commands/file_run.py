@@ -46,7 +46,9 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
 
     step_ns = round(NS / (source.rate_hz or DEFAULT_RATE_HZ))
     config = _fitted_to_clip(options, source.num_frames, step_ns)
-    reasoner = build_reasoner(ReasonerSpec(kind=config.reasoner.kind))
+    reasoner = build_reasoner(
+        ReasonerSpec(kind=config.reasoner.kind, calibration=config.reasoner.calibration)
+    )
     executor = Executor(config, (DEFAULT_CAMERA,), load_tracker(config))
     trace = TraceWriter(files.out / "trace.jsonl", config, (DEFAULT_CAMERA,))
     tracker_ns = None if options.is_live else min(KEPT_UP_NS, step_ns // 10)

@@ -37,8 +37,10 @@ class Reasoner(Protocol):
 class ReasonerSpec:
     """A reasoner by name and options: what is sent to the process that builds it.
 
-    `kind` is "kinematic", or the name of an entry point in the group `foreseg.reasoners`.
+    `kind` is "kinematic", or the name of an entry point in the group `foreseg.reasoners`;
+    `calibration` is a file of `foreseg-eval --fit-calibration`, or "".
     """
 
     kind: str = "kinematic"
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    calibration: str = ""

@@ -11,9 +11,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from foreseg.errors import ConfigError
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
+from foreseg.reasoner.calibration import CalibratedReasoner, read_calibration
 
 ENTRY_POINT_GROUP = "foreseg.reasoners"
 
@@ -34,6 +36,8 @@ def build_reasoner(spec: ReasonerSpec) -> Reasoner:
             f" `window_policy`, got a {type(reasoner).__name__}"
         )
         raise ConfigError(msg)
+    if spec.calibration:
+        return CalibratedReasoner(reasoner, read_calibration(Path(spec.calibration)))
     return reasoner
 
 
