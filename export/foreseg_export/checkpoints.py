@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens SAM2 checkpoints of every form, at the input size and memory length that are asked for.
+"""Opens SAM2 and EdgeTAM checkpoints of every form, at the input size and memory length that are asked for.
 
 A `.safetensors` file is a nano tracker, a `.pt` file is Meta's, a folder is what `transformers`
 saves, and `owner/name` is such a folder on the model hub. Nothing here runs code of a checkpoint.
@@ -8,6 +8,7 @@ saves, and `owner/name` is such a folder on the model hub. Nothing here runs cod
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import EdgeTamVideoConfig, EdgeTamVideoModel, Sam2VideoConfig, Sam2VideoModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_files
 
@@ -28,8 +29,9 @@ from foreseg_torch.sam2_geometry import (
     size_unit,
 )
 from foreseg_torch.sam2_meta import config_from_meta, listed, model_from_meta, read_meta_checkpoint
+from foreseg_torch.video_models import VideoModel
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what SAM2 was trained with
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what SAM2 and EdgeTAM were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NANO_SIZE_UNIT = 16
 
@@ -38,19 +40,22 @@ _MAX_QUOTED = 300  # characters of another library's message
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = (".pt", ".pth", ".safetensors")
 _PROCESSOR = "preprocessor_config.json"
-# what else a folder may hold, and why it is refused
-_OTHER_KINDS = {
-    "edgetam_video": "EdgeTAM is not supported yet: its memory is resampled into a fixed set of"
-    " latents, for which an engine bundle has no place",
-    "sam2": "it is a SAM2 for single images, without memory: use the video checkpoint",
+_FAMILIES = {  # by a folder's model_type
+    "sam2_video": (Sam2VideoConfig, Sam2VideoModel),
+    "edgetam_video": (EdgeTamVideoConfig, EdgeTamVideoModel),
 }
+# what else a folder may hold, and why it is refused
+_OTHER_KINDS = dict.fromkeys(
+    ("sam2", "edgetam"), "it is for single images, without memory: use the video checkpoint"
+)
+_TIMM = ("timm", "torchvision")  # what a trunk of timm needs where it is exported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
     """A loaded model, in float32 and evaluation mode, and how its pixels are normalised."""
 
-    model: Sam2VideoModel
+    model: VideoModel
     name: str
     path: Path  # of the file or folder it was read from
     pixel_mean: tuple[float, float, float]
@@ -69,8 +74,8 @@ def open_checkpoint(
             the checkpoint was trained with.
 
     Raises:
-        InputError: there is none, it is no SAM2 video checkpoint, it is damaged, or it cannot have
-            this size or memory.
+        InputError: there is none, it is no video checkpoint of SAM2 or EdgeTAM, it is damaged, it
+            needs a package that is not here, or it cannot have this size or memory.
     """
     path = where if where.exists() else _downloaded(where)
     if path.is_dir():
@@ -151,14 +156,17 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
         msg = f"{path} is no folder that transformers saved: it has no config.json"
         raise InputError(msg)
     kind = _read_json(path / "config.json").get("model_type")
-    if kind != "sam2_video":
-        reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not 'sam2_video'")
-        msg = f"{path} is not a SAM2 video checkpoint: {reason}"
+    if kind not in _FAMILIES:
+        wanted = " or ".join(repr(family) for family in _FAMILIES)
+        reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not {wanted}")
+        msg = f"{path} is not a SAM2 or EdgeTAM video checkpoint: {reason}"
         raise InputError(msg)
+    config_class, model_class = _FAMILIES[str(kind)]
     with _quiet(), _loading(path):
-        config = Sam2VideoConfig.from_pretrained(str(path), local_files_only=True)
+        config = config_class.from_pretrained(str(path), local_files_only=True)
+        _check_trunk(config, path)
         _resize(config, image_size)
-        model, found = Sam2VideoModel.from_pretrained(
+        model, found = model_class.from_pretrained(
             str(path),
             config=config,
             local_files_only=True,
@@ -180,7 +188,20 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
     )
 
 
-def _resize(config: Sam2VideoConfig, image_size: int | None) -> None:
+def _check_trunk(config: Sam2VideoConfig | EdgeTamVideoConfig, path: Path) -> None:
+    """Refuse a trunk of timm's where timm is not installed."""
+    trunk = config.vision_config.backbone_config
+    if trunk.model_type != "timm_wrapper":
+        return
+    if any(importlib.util.find_spec(name) is None for name in _TIMM):
+        msg = (
+            f"{path} has the trunk {trunk.architecture} of the package timm: to export it, install"
+            f" that here with `pip install {' '.join(_TIMM)}` (a finished bundle does without)"
+        )
+        raise InputError(msg)
+
+
+def _resize(config: Sam2VideoConfig | EdgeTamVideoConfig, image_size: int | None) -> None:
     if not isinstance(config.image_size, int):
         msg = f"a square model input is wanted, its side as one number, got {config.image_size}"
         raise InputError(msg)
@@ -219,7 +240,7 @@ def _loading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        msg = f"{path} does not load as a SAM2 video checkpoint: {_brief(error)}"
+        msg = f"{path} does not load as a video checkpoint: {_brief(error)}"
         raise InputError(msg) from error
 
 

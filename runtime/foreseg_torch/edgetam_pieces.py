@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import EdgeTamVideoModel
 
-from foreseg_torch.edgetam_resampler import Resampler, check_resampler, latent_grid
+from foreseg_torch.edgetam_resampler import Resampler, check_resampler
 from foreseg_torch.sam2_attention import Tables
+from foreseg_torch.sam2_geometry import latent_grid
 from foreseg_torch.sam2_pieces import (
     Decoder,
     ImageEncoder,

@@ -8,8 +8,6 @@ what the latents are good for.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from transformers import EdgeTamVideoConfig, EdgeTamVideoModel
@@ -18,12 +16,8 @@ from transformers.models.edgetam_video.modeling_edgetam_video import (
     EdgeTamVideoPerceiverEncoderLayer,
 )
 
+from foreseg_torch.sam2_geometry import latent_grid
 from foreseg_torch.sam2_pieces import sine_position
-
-
-def latent_grid(config: EdgeTamVideoConfig) -> int:
-    """Side of the square grid of the gridded latents."""
-    return math.isqrt(config.perceiver_resampler_num_latents_2d)
 
 
 def check_resampler(config: EdgeTamVideoConfig) -> None:

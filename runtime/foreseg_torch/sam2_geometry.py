@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a SAM2's geometry may be chosen when it is exported: input size and memory slots.
+"""What of a tracker's geometry may be chosen when it is exported: input size and memory slots.
 
-No tensor of SAM2 depends on the input size, and a shorter memory is the front of the table of
-temporal positions with the conditioning frame's. Does not know where a checkpoint comes from.
+No tensor of SAM2 or EdgeTAM depends on the input size, and a shorter memory is the front of the
+table of temporal positions with the conditioning frame's. Does not know where a checkpoint comes
+from.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 
 import torch
 from torch import nn
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import EdgeTamVideoConfig, EdgeTamVideoModel, Sam2VideoConfig, Sam2VideoModel
 
 from foreseg.errors import InputError
 
@@ -36,23 +37,36 @@ def check_image_size(image_size: int, *, unit: int) -> None:
     raise InputError(msg)
 
 
-def size_unit(config: Sam2VideoConfig) -> int:
-    """Input sizes must be a multiple of this: of the coarsest stride, and of the first windows."""
-    windows = config.vision_config.backbone_config.window_size_per_stage
-    return math.lcm(_COARSEST_STRIDE, _STRIDES[0] * int(windows[0]))
+def size_unit(config: Sam2VideoConfig | EdgeTamVideoConfig) -> int:
+    """Input sizes must be a multiple of this.
+
+    Of the coarsest stride, of a Hiera's first windows, and of the windows that EdgeTAM's memory
+    is resampled in.
+    """
+    unit = _COARSEST_STRIDE
+    if isinstance(config, EdgeTamVideoConfig):
+        unit = math.lcm(unit, _STRIDES[-1] * latent_grid(config))
+    windows = getattr(config.vision_config.backbone_config, "window_size_per_stage", None)
+    return math.lcm(unit, _STRIDES[0] * int(windows[0])) if windows else unit
 
 
-def set_image_size(config: Sam2VideoConfig, image_size: int) -> None:
+def latent_grid(config: EdgeTamVideoConfig) -> int:
+    """Side of the square grid of windows that EdgeTAM's memory is resampled in."""
+    return math.isqrt(config.perceiver_resampler_num_latents_2d)
+
+
+def set_image_size(config: Sam2VideoConfig | EdgeTamVideoConfig, image_size: int) -> None:
     """Change a config to another input size, wherever it says so, before a model is built of it."""
     sides = [[image_size // stride] * 2 for stride in _STRIDES]
     config.image_size = image_size
     config.prompt_encoder_config.image_size = image_size
-    config.vision_config.backbone_config.image_size = [image_size, image_size]
+    if hasattr(config.vision_config.backbone_config, "image_size"):
+        config.vision_config.backbone_config.image_size = [image_size, image_size]
     config.vision_config.backbone_feature_sizes = sides
     config.memory_attention_rope_feat_sizes = sides[-1]
 
 
-def keep_memory_slots(model: Sam2VideoModel, slots: int) -> None:
+def keep_memory_slots(model: Sam2VideoModel | EdgeTamVideoModel, slots: int) -> None:
     """Let a model remember fewer frames: the conditioning one and the newest `slots` - 1.
 
     Raises:

@@ -194,8 +194,9 @@ def test_folders_that_are_no_checkpoint_are_refused(
 ) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     cases = {
-        "edgetam": ({"model_type": "edgetam_video"}, "EdgeTAM is not supported yet"),
         "image": ({"model_type": "sam2"}, "single images"),
+        "edge_image": ({"model_type": "edgetam"}, "single images"),
+        "other": ({"model_type": "bert"}, "not 'sam2_video' or 'edgetam_video'"),
         "no_weights": (config, "does not load"),
         "odd": (config | {"image_size": "big"}, "does not load"),
         "two_sided": (config | {"image_size": [64, 32]}, "square"),
