@@ -32,7 +32,7 @@ GREY: Colour = (176, 182, 190)
 AMBER: Colour = (255, 196, 64)
 RED: Colour = (255, 112, 96)
 PANEL: Colour = (16, 20, 26)
-PANEL_ALPHA = 0.68
+PANEL_ALPHA = 0.6
 RATIONALE_ALPHA = 0.5
 FILL_ALPHA = 0.42
 UNCERTAIN_FILL_ALPHA = 0.16  # fainter, and its outline is dashed
@@ -304,6 +304,10 @@ class Pen:
     def smaller(self) -> Pen:
         """A pen for what is less important."""
         return Pen(self.canvas, text_px=max(10, round(0.8 * self.text_px)))
+
+    def on(self, canvas: U8Array) -> Pen:
+        """The same pen on another canvas."""
+        return Pen(canvas, text_px=self.text_px)
 
     def chip(
         self,

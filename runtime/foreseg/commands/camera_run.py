@@ -10,6 +10,7 @@ from dataclasses import replace
 from foreseg.clock import SystemClock
 from foreseg.commands.options import RunOptions
 from foreseg.commands.progress import ProgressBar
+from foreseg.commands.questions import QuestionFrames
 from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import (
     RunReport,
@@ -25,7 +26,6 @@ from foreseg.executor import Executor, PublishedMasks
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.sources import Source, SourceFrame
-from foreseg.trace import TraceWriter
 from foreseg.worker import Worker
 
 MAX_WAITING = 8  # published frames that wait to be drawn
@@ -39,7 +39,7 @@ def play_camera(options: RunOptions, source: Source, files: RunFiles) -> RunRepo
         InputError: a box outside the image.
     """
     executor = Executor(options.config, (DEFAULT_CAMERA,), load_tracker(options.config))
-    trace = TraceWriter(files.out / "trace.jsonl", options.config, (DEFAULT_CAMERA,))
+    trace = files.open_trace(options.config, executor)
     later = LaterFiles(files)
     worker = Worker(options.config, (DEFAULT_CAMERA,), executor, later, trace=trace)
     clock = SystemClock()
@@ -75,7 +75,7 @@ class LaterFiles:
     def __init__(self, files: RunFiles) -> None:
         self.num_undrawn = 0
         self._files = files
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[tuple[Answer, QuestionFrames | None]] = deque()
         self._masks: deque[PublishedMasks] = deque()
 
     def publish_masks(self, masks: PublishedMasks) -> None:
@@ -87,13 +87,13 @@ class LaterFiles:
             self.num_undrawn += 1
 
     def publish_answer(self, answer: Answer) -> None:
-        """Keep it, in the worker's thread."""
-        self._answers.append(answer)
+        """Keep it with the frames that it is about, in the worker's thread."""
+        self._answers.append((answer, self._files.frames_of(answer)))
 
     def draw(self, at_most: int = MAX_WAITING) -> None:
         """Write the answers that wait, and `at_most` so many frames."""
         for _ in range(len(self._answers)):
-            self._files.publish_answer(self._answers.popleft())
+            self._files.write_answer(*self._answers.popleft())
         for _ in range(at_most):
             try:
                 masks = self._masks.popleft()

@@ -28,7 +28,6 @@ from foreseg.prompts import ObjectId
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.sources import DEFAULT_RATE_HZ, Source, SourceFrame
 from foreseg.state import State
-from foreseg.trace import TraceWriter
 
 NS = 1_000_000_000
 KEPT_UP_NS = NS // 1000  # the tracker's time on the simulated clock where it shall keep up
@@ -50,7 +49,7 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
         ReasonerSpec(kind=config.reasoner.kind, calibration=config.reasoner.calibration)
     )
     executor = Executor(config, (DEFAULT_CAMERA,), load_tracker(config))
-    trace = TraceWriter(files.out / "trace.jsonl", config, (DEFAULT_CAMERA,))
+    trace = files.open_trace(config, executor)
     tracker_ns = None if options.is_live else min(KEPT_UP_NS, step_ns // 10)
     player = Player(
         State.start(config, (DEFAULT_CAMERA,)),

@@ -43,6 +43,8 @@ class RunOptions:
     has_video: bool
     max_frames: int | None
     is_live: bool
+    has_rationale: bool = False
+    filmstrips: Path | None = None
 
     def boxes_at(self, frame: int) -> tuple[TimedBox, ...]:
         """Those for this frame."""
@@ -57,7 +59,12 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
         ConfigError: an unknown parameter, or a bad value for one.
     """
     queries = tuple(
-        Query(id=QueryId(f"query-{i}"), text=text, period_s=arguments.period)
+        Query(
+            id=QueryId(f"query-{i}"),
+            text=text,
+            period_s=arguments.period,
+            want_rationale=arguments.rationale,
+        )
         for i, text in enumerate(arguments.query, start=1)
     )
     boxes = tuple(box_from_words(words, i) for i, words in enumerate(arguments.box, start=1))
@@ -90,6 +97,8 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
         has_video=not arguments.no_video,
         max_frames=arguments.max_frames,
         is_live=arguments.live,
+        has_rationale=arguments.rationale,
+        filmstrips=Path(arguments.filmstrips).expanduser() if arguments.filmstrips else None,
     )
 
 

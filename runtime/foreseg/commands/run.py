@@ -48,6 +48,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--bundle", default="nano", help="engine bundle: a folder, or `nano`")
     add("--reasoner", default="kinematic", metavar="KIND", help="who answers")
     add("--out", default="foreseg_out", metavar="DIR", help="where the files go")
+    add("--rationale", action="store_true", help="ask for the chain of thought, and show it")
+    add("--filmstrips", metavar="DIR", help="a picture of each answer into this folder")
     add("--no-video", action="store_true", help="no overlay.mp4")
     add("--max-frames", type=int, metavar="N", help="stop after N frames")
     add(
@@ -83,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
             options.out,
             {query.id: query.text for query in options.queries},
             video_hz=None if is_still or not options.has_video else rate_hz,
+            has_rationale=options.has_rationale,
+            filmstrips=options.filmstrips,
         )
         try:
             play = play_camera if is_camera else play_file
@@ -90,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             files.close()
     files.write_summary(_summary(options, files, report))
-    _print_summary(files, report)
+    _print_summary(options, files, report)
     return INTERRUPTED if report.is_interrupted and not is_camera else 0
 
 
@@ -131,10 +135,13 @@ def _drops(report: RunReport) -> dict[str, int]:
     }
 
 
-def _print_summary(files: RunFiles, report: RunReport) -> None:
-    from foreseg.commands.run_files import describe_answers
+def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> None:
+    from foreseg.commands.run_report import describe_answer
 
-    lines = describe_answers(files.answers)
+    lines = []
+    for i, answer in enumerate(files.answers):
+        first_ns = files.first_masks_ns.get(i)
+        lines += describe_answer(answer, first_ns, has_rationale=options.has_rationale)
     lines += [f"object {object_id!r}: {text}" for object_id, text in report.objects.items()]
     lines += [f"{query!r}: not answered, {why}" for query, why in report.unanswered.items()]
     for line in lines:
@@ -149,4 +156,6 @@ def _print_summary(files: RunFiles, report: RunReport) -> None:
         print("dropped: " + ", ".join(f"{count} {cause}" for cause, count in drops.items()))
     written = sorted(path.name for path in files.out.iterdir())
     print(f"wrote {files.out}: {', '.join(written)}")
+    if options.filmstrips is not None:
+        print(f"wrote {options.filmstrips}: a picture of each answer")
     sys.stdout.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of `foreseg run`: masks, tracks, answers, overlay, contact sheet, summary.
+"""The files of `foreseg run`: masks, tracks, answers, overlay, contact sheet, filmstrips, summary.
 
 An `Output` of the pipeline that writes frame by frame; knows nothing of players or workers.
 """
@@ -9,15 +9,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from foreseg.commands.filmstrips import Filmstrips, is_same_asking
+from foreseg.commands.questions import QuestionFrames, Questions, RunTrace
 from foreseg.commands.storyboard import Scene, Storyboard
-from foreseg.dialogue import Answer, AnswerStatus, QueryId
+from foreseg.config import Config
+from foreseg.dialogue import Answer, QueryId
 from foreseg.errors import InputError
-from foreseg.executor import PublishedMasks
-from foreseg.overlay import Banner, draw_overlay, overlay_labels
+from foreseg.executor import Executor, PublishedMasks
+from foreseg.frames import DEFAULT_CAMERA
+from foreseg.overlay import (
+    Banner,
+    banner_from_answer,
+    banner_while_asking,
+    draw_overlay,
+    overlay_labels,
+    words_of,
+)
 from foreseg.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.tracks import Track
 
@@ -33,15 +45,24 @@ class RunFiles:
     """
 
     def __init__(
-        self, out: Path, queries: Mapping[QueryId, str], *, video_hz: float | None
+        self,
+        out: Path,
+        queries: Mapping[QueryId, str],
+        *,
+        video_hz: float | None,
+        has_rationale: bool = False,
+        filmstrips: Path | None = None,
     ) -> None:
-        """`video_hz` None = no overlay video."""
+        """`video_hz` None = no overlay video; `filmstrips` None = no picture of each answer."""
         self.out = out
         self.num_masks = 0
         self.num_visible = 0  # frames with at least one mask
         self.answers: list[Answer] = []
+        self.first_masks_ns: dict[int, int] = {}  # which answer -> stamp of its first masks
         self.last_frame: int | None = None  # frames after it are that one, held longer
         self._queries = dict(queries)
+        self._has_rationale = has_rationale
+        self._questions: Questions | None = None
         self._storyboard = Storyboard()
         self._is_event = False
         self._origin_ns: int | None = None
@@ -53,9 +74,15 @@ class RunFiles:
         except OSError as error:
             msg = f"cannot write into {out}: {error.strerror or error}; give another --out"
             raise InputError(msg) from error
+        self._filmstrips = None if filmstrips is None else Filmstrips(filmstrips)
         self._video = (
             None if video_hz is None else OverlayVideoWriter(out / "overlay.mp4", video_hz)
         )
+
+    def open_trace(self, config: Config, executor: Executor) -> RunTrace:
+        """Make trace.jsonl; what it is told of questions goes into pictures, too."""
+        self._questions = Questions(executor)
+        return RunTrace(self._questions, self.out / "trace.jsonl", config, DEFAULT_CAMERA)
 
     def publish_masks(self, masks: PublishedMasks) -> None:
         """Write one frame."""
@@ -69,11 +96,30 @@ class RunFiles:
         self.num_visible += bool(masks.label_map.any()) and not is_held
         write_palette_png(self.out / "masks" / f"{index:06d}.png", masks.label_map)
         self._write_tracks(masks, index)
+        self._note_first_masks(masks)
+        if self._filmstrips is not None:
+            self._filmstrips.add_masks(masks, index)
         self._draw(masks, index, is_held=is_held)
 
     def publish_answer(self, answer: Answer) -> None:
-        """Write one answer."""
-        self.answers.append(answer)
+        """Write one answer, while the frames of its question are held."""
+        self.write_answer(answer, self.frames_of(answer))
+
+    def frames_of(self, answer: Answer) -> QuestionFrames | None:
+        """Copies of the frames that an answer is about, if they shall be shown."""
+        if self._filmstrips is None or self._questions is None:
+            return None
+        return self._questions.frames_of(answer)
+
+    def write_answer(self, answer: Answer, frames: QuestionFrames | None) -> None:
+        """Write one answer; one that comes again with its whole rationale takes its own place."""
+        known = [i for i, other in enumerate(self.answers) if is_same_asking(other, answer)]
+        if known:
+            self.answers[known[-1]] = answer
+        else:
+            self.answers.append(answer)
+        if self._filmstrips is not None:
+            self._filmstrips.add_answer(answer, frames)
         self._is_event = True
         record = answer_record(answer, self._origin_ns or 0)
         self._answers_file.write(json.dumps(record) + "\n")
@@ -83,6 +129,8 @@ class RunFiles:
         """Finish the files, the contact sheet among them."""
         self._answers_file.close()
         self._tracks_file.close()
+        if self._filmstrips is not None:
+            self._filmstrips.close()
         if self._video is not None:
             self._video.close()
         sheet = self._storyboard.sheet()
@@ -115,7 +163,7 @@ class RunFiles:
         seconds = (masks.frame.stamp_ns - (self._origin_ns or 0)) / NS
         caption = f"{seconds:.1f} s, frame {index}"
         if self._is_event and self.answers:
-            caption += f": {_words(self.answers[-1])}"
+            caption += f": {words_of(self.answers[-1])}"
         elif masks.tracks:
             states = ", ".join(f"{t.object_id} {t.state.name.lower()}" for t in masks.tracks[:3])
             caption += f": {states}"
@@ -124,15 +172,26 @@ class RunFiles:
         )
         self._is_event = False
 
+    def _note_first_masks(self, masks: PublishedMasks) -> None:
+        shown = {track.object_id for track in masks.tracks}
+        for i, answer in enumerate(self.answers):
+            is_after = masks.frame.stamp_ns >= answer.answered_stamp_ns
+            if (
+                i not in self.first_masks_ns
+                and is_after
+                and not shown.isdisjoint(answer.object_ids)
+            ):
+                self.first_masks_ns[i] = masks.frame.stamp_ns
+
     def _banner(self, masks: PublishedMasks) -> Banner | None:
-        if not self.answers:
-            text = next(iter(self._queries.values()), None)
-            return None if text is None else Banner(query=text)
-        answer = self.answers[-1]
-        age_s = None
-        if answer.keyframe_index is not None:
-            age_s = max(0.0, (masks.frame.stamp_ns - answer.keyframe_stamp_ns) / NS)
-        return Banner(query=answer.query_text, answer=_words(answer), age_s=age_s)
+        banner = None
+        if self.answers:
+            banner = banner_from_answer(self.answers[-1], masks.frame.stamp_ns)
+            banner = banner if self._has_rationale else replace(banner, rationale="")
+        elif self._queries:
+            banner = Banner(query=next(iter(self._queries.values())))
+        asking = None if self._questions is None else self._questions.current
+        return banner if asking is None else banner_while_asking(asking, banner)
 
 
 def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
@@ -156,16 +215,6 @@ def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
     }
 
 
-def describe_answers(answers: Sequence[Answer]) -> list[str]:
-    """One line an answer."""
-    lines = []
-    for answer in answers:
-        where = "" if answer.keyframe_index is None else f" (keyframe {answer.keyframe_index})"
-        objects = f" -> {', '.join(answer.object_ids)}" if answer.object_ids else ""
-        lines.append(f"{answer.query_text!r}: {_words(answer)}{where}{objects}")
-    return lines
-
-
 def _remove_old_masks(out: Path) -> None:
     """A shorter run must not be mixed with the one before; others' files stay.
 
@@ -179,13 +228,6 @@ def _remove_old_masks(out: Path) -> None:
         raise InputError(msg)
     for path in old:
         path.unlink()
-
-
-def _words(answer: Answer) -> str:
-    if answer.status is AnswerStatus.OK:
-        return answer.text or "an answer without words"
-    name = "no target" if answer.status is AnswerStatus.NO_TARGET else answer.status.name.lower()
-    return f"{name}: {answer.reason or answer.text}".rstrip(": ")
 
 
 def _track_record(track: Track) -> dict[str, object]:

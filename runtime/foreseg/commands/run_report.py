@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run did, and what its file and its camera form share."""
+"""What a run did, in records and in words; what its file and its camera form share."""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from foreseg.commands.options import RunOptions, TimedBox
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
+from foreseg.dialogue import Answer
 from foreseg.errors import InputError
 from foreseg.events import Reply
+from foreseg.masks import rle_area
+from foreseg.overlay import words_of
 from foreseg.prompts import SpatialPrompt
 from foreseg.state import State
 from foreseg.tracker.base import Tracker
 
+NS = 1_000_000_000
 NAMES_SHOWN = 3
+LINE_CHARS = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,51 @@ def fate_of(reply: Reply | None) -> str:
     if reply is None:
         return "not added: the stream ended before"
     return "tracked" if reply.success else f"not added: {reply.message}"
+
+
+def describe_answer(
+    answer: Answer, first_masks_ns: int | None, *, has_rationale: bool
+) -> list[str]:
+    """Lines that say all of an answer: words, keyframe, prompts, times, and why if it is wanted.
+
+    Args:
+        answer: any.
+        first_masks_ns: the stamp of the first frame with masks of its objects, if there was one.
+        has_rationale: whether to give its chain of thought.
+    """
+    lines = [f"{answer.query_text!r} ({answer.query_id}): {words_of(answer)}"]
+    facts = [answer.status.name]
+    if answer.keyframe_index is not None:
+        age_s = (answer.answered_stamp_ns - answer.keyframe_stamp_ns) / NS
+        facts.append(f"keyframe {answer.keyframe_index}, {age_s:.2f} s old when answered")
+    if not math.isnan(answer.confidence):
+        facts.append(f"confidence {answer.confidence:.2f}")
+    facts.append(f"asked for {answer.latency_s:.2f} s")
+    if first_masks_ns is not None:
+        after_s = (first_masks_ns - answer.answered_stamp_ns) / NS
+        facts.append(f"first masks {after_s:.2f} s after it")
+    lines.append("; ".join(facts))
+    names: list[str] = [*answer.object_ids]
+    if len(names) != len(answer.prompts):  # some got no track, or the answer failed
+        names += ["an object without a track"] * (len(answer.prompts) - len(names))
+    lines += [
+        f"{name}: {_prompt_in_words(prompt)}"
+        for name, prompt in zip(names, answer.prompts)  # noqa: B905 (equal)
+    ]
+    if has_rationale and answer.rationale:
+        text = " ".join(answer.rationale.split())
+        lines += textwrap.wrap(f"rationale: {text}", LINE_CHARS)
+    return [line if i == 0 else f"  {line}" for i, line in enumerate(lines)]
+
+
+def _prompt_in_words(prompt: SpatialPrompt) -> str:
+    parts = []
+    if prompt.box is not None:
+        parts.append("box " + ", ".join(f"{value:g}" for value in prompt.box))
+    parts += [f"{point.label.name.lower()} {point.x:g}, {point.y:g}" for point in prompt.points]
+    if prompt.mask is not None:
+        parts.append(f"a mask of {rle_area(prompt.mask)} pixels")
+    return "; ".join(parts)
 
 
 def note_from_state(state: State) -> str:
