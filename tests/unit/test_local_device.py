@@ -7,8 +7,8 @@ import ctypes
 
 import pytest
 
-from foreseg.engines import device
-from foreseg.engines.device import LocalDevice, local_device
+from foreseg.engines import local_device as module
+from foreseg.engines.local_device import LocalDevice, local_device
 
 
 class FakeDriver:
@@ -43,7 +43,7 @@ def _target(reference: object) -> ctypes.c_int:
 
 
 def test_name_and_compute_capability_are_the_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: FakeDriver())
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: FakeDriver())
     assert local_device() == LocalDevice(name="Orin, 16 SMs", compute="sm87")
 
 
@@ -51,7 +51,7 @@ def test_name_and_compute_capability_are_the_drivers(monkeypatch: pytest.MonkeyP
 def test_a_driver_that_fails_is_no_device(
     monkeypatch: pytest.MonkeyPatch, failing: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: FakeDriver(**failing))
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: FakeDriver(**failing))
     assert local_device() is None
 
 
