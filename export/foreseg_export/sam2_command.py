@@ -13,7 +13,8 @@ from foreseg.errors import MissingExtraError
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare it."""
     parser = subparsers.add_parser(
-        "sam2", help="a SAM2 video tracker, of Meta's, of transformers', or our nano tracker"
+        "sam2",
+        help="a SAM2 video tracker, of Meta's, of transformers', or our nano tracker; or EdgeTAM",
     )
     add = parser.add_argument
     add(
@@ -21,7 +22,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         type=Path,
         required=True,
         metavar="PATH|ID",
-        help="a .pt of Meta's, a transformers folder, a nano .safetensors, or owner/name on the hub",
+        help="a .pt of Meta's, a transformers folder (SAM2 or EdgeTAM), a nano .safetensors, or"
+        " owner/name on the hub",
     )
     add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
     add("--name", help="of the bundle; default: the folder's")

@@ -39,6 +39,7 @@ class Sam2Reference:
             dtype=torch.float32,
         )
         self._next_frame = 0
+        self._newest = torch.empty(0)  # the frame that was segmented last
 
     def prompt_points(self, object_id: int, coords: F32, labels: I32) -> None:
         """Points (P, 2) in model pixels with labels (P,) for the next frame; a box is 2 and 3."""
@@ -58,7 +59,8 @@ class Sam2Reference:
 
     def step(self, pixels: F32) -> tuple[F32, F32]:
         """Segment the next frame, (1, 3, S, S): mask logits (N, m, m) and object logits (N,)."""
-        out = self._model(inference_session=self._session, frame=torch.from_numpy(pixels)[0])
+        self._newest = torch.from_numpy(pixels)[0]
+        out = self._model(inference_session=self._session, frame=self._newest)
         self._next_frame += 1
         logits = out.pred_masks.float().reshape(-1, *out.pred_masks.shape[-2:])
         return logits.numpy(), out.object_score_logits.float().reshape(-1).numpy()
@@ -73,5 +75,6 @@ class Sam2Reference:
         }
         self._session.add_point_inputs(row, frame, inputs)
         self._session.obj_with_new_inputs.append(object_id)
-        out = self._model(inference_session=self._session, frame_idx=frame)
+        # with the frame: without, pointers' ages are scaled by the length of the video so far
+        out = self._model(inference_session=self._session, frame=self._newest, frame_idx=frame)
         return out.pred_masks.float()[row, 0].numpy()

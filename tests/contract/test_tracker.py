@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from tests.support.edgetam_models import tiny_edgetam_bundle
 from tests.support.sam2_models import SIZE_WH, make_frame, tiny_bundle
 
 from foreseg.engines.load import Bundle, bundle_folder, load_bundle
@@ -34,7 +35,7 @@ BATCH_IOU = 0.995
 Make = Callable[..., Tracker]
 
 
-@pytest.fixture(scope="module", params=["tiny", "nano", "repeat", "flow"])
+@pytest.fixture(scope="module", params=["tiny", "edgetam", "nano", "repeat", "flow"])
 def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
     if request.param in {"repeat", "flow"}:  # the baselines of evaluation need no bundle
         yield request.param
@@ -51,7 +52,8 @@ def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
         ]
         if missing:
             pytest.skip(f"exporting a tiny bundle needs {missing}")
-        folder = tiny_bundle("nano")
+        is_edgetam = request.param == "edgetam"
+        folder = tiny_edgetam_bundle() if is_edgetam else tiny_bundle("nano")
     with load_bundle(folder) as opened:
         yield opened
 

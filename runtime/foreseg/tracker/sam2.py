@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The video tracker on an engine bundle (SAM2, EdgeTAM): rows, prompts, steps; results at source size.
+"""The video tracker on a bundle of SAM2 or EdgeTAM: rows, prompts, steps; results at source size.
 
 Deviations from SAM2, on purpose:
 - one conditioning entry a row: a new prompt on a known key takes its place, recent memory stays;
