@@ -78,9 +78,9 @@ LAYERS = (
     {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
     {"history", "scenes", "slots", "windows", "engines", "telemetry", "inbox"},
     {"tracker", "methods", "reasoner"},
-    {"tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
+    {"degradation", "tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
     | {"arrivals", "asking", "tracking", "pipeline", "trace"},
-    {"executor", "player", "worker", "sources", "overlay", "sinks"},
+    {"machine", "executor", "player", "worker", "sources", "overlay", "sinks"},
     {"cli", "commands"},
 )
 # Only these may start or synchronise threads and processes.
