@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from foreseg.errors import EngineError, ForesegError
-from foreseg_export import sam2_command
+from foreseg_export import build_command, sam2_command
 
-COMMANDS = (sam2_command,)
+COMMANDS = (sam2_command, build_command)
 NOT_GOOD_ENOUGH = 1
 BAD_INPUT = 2
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ForesegError as error:
         print(f"foreseg-export: {error}", file=sys.stderr)
         return NOT_GOOD_ENOUGH if isinstance(error, EngineError) else BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nforeseg-export: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-export build BUNDLE`: TensorRT engines of a bundle, for this device or ahead of time.
+
+Needs TensorRT and the core alone, neither torch nor onnx: it runs on a Jetson.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import signal
+import sys
+import time
+
+from foreseg.engines.built import ENGINES_FOLDER, FLAVOURS, BuiltEngines, stale_reason
+from foreseg.engines.load import bundle_folder
+from foreseg.engines.local_device import local_device
+from foreseg.engines.manifest import Manifest, read_manifest
+from foreseg.errors import EngineError, InputError
+from foreseg_export.bundle_engines import Work, build_engines
+from foreseg_export.targets import TARGETS, advice, plan_build
+from foreseg_export.tensorrt_api import is_installed, open_package
+
+DEFAULT_MAX_OBJECTS = 8  # rows that the tracker puts into one launch
+MAX_OBJECTS = 64  # to which a graph's rows were declared when it was traced
+MAX_LEVEL = 5
+REDRAW_S, LOG_PERIOD_S = 0.1, 30.0  # of the line that shows progress; in a log file
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare it."""
+    parser = subparsers.add_parser(
+        "build",
+        help="TensorRT engines of a bundle, on the device or ahead of time",
+        description="Builds what is missing or stale and keeps the rest. On a machine with a GPU"
+        " for that GPU, else for --target with TensorRT for RTX.",
+    )
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="a folder, or the shipped `nano`")
+    add("--target", choices=sorted(TARGETS), help="default: this machine's GPU, or the bundle's")
+    flavours = [flavour.replace("_", "-") for flavour in FLAVOURS]
+    add("--flavour", choices=("auto", *flavours), default="auto", help="of TensorRT")
+    add(
+        "--max-objects",
+        type=lambda text: _whole(text, 1, MAX_OBJECTS),
+        default=DEFAULT_MAX_OBJECTS,
+        metavar="N",
+        help=f"rows in one launch; default: {DEFAULT_MAX_OBJECTS}",
+    )
+    add("--pieces", metavar="NAME,NAME", help="only these; default: all")
+    add("--force", action="store_true", help="build what is up to date as well")
+    add(
+        "--workspace-mb",
+        type=lambda text: _whole(text, 1, 1 << 20),
+        metavar="N",
+        help="memory that a layer may use on the device; default: all of it",
+    )
+    add(
+        "--optimization-level",
+        type=lambda text: _whole(text, 0, MAX_LEVEL),
+        metavar="N",
+        help=f"0 to {MAX_LEVEL}, of TensorRT: how long it searches; default: its own",
+    )
+    parser.set_defaults(handler=_build)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    folder = bundle_folder(arguments.bundle)
+    try:
+        manifest = read_manifest(folder)
+    except EngineError as error:
+        raise InputError(str(error)) from error
+    pieces = _pieces(arguments.pieces, manifest)
+    local = local_device()
+    name = arguments.target
+    if name is None and local is None and TARGETS.get(manifest.target, TARGETS["cpu"]).devices:
+        name = manifest.target
+    target = None if name is None else TARGETS[name]
+    plan = plan_build(
+        target=target,
+        flavour=None if arguments.flavour == "auto" else arguments.flavour.replace("-", "_"),
+        local=local,
+        installed=[flavour for flavour in FLAVOURS if is_installed(flavour)],
+        command=f"foreseg-export build {shlex.quote(arguments.bundle)}",
+    )
+    package = open_package(plan.flavour)
+    where = plan.device_name or "ahead of time"
+    print(f"{plan.flavour} {package.__version__} for {plan.device} ({where})", flush=True)
+    work = Work(
+        folder=folder,
+        manifest=manifest,
+        plan=plan,
+        max_objects=arguments.max_objects,
+        pieces=pieces,
+        force=arguments.force,
+        workspace_mb=arguments.workspace_mb,
+        optimization_level=arguments.optimization_level,
+    )
+    with _Progress() as progress:
+        built = build_engines(package, work, progress.report, progress.step)
+    _say_result(arguments.bundle, work, built)
+    hint = None if target is None else advice(target, manifest)
+    if hint is not None:
+        print(hint)
+    return 0
+
+
+def _say_result(bundle: str, work: Work, built: BuiltEngines) -> None:
+    total = sum(engine.num_bytes for engine in built.engines) / 1e6
+    print(
+        f"{work.folder / ENGINES_FOLDER / built.folder_name}: {len(built.engines)} of"
+        f" {len(work.manifest.pieces)} engines, {total:.2f} MB,"
+        f" up to {built.max_rows} objects in a launch"
+    )
+    reason = stale_reason(built, work.manifest)
+    if reason is not None:
+        print(f"not ready: {reason}; build without --pieces")
+        return
+    where = "here" if work.plan.device_name else "on the device"
+    print(f"next, {where}: foreseg bundle bench {shlex.quote(bundle)} --selftest")
+
+
+def _pieces(text: str | None, manifest: Manifest) -> tuple[str, ...]:
+    known = tuple(piece.name for piece in manifest.pieces)
+    if text is None:
+        return known
+    wanted = [name.strip() for name in text.split(",")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        msg = f"--pieces names {unknown}, the bundle has {list(known)}"
+        raise InputError(msg)
+    return tuple(name for name in known if name in wanted)
+
+
+class _Progress:
+    """A line that shows what the builder is at; ^C stops it at its next step.
+
+    Python's own answer to ^C, an exception, would be swallowed by TensorRT.
+    """
+
+    def __init__(self) -> None:
+        self._is_stopped = False
+        self._drawn_s = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+
+    def step(self, phase: str, step: int, steps: int) -> bool:
+        """Show a step of the builder; False once the user has stopped it."""
+        now = time.monotonic()
+        if now - self._drawn_s >= (REDRAW_S if self._is_terminal else LOG_PERIOD_S):
+            self._drawn_s = now
+            line = f"  {phase}: {step}/{steps}"
+            if self._is_terminal:
+                line = "\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1]
+            else:
+                line += "\n"
+            sys.stderr.write(line)
+            sys.stderr.flush()
+        return not self._is_stopped
+
+    def report(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        print(line, flush=True)
+
+    def __enter__(self) -> _Progress:  # noqa: PYI034 (Self is younger than Python 3.10)
+        self._before = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _stop(self, *_: object) -> None:
+        self._is_stopped = True
+        signal.signal(signal.SIGINT, self._before)  # a second ^C does not wait
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        msg = f"wants a whole number of {least} to {most}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
