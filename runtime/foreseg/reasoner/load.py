@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a reasoner from its spec.
 
-A kind is "kinematic", "openai" (or "openai:FILE" with its options in a JSON file), the name of an
-entry point in the group `foreseg.reasoners`, or "module:attribute". The latter two lead to a factory `(options) -> Reasoner`, which raises
-`ConfigError` for options that cannot work. A kind is the operator's; it never comes from a query.
+A kind is the name of one of our own ("kinematic", "openai", "transformers") or of an entry point in
+the group `foreseg.reasoners`; "NAME:FILE" with its options in a JSON file; or "module:attribute".
+All lead to a factory `(options) -> Reasoner`, which raises `ConfigError` for options that cannot
+work. A kind is the operator's; it never comes from a query.
 """
 
 from __future__ import annotations
@@ -13,11 +14,19 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from foreseg.errors import ConfigError
+from foreseg.errors import ConfigError, MissingExtraError
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
 from foreseg.reasoner.calibration import CalibratedReasoner, read_calibration
+from foreseg.reasoner.options import values_from_file
 
 ENTRY_POINT_GROUP = "foreseg.reasoners"
+# Our own are found without the metadata of an installation; torch is loaded only if asked for.
+OWN = {
+    "kinematic": "foreseg.reasoner.kinematic:kinematic_reasoner",
+    "openai": "foreseg.reasoner.openai_options:openai_reasoner",
+    "transformers": "foreseg_torch.reasoner:transformers_reasoner",
+}
+OWN_EXTRAS = {"transformers": "vlm"}
 
 Options = Mapping[str, str | int | float | bool]
 ReasonerFactory = Callable[[Options], Reasoner]
@@ -43,45 +52,43 @@ def build_reasoner(spec: ReasonerSpec) -> Reasoner:
 
 def known_kinds() -> tuple[str, ...]:
     """The kinds that can be named without a module, sorted."""
-    return tuple(sorted({"kinematic", "openai", *entry_points(group=ENTRY_POINT_GROUP).names}))
+    return tuple(sorted({*OWN, *entry_points(group=ENTRY_POINT_GROUP).names}))
 
 
 def _factory(kind: str) -> ReasonerFactory:
-    if kind == "kinematic":
-        from foreseg.reasoner.kinematic import kinematic_reasoner
-
-        return kinematic_reasoner
-    name, colon, path = kind.partition(":")
-    if name == "openai":
-        from foreseg.reasoner.openai_options import openai_reasoner, values_from_file
-
-        if not colon:
-            return openai_reasoner
-        return lambda options: openai_reasoner({**values_from_file(path), **options})
-    try:
-        found = _found(kind)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = f"reasoner kind {kind!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise ConfigError(msg) from error
-    if found is None:
+    name, colon, rest = kind.partition(":")
+    is_named = name in known_kinds()
+    if not (is_named or (colon and name and rest)):
         msg = (
-            f"reasoner kind wants one of {', '.join(known_kinds())}, openai:FILE or"
-            f" 'module:attribute', got {kind!r}"
+            f"reasoner kind wants one of {', '.join(known_kinds())}, one of them with its options"
+            f" as NAME:FILE, or 'module:attribute', got {kind!r}"
         )
         raise ConfigError(msg)
+    try:
+        found = _named(name) if is_named else _attribute(kind)
+    except (ImportError, AttributeError, ValueError) as error:
+        if name in OWN_EXTRAS and isinstance(error, ModuleNotFoundError):
+            package = error.name or name
+            raise MissingExtraError(package, OWN_EXTRAS[name], f"the {name} reasoner") from error
+        msg = f"reasoner kind {kind!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
     if not callable(found):
         msg = f"reasoner kind {kind!r} wants to name a factory, got a {type(found).__name__}"
         raise ConfigError(msg)
     factory: ReasonerFactory = found
+    if is_named and colon:
+        return lambda options: factory({**values_from_file(rest, name), **options})
     return factory
 
 
-def _found(kind: str) -> object | None:
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=kind):
-        loaded: object = entry_point.load()
-        return loaded
-    module_name, colon, attribute = kind.partition(":")
-    if not (colon and module_name and attribute):
-        return None
-    attribute_value: object = getattr(importlib.import_module(module_name), attribute)
-    return attribute_value
+def _named(name: str) -> object:
+    """What one of our own names leads to, or an entry point."""
+    if name in OWN:
+        return _attribute(OWN[name])
+    return next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name))).load()
+
+
+def _attribute(place: str) -> object:
+    module_name, _, attribute = place.partition(":")
+    value: object = getattr(importlib.import_module(module_name), attribute)
+    return value

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the reasoners over a language model: from a file, checked, and the method they name.
+
+Does not know any reasoner's own options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from foreseg.errors import ConfigError
+from foreseg.methods.base import Method
+from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.veason import VeasonMethod, VeasonSettings
+from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MAX_FILE_BYTES = 100_000
+METHODS = ("veason", "videoseg")
+
+Scalar = str | int | float | bool
+_Options = TypeVar("_Options", bound="DataclassInstance")
+
+
+def options_from_values(
+    values: Mapping[str, Scalar], default: _Options, reasoner: str
+) -> _Options:
+    """Options by name, checked for their types against those of `default`.
+
+    Raises:
+        ConfigError: unknown name, or a value of another type.
+    """
+    known: dict[str, object] = {item.name: getattr(default, item.name) for item in fields(default)}
+    for name, value in values.items():
+        if name not in known:
+            msg = f"the {reasoner} reasoner has the options {', '.join(known)}, got {name!r}"
+            raise ConfigError(msg)
+        kind = type(known[name])
+        is_number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not kind and not is_number:
+            shown = "something else" if "key" in name else repr(value)
+            msg = f"the {reasoner} reasoner's {name} wants {kind.__name__}, got {shown}"
+            raise ConfigError(msg)
+    return replace(default, **values)
+
+
+def values_from_file(path: str, reasoner: str) -> Mapping[str, Scalar]:
+    """Options from a JSON object; files that it names are sought beside it.
+
+    Such are the values of names that end in `_file`, and what begins with `./` or `../`.
+
+    Raises:
+        ConfigError: no such file, or no JSON object of plain values.
+    """
+    if not path:
+        msg = f"the reasoner kind {reasoner}:FILE wants a JSON file of options, got none"
+        raise ConfigError(msg)
+    place = Path(path).expanduser()
+    try:
+        with place.open("rb") as file:
+            value: object = json.loads(file.read(MAX_FILE_BYTES))
+    except OSError as error:
+        msg = f"the settings of the {reasoner} reasoner cannot be read: {error}"
+        raise ConfigError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"the settings of the {reasoner} reasoner in {path!r} are no JSON: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path!r} wants a JSON object of options, got a {type(value).__name__}"
+        raise ConfigError(msg)
+    values: dict[str, Scalar] = {}
+    for name, item in value.items():
+        if not isinstance(item, (str, int, float, bool)):
+            msg = f"{path!r} wants a plain value for {name!r}, got a {type(item).__name__}"
+            raise ConfigError(msg)
+        is_beside = isinstance(item, str) and item.startswith(("./", "../"))
+        is_file = is_beside or (name.endswith("_file") and isinstance(item, str) and item)
+        values[name] = str(place.parent / Path(str(item)).expanduser()) if is_file else item
+    return values
+
+
+def coordinates_from_name(name: str) -> Coordinates:
+    """How a model counts places.
+
+    Raises:
+        ConfigError: in no known way.
+    """
+    kinds = [kind.value for kind in Coordinates]
+    if name not in kinds:
+        msg = f"coordinates wants one of {', '.join(kinds)}, got {name!r}"
+        raise ConfigError(msg)
+    return Coordinates(name)
+
+
+def method_from_options(
+    name: str, *, fast: bool, num_frames: int, span_s: float, view: View
+) -> Method:
+    """The method that answers in text.
+
+    Args:
+        name: one of `METHODS`.
+        fast: videoseg's numbers for a stream.
+        num_frames: of veason; 0: its own.
+        span_s: the last so many seconds are looked at; 0: all that the history has.
+        view: how frames are shown.
+
+    Raises:
+        ConfigError: no such method, or an option of the other one.
+    """
+    if name not in METHODS:
+        msg = f"method wants one of {', '.join(METHODS)}, got {name!r}"
+        raise ConfigError(msg)
+    span = span_s or None
+    if name == "veason":
+        if fast:
+            msg = "fast is for the method videoseg: veason asks only once"
+            raise ConfigError(msg)
+        shown = num_frames or VeasonSettings().num_frames
+        return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view))
+    if num_frames:
+        msg = "num_frames is for the method veason: videoseg's sampler chooses its frames"
+        raise ConfigError(msg)
+    if fast:
+        return VideosegMethod(VideosegSettings.fast(span_s=span, view=view))
+    return VideosegMethod(VideosegSettings(span_s=span, view=view))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a reasoner over a model in this process from named options; docs/reasoners.md lists them.
+
+Frames are shown at the size at which the model reads them, so that pixels in the words and in the
+answers are the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from foreseg.errors import ConfigError
+from foreseg.frames import Frame
+from foreseg.methods.grounding import Coordinates, View
+from foreseg.reasoner.options import (
+    Scalar,
+    coordinates_from_name,
+    method_from_options,
+    options_from_values,
+)
+from foreseg.reasoner.vlm import VlmReasoner
+from foreseg_torch.language_model import FRAME_PIXELS, VISION_CACHE_MB, TransformersLanguageModel
+from foreseg_torch.vision_inputs import fitted_wh
+from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm
+
+AUTO = "auto"
+MAX_SHOWN = 12  # frames in a request of a method that chooses them itself
+MAX_THREADS = 256
+COUNTS_IN_PIXELS = ("qwen2_5_vl",)  # other families of Qwen count to 1000 over each side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersOptions:
+    """What can be said about a model, how much it may take, and the method."""
+
+    model: str = ""  # a folder, or owner/name on the hub
+    precision: str = AUTO  # a quantised folder's own, else nf4
+    device: str = AUTO
+    method: str = "veason"
+    fast: bool = False  # videoseg
+    num_frames: int = 0  # veason; 0 = the method's own
+    span_s: float = 0.0  # 0 = all that the history has
+    coordinates: str = AUTO  # as the model's family counts
+    image_side_px: int = 448
+    frame_pixels: int = FRAME_PIXELS
+    query_pixels: int = MAX_SHOWN * FRAME_PIXELS
+    vision_cache_mb: float = VISION_CACHE_MB
+    max_memory_mb: float = 0.0  # 0 = no limit
+    threads: int = 0  # of torch; 0 = as it chooses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedView(View):
+    """Frames are read at most at `frame_pixels`, as `ImageGeometry.fitted_wh` has it."""
+
+    frame_pixels: int
+
+    def size_wh(self, frame: Frame) -> tuple[float, float]:
+        """A shown frame's size in the model's own units."""
+        if self.coordinates is not Coordinates.PIXELS:
+            return View.size_wh(self, frame)
+        height, width = frame.image.shape[:2]
+        fitted = fitted_wh((width, height), self.patch_px, self.frame_pixels)
+        return float(fitted[0]), float(fitted[1])
+
+
+def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
+    """Load the model and build the reasoner.
+
+    Raises:
+        ConfigError: for an unknown name, or a value that cannot work.
+        InputError: no usable model.
+        EngineError: a quantised model that was changed since it was made.
+        MissingExtraError: a package is absent.
+    """
+    options = options_from_values(values, TransformersOptions(), "transformers")
+    _check(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    loaded = load_vlm(
+        options.model,
+        precision=None if options.precision == AUTO else Precision(options.precision),
+        device=options.device,
+        max_memory_mb=options.max_memory_mb,
+    )
+    view = view_of(loaded, options)
+    method = method_from_options(
+        options.method,
+        fast=options.fast,
+        num_frames=options.num_frames,
+        span_s=options.span_s,
+        view=view,
+    )
+    model = TransformersLanguageModel(
+        loaded, frame_pixels=view.frame_pixels, vision_cache_mb=options.vision_cache_mb
+    )
+    return VlmReasoner(method, model)
+
+
+def view_of(loaded: LoadedVlm, options: TransformersOptions) -> FittedView:
+    """How frames are shown, so that no request goes beyond its budget of pixels.
+
+    Raises:
+        ConfigError: the budget is less than one token a frame.
+    """
+    shown = options.num_frames or MAX_SHOWN
+    frame_pixels = min(options.frame_pixels, options.query_pixels // shown)
+    unit_px = loaded.geometry.unit_px
+    if frame_pixels < unit_px**2:
+        msg = (
+            f"frame_pixels {options.frame_pixels} and query_pixels {options.query_pixels} leave"
+            f" each of {shown} frames {frame_pixels} pixels, wanted are at least {unit_px**2}"
+        )
+        raise ConfigError(msg)
+    in_pixels = loaded.model.config.model_type in COUNTS_IN_PIXELS
+    own = Coordinates.PIXELS if in_pixels else Coordinates.MILLI
+    return FittedView(
+        image_side_px=options.image_side_px,
+        coordinates=own if options.coordinates == AUTO else Coordinates(options.coordinates),
+        patch_px=unit_px,
+        frame_pixels=frame_pixels,
+    )
+
+
+def _check(options: TransformersOptions) -> None:
+    """What can be told before a large model is loaded."""
+    if not options.model:
+        msg = "the transformers reasoner wants a model: a folder, or owner/name on the model hub"
+        raise ConfigError(msg)
+    precisions = [AUTO, *(precision.value for precision in Precision)]
+    if options.precision not in precisions:
+        msg = f"precision wants one of {', '.join(precisions)}, got {options.precision!r}"
+        raise ConfigError(msg)
+    if options.coordinates != AUTO:
+        coordinates_from_name(options.coordinates)
+    if not 0 <= options.threads <= MAX_THREADS:
+        msg = f"threads wants 0 to {MAX_THREADS}, got {options.threads}"
+        raise ConfigError(msg)
+    for name in ("max_memory_mb", "vision_cache_mb", "span_s"):
+        value = getattr(options, name)
+        if not 0 <= value < float("inf"):
+            msg = f"{name} wants a finite number >= 0, got {value}"
+            raise ConfigError(msg)
+    method_from_options(
+        options.method,
+        fast=options.fast,
+        num_frames=options.num_frames,
+        span_s=options.span_s,
+        view=View(image_side_px=options.image_side_px),
+    )
