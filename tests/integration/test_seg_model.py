@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model that segments, tiny and random: its parts, its folder, its stream, a whole answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.support.sam2_models import make_frame, tiny_hiera, tiny_nano
+from tests.support.scene import Recorder
+from tests.support.tiny_vlm import HIDDEN, KINDS, save_tiny_vlm
+from transformers import Sam2Model
+
+from foreseg.config import Config
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerPart,
+    AnswerStatus,
+    FramesWanted,
+    Query,
+    QueryId,
+    RationalePart,
+    TargetsFound,
+)
+from foreseg.engines.load import load_bundle
+from foreseg.errors import ConfigError, EngineError, InputError
+from foreseg.executor import Executor
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameWindow
+from foreseg.masks import mask_from_rle, mask_iou, rle_area
+from foreseg.methods.base import Method
+from foreseg.methods.fevos import FevosMethod, FevosSettings
+from foreseg.methods.seg_answers import forced_ending
+from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.player import Latencies, Player
+from foreseg.reasoner.exchange import checked_ask
+from foreseg.reasoner.language import (
+    Chunk,
+    LanguageRequest,
+    Message,
+    Role,
+    Segmented,
+    SegmentingModel,
+    SegmentRequest,
+)
+from foreseg.reasoner.vlm import VlmReasoner
+from foreseg.state import State
+from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg_torch import seg_language_model
+from foreseg_torch.seg_language_model import SegLanguageModel
+from foreseg_torch.seg_model import MaskHead, source_masks
+from foreseg_torch.seg_store import assemble_seg_vlm, load_seg_vlm, save_seg_vlm
+from foreseg_torch.vlm_loading import Precision
+
+FRAMES = tuple(make_frame(i) for i in range(3))
+SAID = "<think>So.</think><answer>They are [SEG] and [SEG].</answer>"
+ROUNDING = 2e-3  # of states around 1 in float32, read in pieces or at once
+ASK = Query(id=QueryId("q"), text="what falls?")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Language models, a SAM2 and a nano tracker to assemble from."""
+    folder = tmp_path_factory.mktemp("parts")
+    for kind in KINDS:
+        save_tiny_vlm(folder / kind, kind)
+    tiny_hiera().save_pretrained(folder / "sam2")
+    tiny_nano(folder / "nano.safetensors")
+    return folder
+
+
+def assembled(parts: Path, folder: Path, *, kind: str = KINDS[0], method: str = "fevos") -> Path:
+    assemble_seg_vlm(
+        str(parts / kind), parts / "sam2", folder, method=method, precision=Precision.FP32
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return assembled(parts, tmp_path_factory.mktemp("seg") / "made")
+
+
+def test_the_decoder_draws_what_sam2_draws_from_the_same_prompt(parts: Path) -> None:
+    head = MaskHead(tiny_hiera(), HIDDEN)
+    reference = Sam2Model.from_pretrained(parts / "sam2").eval()
+    reference.mask_decoder.dynamic_multimask_via_stability = False
+    pixels = head.pixels_of([frame.image for frame in FRAMES])
+    boxes = torch.tensor([[[8.0, 8.0, 40.0, 40.0], [2.0, 20.0, 30.0, 60.0]]])
+    with torch.no_grad():
+        wanted = reference(
+            pixel_values=pixels,
+            input_boxes=boxes.expand(len(FRAMES), -1, -1).clone(),
+            multimask_output=False,
+        )
+        prompts, _ = head.sam.prompt_encoder(None, None, boxes, None)
+        drawn = head.decoded(prompts[0], head.encoded(pixels))
+    assert drawn.logits.shape == (3, 2, 16, 16)
+    torch.testing.assert_close(drawn.logits, wanted.pred_masks[:, :, 0], atol=1e-4, rtol=1e-4)
+    assert torch.all((drawn.quality >= 0) & (drawn.quality <= 1))
+
+
+def test_frames_are_squeezed_and_normalised_as_sam2_wants_them() -> None:
+    head = MaskHead(tiny_hiera(), HIDDEN)
+    grey = np.full((30, 50, 3), 128, np.uint8)
+    pixels = head.pixels_of([grey, FRAMES[0].image])
+    assert pixels.shape == (2, 3, 64, 64)
+    wanted = (128 / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
+    torch.testing.assert_close(pixels[0].mean((1, 2)), wanted)
+
+
+def test_masks_come_in_source_pixels_of_each_frame() -> None:
+    torch.manual_seed(1)
+    head = MaskHead(tiny_hiera(), HIDDEN)
+    frames = (make_frame(0), make_frame(1, size_wh=(40, 30)))
+    with torch.no_grad():
+        decoded = head(
+            torch.randn(2, HIDDEN), head.encoded(head.pixels_of([f.image for f in frames]))
+        )
+    first, second = source_masks(decoded, frames, 1)
+    assert (first.shape, first.dtype) == ((72, 96), np.dtype(np.bool_))
+    assert second.shape == (30, 40)
+    assert 0 < first.mean() < 1
+    assert abs(first.mean() - float((decoded.logits[0, 1] > 0).float().mean())) < 0.1
+
+
+def test_a_folder_is_loaded_as_it_was_made_and_verified(folder: Path, parts: Path) -> None:
+    record = json.loads((folder / "seg.json").read_text())
+    assert (record["method"], record["token"], record["is_trained"]) == ("fevos", "[SEG]", False)
+    assert not [p for p in folder.rglob("*") if p.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+    made = load_seg_vlm(folder, precision=Precision.FP32, device="cpu")
+    assert made.loaded.tokenizer.convert_ids_to_tokens(made.model.token_id) == "[SEG]"
+    assert (
+        made.loaded.tokenizer("It is [SEG].", add_special_tokens=False).input_ids.count(
+            made.model.token_id
+        )
+        == 1
+    )
+    again = assembled(parts, folder.parent / "again")
+    other = load_seg_vlm(again, precision=Precision.FP32, device="cpu")
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", ["projection.safetensors", "vlm/config.json", "sam2/extra.json"])
+def test_a_changed_or_added_file_is_refused(parts: Path, tmp_path: Path, name: str) -> None:
+    made = assembled(parts, tmp_path / "made")
+    path = made / name
+    path.write_bytes((path.read_bytes() if path.exists() else b"") + b" ")
+    with pytest.raises(EngineError, match=f"{Path(name).name} is not as seg.json says"):
+        load_seg_vlm(made)
+
+
+def test_a_nano_tracker_lends_its_heads_and_four_bits_are_saved_whole(
+    parts: Path, tmp_path: Path
+) -> None:
+    assemble_seg_vlm(
+        str(parts / KINDS[1]),
+        parts / "nano.safetensors",
+        tmp_path / "made",
+        method="visa",
+        precision=Precision.NF4,
+    )
+    made = load_seg_vlm(tmp_path / "made", device="cpu")
+    assert made.loaded.precision is Precision.NF4
+    assert next(made.model.head.parameters()).dtype is torch.float32
+    with torch.no_grad():
+        maps = made.model.head.encoded(made.model.head.pixels_of([FRAMES[0].image]))
+        assert made.model.head(torch.randn(1, HIDDEN), maps).logits.shape == (1, 1, 16, 16)
+    with pytest.raises(InputError, match="in use as nf4 is not saved"):
+        save_seg_vlm(made, tmp_path / "other", notes="")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "veason"}, "method wants one of visa, fevos, got 'veason'"),
+        ({"vlm": "no/where/at all"}, "no model at"),
+        ({"sam2": Path("nowhere")}, "is no SAM2"),
+        ({"folder": Path(__file__).parent}, "new or empty folder"),
+    ],
+)
+def test_what_cannot_be_assembled_is_said_in_a_sentence(
+    parts: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    wanted = {
+        "vlm": str(parts / KINDS[0]),
+        "sam2": parts / "sam2",
+        "folder": tmp_path / "made",
+        "method": "visa",
+    } | change
+    with pytest.raises((ConfigError, InputError), match=message):
+        assemble_seg_vlm(**wanted)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no model that segments in"):
+        load_seg_vlm(tmp_path)
+
+
+def request_of(max_tokens: int = 80, text: str = "[SEG]?") -> SegmentRequest:
+    content = ("<0>", FRAMES[0].image, "<1>", FRAMES[1].image, text)
+    completion = LanguageRequest(
+        messages=(Message(role=Role.USER, content=content),), max_tokens=max_tokens
+    )
+    return SegmentRequest(completion=completion, frames=FRAMES, ending=forced_ending)
+
+
+def exactly(folder: Path) -> SegLanguageModel:
+    return SegLanguageModel(load_seg_vlm(folder, precision=Precision.FP32, device="cpu"))
+
+
+def steer(monkeypatch: pytest.MonkeyPatch, model: SegLanguageModel, text: str) -> list[int]:
+    """Let the model itself say this, whatever its weights would; the tokens."""
+    tokens = list(model.loaded.tokenizer(text, add_special_tokens=False).input_ids)
+    left = iter([*tokens, *model.loaded.end_ids])
+    monkeypatch.setattr(seg_language_model, "chosen", lambda *_: (next(left), -0.5))
+    return tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_streams_states_and_masks_are_those_of_teacher_forcing(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    model = exactly(assembled(parts, tmp_path / "made", kind=kind))
+    seg, states = model._model, []
+    hook = seg.head.projection.register_forward_pre_hook(lambda _, given: states.append(given[0]))
+    tokens = steer(monkeypatch, model, SAID)
+    request = request_of()
+    items = list(model.segment(request))
+    hook.remove()
+    said = "".join(item.text for item in items if isinstance(item, Chunk))
+    assert said == SAID.replace("[SEG]", "")
+    found = [item for item in items if isinstance(item, Segmented)]
+    assert [item.is_forced for item in found] == [False, False]
+
+    inputs = model.inputs(request.completion.messages)
+    assert seg.token_id in inputs.input_ids  # the query's own means nothing
+    whole = inputs.as_arguments()
+    more = torch.tensor([tokens])
+    whole["input_ids"] = torch.cat((whole["input_ids"], more), dim=1)
+    whole["attention_mask"] = torch.ones_like(whole["input_ids"])
+    types = whole["mm_token_type_ids"]
+    whole["mm_token_type_ids"] = torch.cat((types, torch.zeros_like(more, dtype=types.dtype)), 1)
+    with torch.no_grad():
+        output = seg(whole, inputs.num_tokens, seg.head.pixels_of([f.image for f in FRAMES]))
+        before = seg.vlm.model(**whole).last_hidden_state[0, :-1]
+    streamed = torch.cat(states)
+    torch.testing.assert_close(streamed, output.states, atol=ROUNDING, rtol=ROUNDING)
+    is_next = whole["input_ids"][0, 1:] == seg.token_id
+    assert not torch.allclose(before[is_next][-2:], output.states, atol=0.05)  # it reads the token
+    for number, item in enumerate(found):
+        wanted = source_masks(output.masks, FRAMES, number)
+        assert all(mask_iou(a, b) > 0.99 for a, b in zip(item.masks, wanted, strict=True))
+        quality = output.masks.quality[:, number].tolist()
+        assert item.qualities == pytest.approx(quality, abs=ROUNDING)
+
+
+def test_gradients_of_words_and_masks_reach_every_part(folder: Path) -> None:
+    model = exactly(folder)
+    seg = model._model.train()
+    for parameter in seg.parameters():
+        parameter.requires_grad = True
+    inputs = model.inputs(request_of(text="what?").completion.messages)
+    whole = inputs.as_arguments()
+    more = torch.tensor([model.loaded.tokenizer("It is [SEG].").input_ids])
+    whole["input_ids"] = torch.cat((whole["input_ids"], more), dim=1)
+    whole["attention_mask"] = torch.ones_like(whole["input_ids"])
+    types = whole["mm_token_type_ids"]
+    whole["mm_token_type_ids"] = torch.cat((types, torch.zeros_like(more, dtype=types.dtype)), 1)
+    output = seg(whole, inputs.num_tokens, seg.head.pixels_of([FRAMES[0].image]))
+    truth = (torch.arange(16) < 8).float().expand(1, 1, 16, 16)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(output.masks.logits, truth)
+    loss = loss + torch.nn.functional.cross_entropy(
+        output.token_logits[0, inputs.num_tokens - 1 : -1], more[0]
+    )
+    loss.backward()
+    for part in (seg.vlm.model.language_model, seg.vlm.model.visual, seg.head.projection):
+        assert sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None) > 0
+    assert seg.head.sam.mask_decoder.mask_tokens.weight.grad[0].abs().sum() > 0
+    assert seg.head.sam.vision_encoder.neck.convs[0].weight.grad.abs().sum() > 0
+
+
+def test_a_model_that_never_says_the_token_gets_it_from_the_request(folder: Path) -> None:
+    model = exactly(folder)
+    assert isinstance(model, SegmentingModel)
+    items = list(model.segment(request_of(max_tokens=6)))
+    (found,) = (item for item in items if isinstance(item, Segmented))
+    assert found.is_forced
+    assert len(found.masks) == len(found.qualities) == 3
+    said = "".join(item.text for item in items if isinstance(item, Chunk))
+    assert said.endswith("<answer>It is .</answer>")
+    quiet = replace(request_of(max_tokens=6), ending=lambda _: "")
+    assert not any(isinstance(item, Segmented) for item in model.segment(quiet))
+
+
+def test_a_closed_stream_ends_the_generation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = exactly(folder)
+    said: list[int] = []
+
+    def chosen(*_: object) -> tuple[int, float]:
+        said.append(65)
+        return 65, 0.0
+
+    monkeypatch.setattr(seg_language_model, "chosen", chosen)
+    with closing(model.segment(request_of(max_tokens=4_000))) as stream:
+        for item in stream:
+            if isinstance(item, Chunk) and item.num_tokens:
+                break
+    assert len(said) == 1
+
+
+METHODS: dict[str, Method] = {
+    "visa": VisaMethod(VisaSettings(num_answers=3, sampler_tokens=4, answer_tokens=4)),
+    "fevos": FevosMethod(FevosSettings(num_frames=3, reasoning_tokens=6, answer_tokens=4)),
+}
+
+
+@pytest.mark.parametrize(("method", "kind"), list(zip(METHODS, KINDS, strict=True)))
+def test_a_whole_answer_of_four_bits_ends_in_a_mask_prompt(
+    parts: Path, tmp_path: Path, method: str, kind: str
+) -> None:
+    made = assembled(parts, tmp_path / "made", kind=kind, method=method)
+    model = SegLanguageModel(load_seg_vlm(made, device="cpu"))
+    assert model.loaded.precision is Precision.NF4
+    window = FrameWindow(
+        frames=tuple(make_frame(i) for i in (2, 9, 16)), origin_index=FrameIndex(2)
+    )
+    parts_of_answer: list[AnswerPart] = []
+    stream = checked_ask(VlmReasoner(METHODS[method], model), ASK, window)
+    part = next(stream)
+    while not isinstance(part, AnswerDone):
+        parts_of_answer.append(part)
+        more = None
+        if isinstance(part, FramesWanted):
+            frames = tuple(make_frame(int(index)) for index in part.indices)
+            more = FrameWindow(frames=frames, origin_index=FrameIndex(2))
+        part = stream.send(more)
+    (found,) = (p for p in parts_of_answer if isinstance(p, TargetsFound))
+    (prompt,) = found.prompts
+    assert prompt.mask is not None
+    assert mask_from_rle(prompt.mask).shape == (72, 96)
+    assert 0 < rle_area(prompt.mask) < 72 * 96
+    assert 0 <= found.confidence < 1
+    told = "".join(p.text for p in parts_of_answer if isinstance(p, RationalePart))
+    assert "[SEG] was not said but forced" in told
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_tracker_goes_on_from_the_decoded_mask(folder: Path, method: str) -> None:
+    bundle = load_bundle("nano", threads=1)
+    config = Config()
+    executor = Executor(
+        config, (DEFAULT_CAMERA,), lambda rows: Sam2Tracker(bundle, max_objects=rows)
+    )
+    output = Recorder()
+    player = Player(
+        State.start(config, (DEFAULT_CAMERA,)),
+        executor,
+        output,
+        reasoner=VlmReasoner(METHODS[method], exactly(folder)),
+        latencies=Latencies(tracker_ns=20_000_000, reasoner_ns=300_000_000),
+    )
+    for number in range(50):
+        if number == 10:
+            player.ask(ASK)
+        player.feed(DEFAULT_CAMERA, make_frame(number).image, number * 40_000_000)
+    player.settle()
+    (answer,) = output.answers
+    assert answer.status is AnswerStatus.OK
+    assert answer.prompts[0].mask is not None
+    tracked = [masks for masks in output.masks if masks.tracks and masks.label_map.any()]
+    assert len(tracked) > 5
