@@ -66,6 +66,7 @@ class RunFiles:
         self._storyboard = Storyboard()
         self._is_event = False
         self._origin_ns: int | None = None
+        self._filmstrips = None if filmstrips is None else Filmstrips(filmstrips)
         try:
             (out / "masks").mkdir(parents=True, exist_ok=True)
             _remove_old_masks(out)
@@ -74,7 +75,6 @@ class RunFiles:
         except OSError as error:
             msg = f"cannot write into {out}: {error.strerror or error}; give another --out"
             raise InputError(msg) from error
-        self._filmstrips = None if filmstrips is None else Filmstrips(filmstrips)
         self._video = (
             None if video_hz is None else OverlayVideoWriter(out / "overlay.mp4", video_hz)
         )
