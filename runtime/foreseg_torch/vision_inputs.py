@@ -202,7 +202,7 @@ def fitted_wh(size_wh: tuple[int, int], unit_px: int, max_pixels: int) -> tuple[
     most = max(1, max_pixels // unit_px**2)
     if width * height > most:
         scale = math.sqrt(max_pixels / (size_wh[0] * size_wh[1])) / unit_px
-        width, height = (max(1, math.floor(side * scale)) for side in size_wh)
+        width, height = (max(1, math.floor(side * scale + 1e-6)) for side in size_wh)
         width, height = min(width, most), min(height, most)  # of a strip one unit wide
     return width * unit_px, height * unit_px
 

@@ -78,6 +78,7 @@ def test_frames_are_read_at_multiples_within_the_budget() -> None:
     assert width % 28 == height % 28 == 0
     assert 80_000 < width * height <= 100_000
     assert width / height == pytest.approx(16 / 9, rel=0.1)
+    assert fitted_wh((400, 300), 28, 112 * 84) == (112, 84)
     assert fitted_wh((3, 4000), 28, 28 * 280) == (28, 280)
 
 
