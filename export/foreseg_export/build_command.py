@@ -99,10 +99,10 @@ def _build(arguments: argparse.Namespace) -> int:
     )
     with _Progress() as progress:
         built = build_engines(package, work, progress.report, progress.step)
-    _say_result(arguments.bundle, work, built)
     hint = None if target is None else advice(target, manifest)
     if hint is not None:
         print(hint)
+    _say_result(arguments.bundle, work, built)
     return 0
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foreseg.engines.built import BuiltEngines
+    from foreseg.engines.manifest import Manifest
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,6 +59,29 @@ def verify_bundle(bundle: str) -> tuple[Path, int, int]:
     return folder, len(sizes), sum(sizes)
 
 
+def verify_built(folder: Path) -> Iterator[str]:
+    """Check every built engine in a bundle's folder; a line about each set.
+
+    Raises:
+        EngineError: a record or an engine is damaged.
+    """
+    from foreseg.engines.built import built_folders, read_built, read_engine
+    from foreseg.engines.manifest import read_manifest
+
+    manifest = read_manifest(folder)
+    for path in built_folders(folder):
+        built = read_built(path)
+        num_bytes = sum(len(read_engine(folder, built, engine)) for engine in built.engines)
+        yield f"{path}: intact, {num_bytes / 1e6:.1f} MB, {_freshness(built, manifest)}"
+
+
+def _freshness(built: BuiltEngines, manifest: Manifest) -> str:
+    from foreseg.engines.built import stale_reason
+
+    reason = stale_reason(built, manifest)
+    return "up to date" if reason is None else f"NOT USABLE: {reason}"
+
+
 def _bench(arguments: argparse.Namespace) -> int:
     from foreseg.commands.bundle_bench import bench
 
@@ -62,6 +91,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     folder, num_files, num_bytes = verify_bundle(arguments.bundle)
     print(f"{folder}: intact, {num_files} graphs, {num_bytes / 1e6:.1f} MB")
+    for line in verify_built(folder):
+        print(line)
     return 0
 
 
@@ -96,4 +127,25 @@ def _inspect(arguments: argparse.Namespace) -> int:
         print(
             f"{'graph'.ljust(10)} {piece.name}: {piece.num_bytes / 1e6:.2f} MB, {piece.precision}"
         )
+    for row in _engine_rows(folder, manifest):
+        print(f"{'engines'.ljust(10)} {row}")
     return 0
+
+
+def _engine_rows(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What was built of the bundle; an unreadable record is a row, too."""
+    from foreseg.engines.built import built_folders, read_built
+    from foreseg.errors import EngineError
+
+    for path in built_folders(folder):
+        try:
+            built = read_built(path)
+        except EngineError as error:
+            yield str(error)
+            continue
+        num_bytes = sum(engine.num_bytes for engine in built.engines)
+        where = built.device_name or "ahead of time"
+        yield (
+            f"{path.name} ({where}): {num_bytes / 1e6:.2f} MB, up to {built.max_rows} objects in a"
+            f" launch, built {built.created}, {_freshness(built, manifest)}"
+        )
