@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves behind: an overlay video, images, palette PNGs, contact sheets, filmstrips.
+"""What a run leaves behind: an overlay video, images, palette PNGs, contact sheets.
 
 Images come in as (H, W, 3) uint8 RGB (`overlay` draws on them). Knows nothing of pipelines or
 messages. OpenCV is imported when something is written.
@@ -40,7 +40,6 @@ __all__ = [
     "OverlayVideoWriter",
     "contact_sheet",
     "draw_overlay",
-    "filmstrip",
     "overlay_labels",
     "voc_palette",
     "write_image",
@@ -201,11 +200,6 @@ def contact_sheet(
         baseline = y + cell_height + round((caption_px + 0.72 * text_px) / 2)
         pen.text((x + 2, baseline), caption, WHITE, max_width=cell_width - 4)
     return sheet
-
-
-def filmstrip(cells: Sequence[tuple[U8Array, str]], *, cell_width: int = 320) -> U8Array:
-    """Frames side by side, each with a caption below: time runs to the right."""
-    return contact_sheet(cells, columns=max(1, len(cells)), cell_width=cell_width)
 
 
 class _Writer(Protocol):

@@ -306,7 +306,7 @@ def _moment_drawn(moment: Moment, size_wh: tuple[int, int]) -> U8Array:
     labels = moment.label_map
     if labels.shape != image.shape[:2]:
         labels = cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    pen = Pen(image, text_px=16)
+    pen = Pen(image, text_px=10)  # thin outlines
     draw_masks(pen, labels, moment.labels)
     return pen.canvas
 

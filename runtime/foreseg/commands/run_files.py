@@ -34,6 +34,7 @@ from foreseg.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.tracks import Track
 
 NS = 1_000_000_000
+MAX_RECENT = 16
 _MASK_NAME = re.compile(r"\d{6,}\.png")
 
 
@@ -113,7 +114,7 @@ class RunFiles:
 
     def write_answer(self, answer: Answer, frames: QuestionFrames | None) -> None:
         """Write one answer; one that comes again with its whole rationale takes its own place."""
-        known = [i for i, other in enumerate(self.answers) if is_same_asking(other, answer)]
+        known = [i for i in self._recent() if is_same_asking(self.answers[i], answer)]
         if known:
             self.answers[known[-1]] = answer
         else:
@@ -174,7 +175,8 @@ class RunFiles:
 
     def _note_first_masks(self, masks: PublishedMasks) -> None:
         shown = {track.object_id for track in masks.tracks}
-        for i, answer in enumerate(self.answers):
+        for i in self._recent():
+            answer = self.answers[i]
             is_after = masks.frame.stamp_ns >= answer.answered_stamp_ns
             if (
                 i not in self.first_masks_ns
@@ -182,6 +184,10 @@ class RunFiles:
                 and not shown.isdisjoint(answer.object_ids)
             ):
                 self.first_masks_ns[i] = masks.frame.stamp_ns
+
+    def _recent(self) -> range:
+        """Which answers are still looked at: those that may come again, or have no masks yet."""
+        return range(max(0, len(self.answers) - MAX_RECENT), len(self.answers))
 
     def _banner(self, masks: PublishedMasks) -> Banner | None:
         banner = None
