@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,8 @@ from foreseg.reasoner.options import (
 )
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.language_model import FRAME_PIXELS, VISION_CACHE_MB, TransformersLanguageModel
+from foreseg_torch.seg_language_model import SegLanguageModel
+from foreseg_torch.seg_store import SEG_METHODS, LoadedSegVlm, load_seg_vlm
 from foreseg_torch.vision_inputs import fitted_wh
 from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm
 
@@ -36,12 +39,12 @@ COUNTS_IN_PIXELS = ("qwen2_5_vl",)  # other families of Qwen count to 1000 over 
 class TransformersOptions:
     """What can be said about a model, how much it may take, and the method."""
 
-    model: str = ""  # a folder, or owner/name on the hub
+    model: str = ""  # a folder, or owner/name on the hub; visa and fevos: a folder made for them
     precision: str = AUTO  # a quantised folder's own, else nf4
     device: str = AUTO
     method: str = "veason"
-    fast: bool = False  # videoseg
-    num_frames: int = 0  # veason; 0 = the method's own
+    fast: bool = False  # videoseg, visa
+    num_frames: int = 0  # veason, fevos; 0 = the method's own
     span_s: float = 0.0  # 0 = all that the history has
     coordinates: str = AUTO  # as the model's family counts
     image_side_px: int = 448
@@ -80,12 +83,8 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
     _check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    loaded = load_vlm(
-        options.model,
-        precision=None if options.precision == AUTO else Precision(options.precision),
-        device=options.device,
-        max_memory_mb=options.max_memory_mb,
-    )
+    made = _loaded(options)
+    loaded = made.loaded if isinstance(made, LoadedSegVlm) else made
     view = view_of(loaded, options)
     method = method_from_options(
         options.method,
@@ -94,10 +93,29 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         span_s=options.span_s,
         view=view,
     )
-    model = TransformersLanguageModel(
-        loaded, frame_pixels=view.frame_pixels, vision_cache_mb=options.vision_cache_mb
-    )
+    pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
+    if isinstance(made, LoadedSegVlm):
+        segmenter = SegLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
+        return VlmReasoner(method, segmenter)
+    model = TransformersLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
     return VlmReasoner(method, model)
+
+
+def _loaded(options: TransformersOptions) -> LoadedVlm | LoadedSegVlm:
+    """The model; for a [SEG] method one that was made for it."""
+    precision = None if options.precision == AUTO else Precision(options.precision)
+    limit_mb = options.max_memory_mb
+    if options.method not in SEG_METHODS:
+        return load_vlm(
+            options.model, precision=precision, device=options.device, max_memory_mb=limit_mb
+        )
+    made = load_seg_vlm(
+        Path(options.model), precision=precision, device=options.device, max_memory_mb=limit_mb
+    )
+    if made.method != options.method:
+        msg = f"{options.model} was made for the method {made.method}, got {options.method!r}"
+        raise ConfigError(msg)
+    return made
 
 
 def view_of(loaded: LoadedVlm, options: TransformersOptions) -> FittedView:

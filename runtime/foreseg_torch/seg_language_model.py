@@ -24,6 +24,7 @@ from foreseg.reasoner.language import (
 from foreseg_torch.decoding import Decoding
 from foreseg_torch.language_model import (
     FRAME_PIXELS,
+    VISION_CACHE_MB,
     CompletionText,
     TransformersLanguageModel,
     chosen,
@@ -42,8 +43,14 @@ class SegLanguageModel(TransformersLanguageModel):
         ConfigError: the model's chat template does not show images.
     """
 
-    def __init__(self, made: LoadedSegVlm, *, frame_pixels: int = FRAME_PIXELS) -> None:
-        super().__init__(made.loaded, frame_pixels=frame_pixels)
+    def __init__(
+        self,
+        made: LoadedSegVlm,
+        *,
+        frame_pixels: int = FRAME_PIXELS,
+        vision_cache_mb: float = VISION_CACHE_MB,
+    ) -> None:
+        super().__init__(made.loaded, frame_pixels=frame_pixels, vision_cache_mb=vision_cache_mb)
         self._model = made.model
 
     def segment(self, request: SegmentRequest) -> SegmentStream:

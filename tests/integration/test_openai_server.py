@@ -305,7 +305,10 @@ def test_tls_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
         ({"url": "http://me:pass@host", "model": "m"}, "no user or password"),
         ({"url": "http://host:port/", "model": "m"}, "url wants the form"),
         ({"url": "http://h", "model": "m", "metod": "visa"}, "got 'metod'"),
-        ({"url": "http://h", "model": "m", "method": "visa"}, "veason, videoseg, got 'visa'"),
+        (
+            {"url": "http://h", "model": "m", "method": "visa"},
+            "decodes [SEG] tokens to masks, got OpenAiServer",
+        ),
         ({"url": "http://h", "model": "m", "timeout_s": "9"}, "timeout_s wants float, got '9'"),
         ({"url": "http://h", "model": "m", "timeout_s": 0}, "above 0, got 0"),
         ({"url": "http://h", "model": "m", "coordinates": "cm"}, "pixels, milli, got 'cm'"),

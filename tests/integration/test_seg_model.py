@@ -38,6 +38,7 @@ from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.seg_answers import forced_ending
 from foreseg.methods.visa import VisaMethod, VisaSettings
 from foreseg.player import Latencies, Player
+from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.language import (
     Chunk,
@@ -48,6 +49,7 @@ from foreseg.reasoner.language import (
     SegmentingModel,
     SegmentRequest,
 )
+from foreseg.reasoner.load import build_reasoner
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg.state import State
 from foreseg.tracker.sam2 import Sam2Tracker
@@ -388,3 +390,32 @@ def test_the_tracker_goes_on_from_the_decoded_mask(folder: Path, method: str) ->
     assert answer.prompts[0].mask is not None
     tracked = [masks for masks in output.masks if masks.tracks and masks.label_map.any()]
     assert len(tracked) > 5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_kind_transformers_takes_a_folder_that_was_made_for_the_method(
+    parts: Path, tmp_path: Path, method: str
+) -> None:
+    assembled(parts, tmp_path / "made", method=method)
+    (tmp_path / "model.json").write_text(
+        json.dumps({"model": "./made", "method": method, "precision": "fp32", "device": "cpu"})
+    )
+    kind = f"transformers:{tmp_path / 'model.json'}"
+    assert build_reasoner(ReasonerSpec(kind=kind)).window_policy
+    other = next(name for name in METHODS if name != method)
+    with pytest.raises(ConfigError, match=f"was made for the method {method}, got '{other}'"):
+        build_reasoner(ReasonerSpec(kind=kind, options={"method": other}))
+    with pytest.raises(EngineError, match="no model that segments in"):
+        build_reasoner(ReasonerSpec(kind=kind, options={"model": str(parts / KINDS[0])}))
+
+
+def test_a_server_cannot_segment() -> None:
+    options = {"url": "http://127.0.0.1:1/v1", "model": "m", "method": "visa"}
+    with pytest.raises(ConfigError, match=r"VisaMethod wants a model that decodes \[SEG\] tokens"):
+        build_reasoner(ReasonerSpec(kind="openai", options=options))
+    with pytest.raises(ConfigError, match="fast is for the methods videoseg and visa"):
+        build_reasoner(
+            ReasonerSpec(kind="openai", options=options | {"method": "fevos", "fast": True})
+        )
+    with pytest.raises(ConfigError, match="num_frames is for the methods veason and fevos"):
+        build_reasoner(ReasonerSpec(kind="openai", options=options | {"num_frames": 3}))

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from foreseg.errors import ConfigError
 from foreseg.methods.base import Method
+from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
+from foreseg.methods.visa import VisaMethod, VisaSettings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MAX_FILE_BYTES = 100_000
-METHODS = ("veason", "videoseg")
+METHODS = ("veason", "videoseg", "visa", "fevos")
+SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 
 Scalar = str | int | float | bool
 _Options = TypeVar("_Options", bound="DataclassInstance")
@@ -101,31 +104,37 @@ def coordinates_from_name(name: str) -> Coordinates:
 def method_from_options(
     name: str, *, fast: bool, num_frames: int, span_s: float, view: View
 ) -> Method:
-    """The method that answers in text.
+    """A method by its name.
 
     Args:
         name: one of `METHODS`.
-        fast: videoseg's numbers for a stream.
-        num_frames: of veason; 0: its own.
+        fast: numbers for a stream, of a method with a sampler.
+        num_frames: of a method without one; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
         view: how frames are shown.
 
     Raises:
-        ConfigError: no such method, or an option of the other one.
+        ConfigError: no such method, or an option of another one.
     """
     if name not in METHODS:
         msg = f"method wants one of {', '.join(METHODS)}, got {name!r}"
         raise ConfigError(msg)
-    span = span_s or None
-    if name == "veason":
-        if fast:
-            msg = "fast is for the method videoseg: veason asks only once"
-            raise ConfigError(msg)
-        shown = num_frames or VeasonSettings().num_frames
-        return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view))
-    if num_frames:
-        msg = "num_frames is for the method veason: videoseg's sampler chooses its frames"
+    if fast and name not in SAMPLING:
+        msg = f"fast is for the methods {' and '.join(SAMPLING)}: {name} asks only once"
         raise ConfigError(msg)
-    if fast:
-        return VideosegMethod(VideosegSettings.fast(span_s=span, view=view))
-    return VideosegMethod(VideosegSettings(span_s=span, view=view))
+    if num_frames and name in SAMPLING:
+        others = " and ".join(other for other in METHODS if other not in SAMPLING)
+        msg = f"num_frames is for the methods {others}: {name}'s sampler chooses its frames"
+        raise ConfigError(msg)
+    span = span_s or None
+    if name == "videoseg":
+        make = VideosegSettings.fast if fast else VideosegSettings
+        return VideosegMethod(make(span_s=span, view=view))
+    if name == "visa":
+        choose = VisaSettings.fast if fast else VisaSettings
+        return VisaMethod(choose(span_s=span, view=view))
+    if name == "fevos":
+        shown = num_frames or FevosSettings().num_frames
+        return FevosMethod(FevosSettings(num_frames=shown, span_s=span, view=view))
+    shown = num_frames or VeasonSettings().num_frames
+    return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view))
