@@ -118,8 +118,8 @@ class EngineBuilder:
             msg = f"TensorRT {package.__version__} does not understand {piece!r}: {said}"
             raise EngineError(msg)
         inputs = tuple(_input_spec(piece, t) for t in _all(network.get_input, network.num_inputs))
-        outputs = _output_specs(piece, network, inputs)
         config, profile = self._config(piece, inputs)
+        outputs = _output_specs(piece, network, inputs)
         monitor = _new_monitor(package, progress or _go_on)
         config.progress_monitor = monitor
         content = self._builder.build_serialized_network(network, config)
