@@ -16,6 +16,7 @@ for name in ("transformers", "onnx", "cv2"):
 from tests.support.edgetam_models import GRID, NUM_FREE, tiny_edgetam  # noqa: E402
 from transformers import (  # noqa: E402
     EdgeTamVideoConfig,
+    EdgeTamVideoModel,
     EdgeTamVisionConfig,
     TimmWrapperConfig,
 )
@@ -23,6 +24,7 @@ from transformers import (  # noqa: E402
 from foreseg.errors import InputError  # noqa: E402
 from foreseg_export import checkpoints  # noqa: E402
 from foreseg_export.checkpoints import open_checkpoint  # noqa: E402
+from foreseg_torch.sam2_geometry import set_image_size  # noqa: E402
 from foreseg_torch.sam2_half import in_half  # noqa: E402
 from foreseg_torch.video_models import cut, family_of, memory_tokens  # noqa: E402
 
@@ -30,6 +32,7 @@ TOKENS = NUM_FREE + GRID**2
 SIDE, CELLS, HIDDEN, WIDTH = 64, 4, 128, 64
 # float32 sums in another order; what the pieces get wrong is off by more than a thousand times
 TOLERANCE = 1e-5
+TRUNK_TOLERANCE = 1e-4  # a hundred fused convolutions
 HALF_TOLERANCE = 2e-2  # of values of deviation 1
 
 
@@ -248,3 +251,23 @@ def test_published_checkpoint_takes_multiples_of_256_px(
         open_checkpoint(tmp_path, image_size=640)
     with pytest.raises(InputError, match="does not load"):  # the size is fine: no weights are here
         open_checkpoint(tmp_path, image_size=512)
+
+
+@torch.no_grad()
+def test_repvit_trunk_with_its_branches_fused_gives_the_same_maps() -> None:
+    pytest.importorskip("torchvision", reason="timm needs torchvision")
+    pytest.importorskip("timm", reason="EdgeTAM's own trunk is one of timm's")
+    config = published_config()
+    set_image_size(config, 256)
+    model = EdgeTamVideoModel(config).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.3)
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.uniform_(0.5, 1.5)
+    pixels = random(1, 3, 256, 256)
+    piece = cut(model)["image_encoder"]
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in piece.modules())
+    wanted = model.get_image_features(pixels, return_dict=True).fpn_hidden_states
+    for got, want in zip(piece(pixels)[:3], wanted, strict=True):
+        assert (rows_in_order(got) - want).abs().max() < TRUNK_TOLERANCE
