@@ -11,20 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from tests.support.tiny_vlm import IMAGE, KINDS, save_tiny_vlm, tiny_tokenizer
 
-from foreseg.errors import ConfigError, InputError
-from foreseg.reasoner.language import (
+torch = pytest.importorskip("torch", reason="a model needs it: pip install 'foreseg[vlm]'")
+for name in ("transformers", "bitsandbytes", "accelerate", "cv2"):
+    pytest.importorskip(name, reason="a model needs it: pip install 'foreseg[vlm]'")
+
+from tests.support.tiny_vlm import IMAGE, KINDS, save_tiny_vlm, tiny_tokenizer  # noqa: E402
+
+from foreseg.errors import ConfigError, InputError  # noqa: E402
+from foreseg.reasoner.language import (  # noqa: E402
     Chunk,
     LanguageModelError,
     LanguageRequest,
     Message,
     Role,
 )
-from foreseg_torch.decoding import Decoding
-from foreseg_torch.language_model import CompletionText, TransformersLanguageModel
-from foreseg_torch.vlm_loading import LoadedVlm, Precision, estimated_bytes, load_vlm
+from foreseg_torch.decoding import Decoding  # noqa: E402
+from foreseg_torch.language_model import CompletionText, TransformersLanguageModel  # noqa: E402
+from foreseg_torch.vlm_loading import LoadedVlm, Precision, estimated_bytes, load_vlm  # noqa: E402
 
 ROUNDING = 1e-3  # of logits around 1 in float32, read in other pieces
 

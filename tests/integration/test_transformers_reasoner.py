@@ -9,21 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tests.support.reasoners import query, window_of
-from tests.support.tiny_vlm import KINDS, save_tiny_vlm
 
-from foreseg import cli
-from foreseg.dialogue import TargetsFound
-from foreseg.errors import ForesegError
-from foreseg.methods.grounding import Coordinates
-from foreseg.reasoner.base import ReasonerSpec
-from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.load import build_reasoner, known_kinds
-from foreseg_torch.reasoner import TransformersOptions, view_of
-from foreseg_torch.vlm_loading import Precision, load_vlm
+torch = pytest.importorskip("torch", reason="a model needs it: pip install 'foreseg[vlm]'")
+for name in ("transformers", "bitsandbytes", "accelerate", "cv2"):
+    pytest.importorskip(name, reason="a model needs it: pip install 'foreseg[vlm]'")
 
-cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
+import cv2  # noqa: E402
+from tests.support.reasoners import query, window_of  # noqa: E402
+from tests.support.tiny_vlm import KINDS, save_tiny_vlm  # noqa: E402
+
+from foreseg import cli  # noqa: E402
+from foreseg.dialogue import TargetsFound  # noqa: E402
+from foreseg.errors import ForesegError  # noqa: E402
+from foreseg.methods.grounding import Coordinates  # noqa: E402
+from foreseg.reasoner.base import ReasonerSpec  # noqa: E402
+from foreseg.reasoner.exchange import checked_ask  # noqa: E402
+from foreseg.reasoner.load import build_reasoner, known_kinds  # noqa: E402
+from foreseg_torch.reasoner import TransformersOptions, view_of  # noqa: E402
+from foreseg_torch.vlm_loading import Precision, load_vlm  # noqa: E402
 
 SIZE_WH = (160, 120)
 

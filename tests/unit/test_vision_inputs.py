@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from tests.support.tiny_vlm import IMAGE, tiny_tokenizer
-from transformers import PreTrainedTokenizerFast
 
-from foreseg.errors import ConfigError
-from foreseg.reasoner.language import Message, Role
-from foreseg_torch.vision_inputs import (
+torch = pytest.importorskip("torch", reason="a model needs it: pip install 'foreseg[vlm]'")
+for name in ("transformers", "cv2"):
+    pytest.importorskip(name, reason="a model needs it: pip install 'foreseg[vlm]'")
+
+from tests.support.tiny_vlm import IMAGE, tiny_tokenizer  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
+
+from foreseg.errors import ConfigError  # noqa: E402
+from foreseg.reasoner.language import Message, Role  # noqa: E402
+from foreseg_torch.vision_inputs import (  # noqa: E402
     ImageGeometry,
     fitted_wh,
     inputs_from_messages,

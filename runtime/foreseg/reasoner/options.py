@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from foreseg.errors import ConfigError
 from foreseg.methods.base import Method
@@ -20,15 +20,20 @@ from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 MAX_FILE_BYTES = 100_000
 METHODS = ("veason", "videoseg", "visa", "fevos")
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 
 Scalar = str | int | float | bool
-_Options = TypeVar("_Options", bound="DataclassInstance")
+
+
+class OptionRecord(Protocol):
+    """A dataclass; its fields are the options."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+
+
+_Options = TypeVar("_Options", bound=OptionRecord)
 
 
 def options_from_values(
