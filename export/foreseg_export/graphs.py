@@ -92,16 +92,8 @@ def piece_specs(model: VideoModel) -> dict[str, PieceSpec]:
     }
 
 
-def export_piece(piece: nn.Module, spec: PieceSpec, path: Path, *, stored: str) -> None:
-    """Trace a piece and write one self-contained ONNX file.
-
-    Args:
-        piece: in evaluation mode.
-        spec: how it is traced.
-        path: of the file.
-        stored: "fp32", or "fp16" to store large weights in half precision and cast them back
-            when the graph is loaded; the arithmetic is float32 in both.
-    """
+def export_piece(piece: nn.Module, spec: PieceSpec, path: Path) -> None:
+    """Trace a piece, in evaluation mode, and write one self-contained ONNX file."""
     dims = {name: torch.export.Dim(name, min=1, max=64) for name in ("B", "P")}
     shapes = {
         name: {axis: dims[dim] for axis, dim in spec.dynamic.get(name, {}).items()}
@@ -131,15 +123,18 @@ def export_piece(piece: nn.Module, spec: PieceSpec, path: Path, *, stored: str) 
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
     graph = onnx.load(str(path))
-    _strip(graph)
-    if stored == "fp16":
-        _store_half(graph)
+    strip(graph)
     graph.ir_version = IR_VERSION
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def num_nodes(path: Path) -> int:
+    """Operators of a graph."""
+    return len(onnx.load(str(path)).graph.node)
+
+
+def strip(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes for debugging: stack traces with paths of this machine."""
     del model.metadata_props[:]
     model.doc_string = ""
@@ -153,8 +148,12 @@ def _strip(model: onnx.ModelProto) -> None:
     del model.functions[:]
 
 
-def _store_half(model: onnx.ModelProto) -> None:
-    """Store large float32 weights as float16 behind a Cast, which every runtime folds at load."""
+def store_half(source: Path, path: Path) -> None:
+    """Write a graph whose large float32 weights are float16, behind a Cast.
+
+    Every runtime folds it at load: the arithmetic is as before, with rounded weights.
+    """
+    model = onnx.load(str(source))
     graph = model.graph
     kept, casts = [], []
     for tensor in graph.initializer:
@@ -174,3 +173,5 @@ def _store_half(model: onnx.ModelProto) -> None:
     del graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())

@@ -1,169 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate of every export: the bundle in foreseg's tracker against `transformers`' streaming.
+"""What every export is measured by: the bundle in foreseg's tracker against `transformers`'.
 
-Both get the same pixels; compared are mask logits on the model's grid, and masks at source size.
-The clip is drawn here: a few textured shapes that move over a textured ground.
+Both get the same pixels of a drawn clip; compared are mask logits on the model's grid, and masks
+at source size. And each piece alone, on golden inputs, against the torch piece it was traced from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from foreseg.engines.load import Bundle
-from foreseg.engines.manifest import Parity
-from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
-from foreseg.geometry import BoxXyxy
-from foreseg.masks import mask_from_rle
-from foreseg.prompts import Point, SpatialPrompt
-from foreseg.tracker.base import TrackKey
+from foreseg.engines.manifest import Parity, Sam2Geometry
+from foreseg.masks import MaskRle, rle_from_mask
+from foreseg.tracker.drawn_clip import Clip
+from foreseg.tracker.drawn_clip import moving_shapes as moving_shapes  # noqa: PLC0414 (a test)
+from foreseg.tracker.golden import (
+    MIN_AREA_PX,
+    GoldenStep,
+    MaskRows,
+    RecordingEngine,
+    overlaps,
+    root_mean_square,
+    rounded,
+    track_clip,
+)
 from foreseg.tracker.preprocess import pixels_from_image, points_from_prompt
-from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_torch.sam2_reference import Sam2Reference
 from foreseg_torch.video_models import VideoModel
 
 F32 = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
-GATE_MEAN_IOU = 0.999
-MIN_AREA_PX = 400
+GATES = {"fp32": 0.999, "fp16": 0.99, "int8": 0.97}  # mean mask IoU of the clip
+GOLDEN_ROWS = 2  # objects in one launch of a golden step
 NOTES = {"sam2": "memory stored as float32; the reference stores bfloat16", "edgetam": ""}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Clip:
-    """Frames (H, W, 3) RGB, and one prompt on the first of them for each object."""
+class Judge:
+    """Streams a clip through the torch model once, then measures bundles against it.
 
-    frames: tuple[U8Array, ...]
-    prompts: tuple[SpatialPrompt, ...]
+    Args:
+        model: the reference.
+        geometry: of its bundles.
+        clip: whose frames both see.
+        gate: the mean mask IoU to reach.
+        on_frame: called after each frame of the reference.
+    """
 
+    def __init__(
+        self,
+        model: VideoModel,
+        geometry: Sam2Geometry,
+        clip: Clip,
+        *,
+        gate: float = GATES["fp32"],
+        on_frame: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.clip = clip
+        self._gate, self._reference_name = gate, type(model).__name__
+        reference = Sam2Reference(model)
+        for i, prompt in enumerate(clip.prompts):
+            points = points_from_prompt(prompt, clip.size_wh, geometry.image_size)
+            reference.prompt_points(i, points.coords, points.labels)
+        logits, masks = [], []
+        for image in clip.frames:
+            wanted, _ = reference.step(pixels_from_image(image, geometry))
+            logits.append(wanted)
+            masks.append(_masks_at_source(wanted, clip.size_wh))
+            on_frame()
+        self.logits: F32 = np.stack(logits)  # (T, N, m, m)
+        self.masks: MaskRows = tuple(masks)
 
-def moving_shapes(
-    *, frames: int = 20, size_wh: tuple[int, int] = (320, 240), seed: int = 0
-) -> Clip:
-    """Three shapes on a textured ground: prompted by a box, a point, and a box with a point."""
-    rng = np.random.default_rng(seed)
-    w, h = size_wh
-    ground = _texture(rng, w, h)
-    radius = h // 6
-    starts = np.asarray([(0.25, 0.3), (0.7, 0.35), (0.45, 0.75)]) * (w, h)
-    speeds = rng.uniform(-1.5, 1.5, (3, 2))
-    patches = [_texture(rng, 2 * radius, 2 * radius) for _ in starts]
-    images = []
-    for t in range(frames):
-        image = ground.copy()
-        for i, start in enumerate(starts):
-            _paste(image, patches[i], start + t * speeds[i], round_=i != 1)
-        images.append(image)
-    boxes = [BoxXyxy(*(start - radius), *(start + radius)) for start in starts]
-    points = [Point(float(x), float(y)) for x, y in starts]
-    prompts = (
-        SpatialPrompt(box=boxes[0]),
-        SpatialPrompt(points=(points[1],)),
-        SpatialPrompt(box=boxes[2], points=(points[2],)),
-    )
-    return Clip(frames=tuple(images), prompts=prompts)
+    def measure(
+        self, bundle: Bundle, on_frame: Callable[[], object] = lambda: None
+    ) -> tuple[Parity, MaskRows]:
+        """Stream the clip through a bundle; how well it agrees, and its masks."""
+        tracked = track_clip(bundle, self.clip, on_frame)
+        difference = tracked.logits - self.logits
+        ious = [iou for _, _, iou in overlaps(tracked.masks, self.masks)]
+        parity = Parity(
+            reference=f"transformers {self._reference_name}, torch {torch.__version__}",
+            frames=len(self.clip.frames),
+            objects=len(self.clip.prompts),
+            masks=len(ious),
+            min_area_px=MIN_AREA_PX,
+            max_abs_logit=float(np.abs(difference).max()),
+            rms_logit=root_mean_square(difference),
+            reference_rms_logit=root_mean_square(self.logits),
+            min_iou=min(ious, default=0.0),
+            mean_iou=float(np.mean(ious)) if ious else 0.0,
+            gate_mean_iou=self._gate,
+            note=NOTES[bundle.manifest.family],
+        )
+        return parity, tracked.masks
 
 
 def compare(model: VideoModel, bundle: Bundle, clip: Clip) -> Parity:
-    """Stream a clip through both and measure."""
-    tracker = Sam2Tracker(bundle, max_objects=len(clip.prompts))
-    reference = Sam2Reference(model)
-    geometry = bundle.manifest.geometry
-    keys = [TrackKey(str(i)) for i in range(len(clip.prompts))]
-    size_wh = (clip.frames[0].shape[1], clip.frames[0].shape[0])
-    for i, prompt in enumerate(clip.prompts):
-        points = points_from_prompt(prompt, size_wh, geometry.image_size)
-        reference.prompt_points(i, points.coords, points.labels)
-    differences, scale, ious = [], [], []
-    for t, image in enumerate(clip.frames):
-        frame = _frame(t, image)
-        if t == 0:
-            for key, prompt in zip(keys, clip.prompts, strict=True):
-                tracker.prompt(frame, key, prompt)
-        result = tracker.track(frame, keys)
-        wanted, _ = reference.step(pixels_from_image(image, geometry))
-        got = np.stack([tracker.logits_of(key) for key in keys])
-        differences.append((got - wanted).ravel())
-        scale.append(wanted.ravel())
-        masks = [mask_from_rle(tracked.mask) for tracked in result.objects]
-        ious += _ious(masks, _masks_at_source(wanted, size_wh))
-    difference = np.concatenate(differences)
-    return Parity(
-        reference=f"transformers {type(model).__name__}, torch {torch.__version__}",
-        frames=len(clip.frames),
-        objects=len(keys),
-        masks=len(ious),
-        min_area_px=MIN_AREA_PX,
-        max_abs_logit=float(np.abs(difference).max()),
-        rms_logit=_rms(difference),
-        reference_rms_logit=_rms(np.concatenate(scale)),
-        min_iou=min(ious, default=0.0),
-        mean_iou=float(np.mean(ious)) if ious else 0.0,
-        gate_mean_iou=GATE_MEAN_IOU,
-        note=NOTES[bundle.manifest.family],
+    """Stream one clip through both and measure."""
+    parity, _ = Judge(model, bundle.manifest.geometry, clip).measure(bundle)
+    return parity
+
+
+def golden_steps(
+    modules: Mapping[str, nn.Module], bundle: Bundle, clip: Clip
+) -> tuple[GoldenStep, ...]:
+    """One tracking step of each piece with a full memory, as the torch pieces compute it.
+
+    Args:
+        modules: the pieces in float32.
+        bundle: drives the tracker up to that step.
+        clip: where the step is taken from.
+    """
+    num_frames = min(len(clip.frames), bundle.manifest.geometry.num_recent + 2)
+    start = replace(clip, frames=clip.frames[:num_frames], prompts=clip.prompts[:GOLDEN_ROWS])
+    engines = tuple(RecordingEngine(engine) for engine in bundle.engines)
+    track_clip(replace(bundle, engines=engines), start)
+    steps = []
+    for engine in engines:
+        inputs = rounded(engine.newest)
+        with torch.no_grad():
+            given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+            out = modules[engine.name](**given)
+        values = out if isinstance(out, tuple) else (out,)
+        outputs = {
+            spec.name: value.numpy() for spec, value in zip(engine.outputs, values, strict=True)
+        }
+        steps.append(GoldenStep(piece=engine.name, inputs=inputs, outputs=outputs))
+    return tuple(steps)
+
+
+def _masks_at_source(logits: F32, size_wh: tuple[int, int]) -> tuple[MaskRle, ...]:
+    at_source = functional.interpolate(
+        torch.from_numpy(logits)[:, None], size=size_wh[::-1], mode="bilinear", align_corners=False
     )
-
-
-def _frame(t: int, image: U8Array) -> Frame:
-    ref = FrameRef(
-        camera=DEFAULT_CAMERA,
-        index=FrameIndex(t),
-        epoch=0,
-        stamp_ns=t,
-        received_ns=t,
-        size_wh=(image.shape[1], image.shape[0]),
-    )
-    return Frame(ref=ref, image=image)
-
-
-def _masks_at_source(logits: F32, size_wh: tuple[int, int]) -> list[Mask]:
-    enlarged = functional.interpolate(
-        torch.from_numpy(logits)[:, None],
-        size=(size_wh[1], size_wh[0]),
-        mode="bilinear",
-        align_corners=False,
-    )
-    return [np.asarray(mask) for mask in (enlarged[:, 0] > 0).numpy()]
-
-
-def _ious(got: list[Mask], wanted: list[Mask]) -> list[float]:
-    return [
-        float((a & b).sum() / (a | b).sum())
-        for a, b in zip(got, wanted, strict=True)
-        if b.sum() >= MIN_AREA_PX
-    ]
-
-
-def _rms(values: F32) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
-def _texture(rng: np.random.Generator, w: int, h: int) -> U8Array:
-    """(h, w, 3) smooth noise in a random hue."""
-    coarse = rng.uniform(0, 1, (6, 6, 3)).astype(np.float32)
-    hue = rng.uniform(0.3, 1.0, 3)
-    fine = rng.uniform(-0.06, 0.06, (h, w, 3))
-    smooth = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
-    return np.clip((smooth + fine) * hue * 255, 0, 255).astype(np.uint8)
-
-
-def _paste(
-    image: U8Array, patch: U8Array, centre_xy: NDArray[np.float64], *, round_: bool
-) -> None:
-    """Draw a patch, cut to a disc or a square; what leaves the image is cut off."""
-    side = patch.shape[0]
-    yy, xx = np.mgrid[:side, :side] - (side - 1) / 2
-    inside = (xx**2 + yy**2 <= (side / 2) ** 2) if round_ else np.ones((side, side), np.bool_)
-    x, y = (round(float(v) - side / 2) for v in centre_xy)
-    x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + side, image.shape[1]), min(y + side, image.shape[0])
-    if x0 >= x1 or y0 >= y1:
-        return
-    cut = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-    image[y0:y1, x0:x1][inside[cut]] = patch[cut][inside[cut]]
+    return tuple(rle_from_mask(mask) for mask in (at_source[:, 0] > 0).numpy())

@@ -8,6 +8,7 @@ import importlib
 from pathlib import Path
 
 from foreseg.errors import MissingExtraError
+from foreseg_export.targets import TARGETS
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,8 +28,18 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
     add("--name", help="of the bundle; default: the folder's")
-    add("--target", choices=("cpu",), default="cpu")
-    add("--precision", choices=("fp32",), default="fp32", help="of the arithmetic")
+    add(
+        "--target",
+        choices=tuple(TARGETS),
+        default="cpu",
+        help="what it is meant for; default: cpu",
+    )
+    add(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="of the arithmetic; int8: of the image encoder, the rest fp16 (on a cpu fp32)",
+    )
     add(
         "--stored",
         choices=("fp32", "fp16"),
@@ -47,14 +58,50 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="K",
         help="frames an object remembers, the prompted one included; default: all it can",
     )
+    add(
+        "--max-objects",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="that engines built of the bundle take in one launch; default: 8",
+    )
+    add("--threads", type=_positive, default=1, metavar="N", help="of torch")
+    _add_quality(parser)
+    parser.set_defaults(handler=_sam2)
+
+
+def _add_quality(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--calibration",
+        nargs="+",
+        default=(),
+        metavar="VIDEO|FOLDER",
+        help="clips that int8 takes its ranges from; default: a drawn one",
+    )
+    add(
+        "--calibration-method",
+        choices=("percentile", "minmax", "entropy"),
+        default="percentile",
+        help="how; default: percentile (99.99)",
+    )
+    add(
+        "--gate",
+        type=_share,
+        metavar="IOU",
+        help="mean mask IoU to reach; default: 0.999 fp32, 0.99 fp16, 0.97 int8",
+    )
     add("--parity-frames", type=_positive, default=20, metavar="N")
+    add(
+        "--no-fallback",
+        action="store_true",
+        help="refuse where the gate fails, do not raise the pieces that break masks to fp32",
+    )
     add(
         "--allow-failed-parity",
         action="store_true",
         help="write the bundle even so; the manifest says it (for untrained weights)",
     )
-    add("--threads", type=_positive, default=1, metavar="N", help="of torch")
-    parser.set_defaults(handler=_sam2)
 
 
 def _sam2(arguments: argparse.Namespace) -> int:
@@ -72,13 +119,29 @@ def _sam2(arguments: argparse.Namespace) -> int:
         stored=arguments.stored,
         image_size=arguments.image_size,
         memory_slots=arguments.memory_slots,
+        max_objects=arguments.max_objects,
+        calibration=tuple(arguments.calibration),
+        calibration_method=arguments.calibration_method,
+        gate=arguments.gate,
         frames=arguments.parity_frames,
+        fall_back=not arguments.no_fallback,
         allow_failed_parity=arguments.allow_failed_parity,
     )
     manifest = sam2.export_sam2(arguments.checkpoint, arguments.out, options, _report)
     size = sum(piece.num_bytes for piece in manifest.pieces) / 1e6
     print(f"wrote {arguments.out}: {len(manifest.pieces)} graphs, {size:.2f} MB")
     return 0
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        msg = f"wants a number above 0 and at most 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _report(line: str) -> None:

@@ -14,10 +14,14 @@ from foreseg.engines.load import bundle_folder, load_bundle
 from foreseg.engines.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
+    Calibration,
+    Golden,
     Manifest,
+    OutputParity,
     Parity,
     Piece,
     Sam2Geometry,
+    Sensitivity,
     read_manifest,
     read_piece,
     sha256_of,
@@ -26,6 +30,22 @@ from foreseg.engines.manifest import (
 from foreseg.errors import EngineError
 
 GRAPH = b"not a graph, but it has a hash"
+
+
+def make_parity() -> Parity:
+    return Parity(
+        reference="a model",
+        frames=20,
+        objects=3,
+        masks=60,
+        min_area_px=400,
+        max_abs_logit=1e-3,
+        rms_logit=1e-4,
+        reference_rms_logit=5.0,
+        min_iou=0.998,
+        mean_iou=0.9996,
+        gate_mean_iou=0.999,
+    )
 
 
 def make_manifest() -> Manifest:
@@ -53,19 +73,7 @@ def make_manifest() -> Manifest:
         stored="fp16",
         sha256=hashlib.sha256(GRAPH).hexdigest(),
         num_bytes=len(GRAPH),
-    )
-    parity = Parity(
-        reference="a model",
-        frames=20,
-        objects=3,
-        masks=60,
-        min_area_px=400,
-        max_abs_logit=1e-3,
-        rms_logit=1e-4,
-        reference_rms_logit=5.0,
-        min_iou=0.998,
-        mean_iou=0.9996,
-        gate_mean_iou=0.999,
+        outputs=(OutputParity(name="score", max_abs=1e-3, rms=1e-4, reference_rms=0.5),),
     )
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -74,12 +82,19 @@ def make_manifest() -> Manifest:
         geometry=geometry,
         target="cpu",
         flavour="onnx",
+        precision="int8",
+        max_objects=8,
         opset=18,
         pieces=(piece,),
         source_name="test.safetensors",
         source_sha256="0" * 64,
         exporters=("torch 2.13.0",),
-        parity=parity,
+        parity=make_parity(),
+        sensitivity=(Sensitivity(piece="decoder", precision="fp16", min_iou=0.98, mean_iou=0.99),),
+        calibration=Calibration(method="minmax", sources=("drawn",), frames=20),
+        golden=Golden(
+            file="golden.npz", sha256=hashlib.sha256(GRAPH).hexdigest(), num_bytes=len(GRAPH)
+        ),
         created="2026-11-21T00:00:00+00:00",
     )
 
@@ -104,6 +119,8 @@ def test_manifest_reads_back_as_written(folder: Path) -> None:
     assert read_piece(folder, manifest.piece("decoder")) == GRAPH
     with pytest.raises(EngineError, match="no piece 'encoder'"):
         manifest.piece("encoder")
+    edit(folder, calibration=None)
+    assert read_manifest(folder).calibration is None
 
 
 def test_parity_without_compared_masks_has_not_passed() -> None:
@@ -149,6 +166,9 @@ def test_manifest_that_is_no_text_is_refused(folder: Path) -> None:
         ({"pieces": "decoder"}, "a list"),
         ({"geometry": None}, "geometry"),
         ({"opset": None}, "opset"),
+        ({"calibration": 3}, "calibration"),
+        ({"golden": {"file": "../golden.npz"}}, "a plain file name"),
+        ({"sensitivity": [{"piece": "decoder"}]}, "'precision'"),
     ],
 )
 def test_fields_that_do_not_fit_are_named(
@@ -209,5 +229,5 @@ def test_shipped_bundle_passed_its_gate() -> None:
     manifest = read_manifest(folder)
     assert manifest.parity.passed
     assert sum(piece.num_bytes for piece in manifest.pieces) <= 12_000_000
-    for piece in manifest.pieces:
-        read_piece(folder, piece)
+    for file in (*manifest.pieces, manifest.golden):
+        read_piece(folder, file)

@@ -43,6 +43,11 @@ def _add_bench_options(parser: argparse.ArgumentParser) -> None:
     add("--frames", default="100", metavar="N", help="timed frames of each; default: 100")
     add("--threads", default="1", metavar="N", help="of each engine and OpenCV; default: 1")
     add("--json", metavar="FILE", help="also write the numbers here")
+    add(
+        "--selftest",
+        action="store_true",
+        help="first hold it against its golden data; writes foreseg_selftest.json to send back",
+    )
 
 
 def verify_bundle(bundle: str) -> tuple[Path, int, int]:
@@ -55,7 +60,9 @@ def verify_bundle(bundle: str) -> tuple[Path, int, int]:
     from foreseg.engines.manifest import read_manifest, read_piece
 
     folder = bundle_folder(bundle)
-    sizes = [len(read_piece(folder, piece)) for piece in read_manifest(folder).pieces]
+    manifest = read_manifest(folder)
+    sizes = [len(read_piece(folder, piece)) for piece in manifest.pieces]
+    sizes.append(len(read_piece(folder, manifest.golden)))
     return folder, len(sizes), sum(sizes)
 
 
@@ -90,7 +97,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     folder, num_files, num_bytes = verify_bundle(arguments.bundle)
-    print(f"{folder}: intact, {num_files} graphs, {num_bytes / 1e6:.1f} MB")
+    print(f"{folder}: intact, {num_files} files, {num_bytes / 1e6:.1f} MB")
     for line in verify_built(folder):
         print(line)
     return 0

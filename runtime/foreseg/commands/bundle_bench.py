@@ -3,7 +3,7 @@
 
 Times what the node runs on the machine it runs on: `Sam2Tracker.track` whole (resize, engines,
 memory, masks and run-length code at source size) and each engine inside it. Every object is a
-disc on a drawn clip, every frame is new. Does not judge masks: the manifest's parity does.
+disc on a drawn clip, every frame is new. Does not judge masks: `bundle_selftest` does.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from foreseg.engines.base import Engine, Tensor, TensorSpec
-from foreseg.engines.load import Bundle, load_bundle
-from foreseg.errors import EngineError, InputError
+from foreseg.engines.load import Bundle, bundle_folder, load_bundle
+from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
 from foreseg.geometry import BoxXyxy
 from foreseg.prompts import SpatialPrompt
@@ -33,6 +33,8 @@ from foreseg.tracker.sam2 import Sam2Tracker
 SIZE_WH = (640, 480)
 MAX_OBJECTS = 8  # cells of the drawn clip, and rows that the tracker advances in one launch
 MAX_FRAMES = 100_000
+SELF_TEST_FILE = "foreseg_selftest.json"  # to send back
+FAILED = 1
 WARM_UP = 20  # frames: the memory (7 maps, 16 pointers) is full by then
 
 _COLUMNS, _LINES = 4, 2
@@ -204,7 +206,11 @@ def time_tracker(
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Time a bundle on this machine and print a table."""
+    """Time a bundle on this machine and print a table; on request, test it before.
+
+    Returns 0, or 1 if its masks are not those that its export measured.
+    """
+    from foreseg.commands.bundle_selftest import print_self_test, self_test
     from foreseg.commands.progress import ProgressBar
 
     counts = tuple(
@@ -212,34 +218,37 @@ def bench(arguments: argparse.Namespace) -> int:
     )
     frames = whole_number(arguments.frames, "--frames", MAX_FRAMES)
     threads = whole_number(arguments.threads, "--threads", os.cpu_count() or 1)
-    file = writable_file(arguments.json) if arguments.json else None
+    name = arguments.json or (SELF_TEST_FILE if arguments.selftest else None)
+    file = writable_file(name) if name else None
     import_cv2().setNumThreads(threads)
     with load_bundle(arguments.bundle, threads=threads) as bundle:
-        if bundle.manifest.family != "sam2":
-            msg = f"bench times bundles of the family sam2, got {bundle.manifest.family!r}"
-            raise EngineError(msg)
-        bar, done = ProgressBar(len(counts) * (WARM_UP + frames)), 0
+        golden_frames = bundle.manifest.parity.frames if arguments.selftest else 0
+        bar, done = ProgressBar(golden_frames + len(counts) * (WARM_UP + frames)), 0
 
         def count_frame() -> None:
             nonlocal done
             done += 1
             bar.update(done)
 
+        found = None
+        if arguments.selftest:
+            found = self_test(bundle, bundle_folder(arguments.bundle), count_frame)
         rows = [time_tracker(bundle, objects, frames, count_frame) for objects in counts]
         bar.close(done)
         about = _about(bundle, threads)
     _print(bundle, about, rows)
+    if found is not None:
+        print_self_test(found)
     if file is not None:
-        text = json.dumps(
-            {
-                "about": about,
-                "rows": [asdict(row) for row in rows],
-                "parity": asdict(bundle.manifest.parity),
-            },
-            indent=2,
-        )
-        write_text(file, text + "\n")
-    return 0
+        told = {
+            "about": about,
+            "rows": [asdict(row) for row in rows],
+            "parity": asdict(bundle.manifest.parity),
+            "self_test": None if found is None else asdict(found),
+        }
+        write_text(file, json.dumps(told, indent=2) + "\n")
+        print(f"wrote {file}")
+    return 0 if found is None or found.passed else FAILED
 
 
 def whole_number(word: str, option: str, largest: int) -> int:

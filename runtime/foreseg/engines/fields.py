@@ -98,6 +98,10 @@ class Fields:
         """An object in the object."""
         return Fields(self._data.get(key), f"{self._where} ({key})")
 
+    def child_or_none(self, key: str) -> Fields | None:
+        """An object in the object, or null; the field itself must be there."""
+        return None if key in self._data and self._data[key] is None else self.child(key)
+
     def children(self, key: str) -> list[Fields]:
         """A list of objects."""
         return [Fields(item, f"{self._where} ({key})") for item in self.items(key)]

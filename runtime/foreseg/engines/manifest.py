@@ -17,7 +17,7 @@ from foreseg.errors import EngineError
 
 MANIFEST_NAME = "manifest.json"
 FAMILIES = ("sam2", "edgetam")  # the same four graphs and geometry
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,26 @@ class Sam2Geometry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputParity:
+    """How far one output of a graph is from the reference's on the golden inputs."""
+
+    name: str
+    max_abs: float
+    rms: float
+    reference_rms: float  # the scale that the two above are read against
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """One graph of the bundle."""
 
     name: str
     file: str  # a plain name inside the bundle
-    precision: str  # of its arithmetic: fp32, fp16, ...
+    precision: str  # of its arithmetic: fp32, fp16 or int8; its inputs and outputs are float32
     stored: str  # of its weights in the file
     sha256: str
     num_bytes: int
+    outputs: tuple[OutputParity, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,34 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """Mask overlap with the reference where this piece alone is lowered to this precision."""
+
+    piece: str
+    precision: str
+    min_iou: float
+    mean_iou: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the ranges of int8 values were taken from."""
+
+    method: str  # percentile, minmax or entropy
+    sources: tuple[str, ...]  # names of the user's clips, or "drawn"
+    frames: int  # that were looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """The file of golden inputs, outputs and masks by which a device checks itself."""
+
+    file: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """All that is known about a bundle."""
 
@@ -88,14 +127,19 @@ class Manifest:
     family: str  # one of FAMILIES
     name: str
     geometry: Sam2Geometry
-    target: str  # cpu, a100, jetson-orin, ...
-    flavour: str  # onnx, tensorrt, ...
+    target: str  # what it is meant for: cpu, a100, jetson-orin, ...; the graphs run anywhere
+    flavour: str  # onnx
+    precision: str  # that was asked for; a piece that broke masks has a higher one
+    max_objects: int  # rows in one launch of engines that are built of it
     opset: int
     pieces: tuple[Piece, ...]
     source_name: str  # the checkpoint's file or folder name
     source_sha256: str
     exporters: tuple[str, ...]  # "package version"
     parity: Parity
+    sensitivity: tuple[Sensitivity, ...]  # of the pieces that were lowered to try
+    calibration: Calibration | None  # None: nothing is int8
+    golden: Golden
     created: str  # ISO 8601, UTC
 
     def piece(self, name: str) -> Piece:
@@ -137,16 +181,16 @@ def read_manifest(folder: Path) -> Manifest:
     return _manifest(fields, version)
 
 
-def read_piece(folder: Path, piece: Piece) -> bytes:
-    """Read a graph whole, and compare it with the manifest before anybody parses it.
+def read_piece(folder: Path, file: Piece | Golden) -> bytes:
+    """Read a graph or the golden file, compared with the manifest before anybody parses it.
 
     Raises:
         EngineError: missing, truncated, or changed since the export.
     """
     return read_hashed(
-        folder / piece.file,
-        num_bytes=piece.num_bytes,
-        sha256=piece.sha256,
+        folder / file.file,
+        num_bytes=file.num_bytes,
+        sha256=file.sha256,
         remedy="export or copy the bundle again",
     )
 
@@ -203,12 +247,17 @@ def _manifest(fields: Fields, version: int) -> Manifest:
         geometry=_geometry(fields.child("geometry")),
         target=fields.text("target"),
         flavour=fields.text("flavour"),
+        precision=fields.text("precision"),
+        max_objects=fields.integer("max_objects"),
         opset=fields.integer("opset"),
         pieces=tuple(_piece(child) for child in fields.children("pieces")),
         source_name=fields.text("source_name"),
         source_sha256=fields.text("source_sha256"),
         exporters=tuple(str(item) for item in fields.items("exporters")),
         parity=_parity(fields.child("parity")),
+        sensitivity=tuple(_sensitivity(child) for child in fields.children("sensitivity")),
+        calibration=_calibration(fields.child_or_none("calibration")),
+        golden=_golden(fields.child("golden")),
         created=fields.text("created"),
     )
 
@@ -239,6 +288,43 @@ def _piece(fields: Fields) -> Piece:
         file=fields.file_name("file"),
         precision=fields.text("precision"),
         stored=fields.text("stored"),
+        sha256=fields.text("sha256"),
+        num_bytes=fields.integer("num_bytes"),
+        outputs=tuple(_output(child) for child in fields.children("outputs")),
+    )
+
+
+def _output(fields: Fields) -> OutputParity:
+    return OutputParity(
+        name=fields.text("name"),
+        max_abs=fields.number("max_abs"),
+        rms=fields.number("rms"),
+        reference_rms=fields.number("reference_rms"),
+    )
+
+
+def _sensitivity(fields: Fields) -> Sensitivity:
+    return Sensitivity(
+        piece=fields.text("piece"),
+        precision=fields.text("precision"),
+        min_iou=fields.number("min_iou"),
+        mean_iou=fields.number("mean_iou"),
+    )
+
+
+def _calibration(fields: Fields | None) -> Calibration | None:
+    if fields is None:
+        return None
+    return Calibration(
+        method=fields.text("method"),
+        sources=tuple(str(item) for item in fields.items("sources")),
+        frames=fields.integer("frames"),
+    )
+
+
+def _golden(fields: Fields) -> Golden:
+    return Golden(
+        file=fields.file_name("file"),
         sha256=fields.text("sha256"),
         num_bytes=fields.integer("num_bytes"),
     )
