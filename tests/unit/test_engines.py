@@ -15,7 +15,7 @@ from tests.unit.test_manifest import make_manifest
 
 from foreseg.engines.base import Array, TensorSpec, check_inputs
 from foreseg.engines.load import Bundle
-from foreseg.engines.onnx import OnnxEngine
+from foreseg.engines.onnx import OnnxEngine, Provider
 from foreseg.errors import ConfigError, EngineError, MissingExtraError
 from foreseg.geometry import BoxXyxy
 from foreseg.prompts import SpatialPrompt
@@ -81,8 +81,10 @@ def test_onnx_engine_runs_and_says_what_runs_it() -> None:
 
 def test_onnx_engine_refuses_a_silent_fallback() -> None:
     pytest.importorskip("onnxruntime")
-    with pytest.raises((EngineError, UserWarning), match="CUDAExecutionProvider"):
-        OnnxEngine("doubling", doubling_graph(), providers=("CUDAExecutionProvider",))
+    with pytest.raises(EngineError, match="wants CUDAExecutionProvider, this ONNX Runtime has"):
+        OnnxEngine(
+            "doubling", doubling_graph(), providers=(Provider(name="CUDAExecutionProvider"),)
+        )
 
 
 def test_graph_that_does_not_parse_is_an_engine_error() -> None:

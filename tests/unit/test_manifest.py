@@ -200,11 +200,11 @@ def test_graph_that_is_not_the_exported_one_is_refused(
         load_bundle(folder)
 
 
-def test_bundle_for_another_target_is_refused_before_its_graphs_are_read(folder: Path) -> None:
-    (folder / "decoder.onnx").unlink()
+def test_graphs_run_whatever_device_they_were_exported_for(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
     edit(folder, target="jetson-thor")
-    with pytest.raises(EngineError, match="jetson-thor"):
-        load_bundle(folder)
+    with pytest.raises(EngineError, match="'decoder' does not load in ONNX Runtime"):
+        load_bundle(folder)  # it is no graph; but it was tried
 
 
 def test_flavour_that_nothing_runs_is_refused(folder: Path) -> None:

@@ -71,6 +71,18 @@ class TensorSpec:
     def __str__(self) -> str:
         return f"{self.name} {_shape_text(self.shape)} {self.dtype}"
 
+    def resolved(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Its shape, with a size for every name.
+
+        Raises:
+            EngineError: a name has no size.
+        """
+        unknown = [dim for dim in self.shape if isinstance(dim, str) and dim not in sizes]
+        if unknown:
+            msg = f"tensor {self} has sizes that no input tells: {unknown}"
+            raise EngineError(msg)
+        return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in self.shape)
+
 
 class Engine(Protocol):
     """A graph that is ready to run. Not thread-safe: one owner at a time."""

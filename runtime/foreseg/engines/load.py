@@ -1,24 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens an engine bundle: checks its manifest and hashes, then hands each graph to a back-end."""
+"""Opens an engine bundle: checks its manifest and hashes, then hands each graph to a back-end.
+
+The graphs of a bundle run on every back-end of ONNX Runtime, whatever device it was exported for.
+Engines that TensorRT built of them are used by the back-end `tensorrt` only.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 
 from foreseg.engines.base import Engine
+from foreseg.engines.cuda import open_cuda
+from foreseg.engines.cuda_memory import CudaDevice
 from foreseg.engines.manifest import Manifest, Piece, read_manifest, read_piece
-from foreseg.engines.onnx import CPU_PROVIDER, OnnxEngine
-from foreseg.engines.store import HostStore, StoreMaker
-from foreseg.errors import EngineError
+from foreseg.engines.onnx import OnnxEngine, Provider
+from foreseg.engines.onnx_providers import (
+    MAX_ROWS,
+    cache_folder,
+    cache_prefix,
+    cuda_provider,
+    tensorrt_provider,
+    tensorrt_version,
+)
+from foreseg.engines.store import Device, HostStore, Store
+from foreseg.engines.tensorrt import installed_modules, open_built
+from foreseg.errors import ConfigError, EngineError, ForesegError, MissingExtraError
 
 SHIPPED_BUNDLES = {"nano": "nano_tracker"}  # name -> folder in foreseg/models
 
 _log = logging.getLogger(__name__)
+
+
+class Backend(Enum):
+    """What executes a bundle."""
+
+    CPU = "cpu"  # ONNX Runtime
+    CUDA = "cuda"  # ONNX Runtime
+    ONNX_TENSORRT = "onnx-tensorrt"  # ONNX Runtime, which builds engines at the first start
+    TENSORRT = "tensorrt"  # engines that `foreseg-export build` made
+    TORCH = "torch"  # `foreseg_torch` only; `load_bundle` does not open it
+
+
+# what is tried instead, in this order, where that is allowed
+FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
+    Backend.CPU: (),
+    Backend.CUDA: (Backend.CPU,),
+    Backend.ONNX_TENSORRT: (Backend.CUDA, Backend.CPU),
+    Backend.TENSORRT: (Backend.CUDA, Backend.CPU),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendChoice:
+    """What was asked for, what runs, and why these differ."""
+
+    asked: Backend = Backend.CPU
+    used: Backend = Backend.CPU
+    reason: str = ""  # "" where they are equal
+
+    def __str__(self) -> str:
+        if not self.reason:
+            return self.used.value
+        return f"{self.used.value} instead of {self.asked.value}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +76,9 @@ class Bundle:
 
     manifest: Manifest
     engines: tuple[Engine, ...]
-    make_store: StoreMaker = HostStore  # room for tensors where the engines run
+    device: Device | None = None  # whose memory the engines share; None: they run on the host
+    max_rows: int | None = None  # that the engines take in one launch; None: any number
+    backend: BackendChoice = BackendChoice()
 
     def engine(self, name: str) -> Engine:
         """The engine of this piece.
@@ -44,10 +95,18 @@ class Bundle:
         )
         raise EngineError(msg)
 
+    def make_store(self, rows: int, slots: int, shape: tuple[int, ...]) -> Store:
+        """Room for arrays where the engines run."""
+        if self.device is None:
+            return HostStore(rows, slots, shape)
+        return self.device.make_store(rows, slots, shape)
+
     def close(self) -> None:
-        """Close every engine."""
+        """Close every engine, then their device."""
         for engine in self.engines:
             engine.close()
+        if self.device is not None:
+            self.device.close()
 
     def __enter__(self) -> Bundle:  # noqa: PYI034 (Self is younger than Python 3.10)
         return self
@@ -69,46 +128,143 @@ def bundle_folder(path_or_name: str | Path) -> Path:
     return Path(str(importlib.resources.files("foreseg") / "models" / folder))
 
 
+def backend_from_name(name: str) -> Backend:
+    """A back-end that `load_bundle` opens.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    known = {backend.value: backend for backend in FALLBACKS}
+    if name not in known:
+        msg = f"a back-end is one of {', '.join(known)}, got {name!r}"
+        raise ConfigError(msg)
+    return known[name]
+
+
 def load_bundle(
     path_or_name: str | Path = "nano",
     *,
-    providers: Sequence[str] = (CPU_PROVIDER,),
+    backend: Backend | str = Backend.CPU,
     threads: int = 1,
-    targets: Sequence[str] = ("cpu",),
+    allow_fallback: bool = False,
 ) -> Bundle:
     """Open a bundle; every graph's hash is checked before a back-end parses it.
 
     Args:
         path_or_name: a bundle's folder, or "nano" for the one that is shipped.
-        providers: of ONNX Runtime, in order of preference; the first must be available.
-        threads: per engine, at least 1.
-        targets: the devices whose bundles run here; "cpu" bundles are plain ONNX.
+        backend: what executes it, or its name.
+        threads: of the CPU per engine, at least 1.
+        allow_fallback: try slower back-ends where this one does not start; the log, and the
+            bundle's `backend`, say so.
 
     Raises:
-        EngineError: missing, damaged, tampered with, newer, or made for another target.
+        ConfigError: no back-end of this name.
+        EngineError: missing, damaged, tampered with, newer, or the back-end does not start.
         MissingExtraError: the back-end's package is not installed.
     """
+    asked = backend_from_name(backend) if isinstance(backend, str) else backend
+    if asked not in FALLBACKS:
+        msg = f"load_bundle opens no bundle with {asked.value!r}"
+        raise ConfigError(msg)
     folder = bundle_folder(path_or_name)
     manifest = read_manifest(folder)
-    if manifest.target not in targets:
-        msg = (
-            f"bundle {folder} was made for the target {manifest.target!r}, this machine runs"
-            f" {list(targets)}: export it for one of these"
-        )
+    if manifest.flavour != "onnx":
+        msg = f"bundle {manifest.name!r} holds {manifest.flavour!r} engines; only 'onnx' runs here"
         raise EngineError(msg)
-    graphs = [(piece, read_piece(folder, piece)) for piece in manifest.pieces]
-    engines = tuple(_open(manifest, piece, graph, providers, threads) for piece, graph in graphs)
-    _log.info(
-        "bundle %r from %s: %s, %d pieces, parity mean IoU %.5f",
-        manifest.name, folder, manifest.flavour, len(engines), manifest.parity.mean_iou,
-    )  # fmt: skip
-    return Bundle(manifest=manifest, engines=engines)
-
-
-def _open(
-    manifest: Manifest, piece: Piece, graph: bytes, providers: Sequence[str], threads: int
-) -> Engine:
-    if manifest.flavour == "onnx":
-        return OnnxEngine(piece.name, graph, providers=providers, threads=threads)
-    msg = f"bundle {manifest.name!r} holds {manifest.flavour!r} engines; only 'onnx' runs here"
+    graphs = tuple((piece, read_piece(folder, piece)) for piece in manifest.pieces)
+    source = _Source(folder=folder, manifest=manifest, graphs=graphs, threads=threads)
+    reasons: list[str] = []
+    for used in (asked, *(FALLBACKS[asked] if allow_fallback else ())):
+        choice = BackendChoice(asked=asked, used=used, reason="; ".join(reasons))
+        try:
+            bundle = _open(source, choice)
+        except (EngineError, MissingExtraError) as error:
+            if not allow_fallback or used is Backend.CPU:
+                raise
+            reasons.append(f"{used.value} does not start: {error}")
+            continue
+        level = logging.WARNING if reasons else logging.INFO
+        _log.log(
+            level, "bundle %r from %s: %d pieces, parity mean IoU %.5f, runs on %s",
+            manifest.name, folder, len(bundle.engines), manifest.parity.mean_iou, choice,
+        )  # fmt: skip
+        return bundle
+    msg = f"no back-end opens {folder}: {'; '.join(reasons)}"
     raise EngineError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Source:
+    """A bundle's verified content."""
+
+    folder: Path
+    manifest: Manifest
+    graphs: tuple[tuple[Piece, bytes], ...]
+    threads: int
+
+
+def _open(source: _Source, choice: BackendChoice) -> Bundle:
+    if choice.used is Backend.TENSORRT:
+        return _open_tensorrt(source, choice)
+    if choice.used is Backend.CPU:
+        engines = tuple(
+            OnnxEngine(piece.name, graph, threads=source.threads) for piece, graph in source.graphs
+        )
+        return Bundle(manifest=source.manifest, engines=engines, backend=choice)
+    with contextlib.ExitStack() as undo:
+        device = CudaDevice(open_cuda())
+        undo.callback(device.close)
+        engines = tuple(
+            OnnxEngine(
+                piece.name,
+                graph,
+                providers=_providers(source, piece, graph, choice.used, device),
+                threads=source.threads,
+                device=device,
+            )
+            for piece, graph in source.graphs
+        )
+        undo.pop_all()
+    return Bundle(
+        manifest=source.manifest,
+        engines=engines,
+        device=device,
+        max_rows=MAX_ROWS if choice.used is Backend.ONNX_TENSORRT else None,
+        backend=choice,
+    )
+
+
+def _providers(
+    source: _Source, piece: Piece, graph: bytes, backend: Backend, device: CudaDevice
+) -> tuple[Provider, ...]:
+    """On a device; CUDA takes what TensorRT's provider leaves."""
+    cuda = cuda_provider(device.stream)
+    if backend is Backend.CUDA:
+        return (cuda,)
+    plain = OnnxEngine(piece.name, graph)  # tells the inputs
+    plain.close()
+    first = tensorrt_provider(
+        piece,
+        plain.inputs,
+        stream=device.stream,
+        cache=cache_folder(source.folder),
+        prefix=cache_prefix(piece, tensorrt_version(), device.cuda.device),
+    )
+    return (first, cuda)
+
+
+def _open_tensorrt(source: _Source, choice: BackendChoice) -> Bundle:
+    modules = installed_modules()
+    cuda = open_cuda()
+    try:
+        device, built, engines = open_built(source.folder, source.manifest, cuda, modules)
+    except ForesegError:
+        cuda.close()
+        raise
+    return Bundle(
+        manifest=source.manifest,
+        engines=engines,
+        device=device,
+        max_rows=built.max_rows,
+        backend=choice,
+    )

@@ -2,6 +2,7 @@
 """Engines that ONNX Runtime executes.
 
 ONNX Runtime quietly falls back to the CPU when a provider cannot load; here that is an error.
+On a device, tensors are bound to its memory, so that what is kept never leaves it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Protocol, cast
+
+import numpy as np
 
 from foreseg.engines.base import (
     Array,
     Dimension,
+    DType,
     Tensor,
     TensorSpec,
     check_inputs,
     check_kept,
     on_host,
 )
+from foreseg.engines.cuda_memory import CudaDevice, CudaTensor
 from foreseg.errors import ConfigError, EngineError, MissingExtraError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -37,12 +43,37 @@ _DTYPES = {
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """An execution provider of ONNX Runtime, and what it is told."""
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+CPU = Provider(name=CPU_PROVIDER)
+
+
 class _Node(Protocol):
     """What ONNX Runtime tells of an input or output."""
 
     name: str
     type: str
     shape: list[int | str | None]
+
+
+class _Binding(Protocol):
+    """The part of `onnxruntime.IOBinding` that is used here."""
+
+    def bind_cpu_input(self, name: str, array: Array) -> None: ...
+
+    def bind_input(
+        self, name: str, kind: str, device: int, dtype: DType, shape: list[int], address: int
+    ) -> None: ...
+
+    def bind_output(
+        self, name: str, kind: str, device: int, dtype: DType, shape: list[int], address: int
+    ) -> None: ...
 
 
 class _Session(Protocol):
@@ -56,6 +87,10 @@ class _Session(Protocol):
 
     def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]: ...
 
+    def io_binding(self) -> _Binding: ...
+
+    def run_with_iobinding(self, binding: _Binding) -> None: ...
+
 
 class OnnxEngine:
     """One ONNX graph in an ONNX Runtime session.
@@ -65,6 +100,7 @@ class OnnxEngine:
         graph: the serialised ONNX model.
         providers: execution providers in order of preference; the first must be the one used.
         threads: intra-op threads, at least 1. Operators run one after the other.
+        device: whose memory tensors are bound to; None: numpy arrays in and out.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -76,8 +112,9 @@ class OnnxEngine:
         name: str,
         graph: bytes,
         *,
-        providers: Sequence[str] = (CPU_PROVIDER,),
+        providers: Sequence[Provider] = (CPU,),
         threads: int = 1,
+        device: CudaDevice | None = None,
     ) -> None:
         if threads < 1 or not providers:
             msg = (
@@ -89,7 +126,9 @@ class OnnxEngine:
         self._failures = _failure_types(runtime)
         session = _open_session(runtime, name, graph, providers, threads)
         self._session: _Session | None = session
-        self._provider = _checked_provider(runtime, name, session, providers[0])
+        self._provider = _checked_provider(runtime, name, session, providers[0].name)
+        self._device = device
+        self._memory = "cpu" if self._provider == CPU_PROVIDER else "cuda"
         self._inputs = tuple(_spec(name, node) for node in session.get_inputs())
         self._outputs = tuple(_spec(name, node) for node in session.get_outputs())
         self._output_names = [spec.name for spec in self._outputs]
@@ -122,15 +161,49 @@ class OnnxEngine:
         if self._session is None:
             msg = f"engine {self._name!r} is closed"
             raise EngineError(msg)
-        check_inputs(self._name, self._inputs, inputs)
+        sizes = check_inputs(self._name, self._inputs, inputs)
         check_kept(self._name, self._outputs, keep)
-        feed = {name: on_host(value) for name, value in inputs.items()}
         try:
+            if self._device is not None:
+                return self._run_bound(self._session, self._device, inputs, sizes, keep)
+            feed = {name: on_host(value) for name, value in inputs.items()}
             values = self._session.run(self._output_names, feed)
         except self._failures as error:
             msg = f"engine {self._name!r} failed in ONNX Runtime: {error}"
             raise EngineError(msg) from error
         outputs: dict[str, Tensor] = dict(zip(self._output_names, values, strict=True))
+        return outputs
+
+    def _run_bound(
+        self,
+        session: _Session,
+        device: CudaDevice,
+        inputs: Mapping[str, Tensor],
+        sizes: Mapping[str, int],
+        keep: Collection[str],
+    ) -> dict[str, Tensor]:
+        """Run from and to the device's memory; what is not kept lands in new arrays."""
+        device.enter()
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, CudaTensor) and value.device is device:
+                dtype, shape = value.dtype, list(value.shape)
+                binding.bind_input(name, self._memory, 0, dtype, shape, value.address)
+            else:
+                array = cast("Array", np.ascontiguousarray(on_host(value)))
+                binding.bind_cpu_input(name, array)
+        outputs: dict[str, Tensor] = {}
+        for spec in self._outputs:
+            dtype, shape = cast("DType", np.dtype(spec.dtype)), list(spec.resolved(sizes))
+            if spec.name in keep:
+                kept = device.empty(tuple(shape), dtype)
+                outputs[spec.name] = kept
+                binding.bind_output(spec.name, self._memory, 0, dtype, shape, kept.address)
+            else:
+                array = np.empty(shape, dtype)
+                outputs[spec.name] = array
+                binding.bind_output(spec.name, "cpu", 0, dtype, shape, array.ctypes.data)
+        session.run_with_iobinding(binding)
         return outputs
 
     def close(self) -> None:
@@ -157,8 +230,9 @@ def _failure_types(runtime: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def _open_session(
-    runtime: ModuleType, name: str, graph: bytes, providers: Sequence[str], threads: int
+    runtime: ModuleType, name: str, graph: bytes, providers: Sequence[Provider], threads: int
 ) -> _Session:
+    _check_available(runtime, name, providers[0].name)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -169,19 +243,30 @@ def _open_session(
     options.enable_cpu_mem_arena = True
     options.log_severity_level = 3  # errors; warnings are about optimisations not made
     try:
-        session = runtime.InferenceSession(graph, sess_options=options, providers=list(providers))
+        wanted = [(provider.name, dict(provider.options)) for provider in providers]
+        session = runtime.InferenceSession(graph, sess_options=options, providers=wanted)
     except _failure_types(runtime) as error:
         msg = f"engine {name!r} does not load in ONNX Runtime {runtime.__version__}: {error}"
         raise EngineError(msg) from error
     return cast("_Session", session)
 
 
+def _check_available(runtime: ModuleType, name: str, wanted: str) -> None:
+    available = runtime.get_available_providers()
+    if wanted not in available:
+        msg = (
+            f"engine {name!r} wants {wanted}, this ONNX Runtime has {available}: install the one"
+            " that has it ('foreseg[cuda]', without 'foreseg[cpu]'), or ask for another back-end"
+        )
+        raise EngineError(msg)
+
+
 def _checked_provider(runtime: ModuleType, name: str, session: _Session, wanted: str) -> str:
     got = session.get_providers()[0]
     if got != wanted:
         msg = (
-            f"engine {name!r} wants {wanted}, ONNX Runtime gave {got}; this build has"
-            f" {runtime.get_available_providers()}: install the one that has it, or ask for {got}"
+            f"engine {name!r} wants {wanted}, ONNX Runtime {runtime.__version__} gave {got}: a"
+            " library of CUDA, cuDNN or TensorRT that it needs is missing or of another version"
         )
         raise EngineError(msg)
     return got

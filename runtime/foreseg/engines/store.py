@@ -37,6 +37,16 @@ class Store(Protocol):
         """Set a row to zero."""
 
 
+class Device(Protocol):
+    """Where a bundle's engines run, if that is not the host."""
+
+    def make_store(self, rows: int, slots: int, shape: tuple[int, ...]) -> Store:
+        """Room in its memory."""
+
+    def close(self) -> None:
+        """Give everything back; allowed twice."""
+
+
 StoreMaker = Callable[[int, int, tuple[int, ...]], Store]  # rows, slots, shape of an entry
 
 

@@ -60,7 +60,7 @@ class Sam2Tracker:
     Args:
         bundle: of either family; the tracker does not close it.
         max_objects: rows, branches included.
-        max_batch: rows in one launch of memory attention and decoder.
+        max_batch: rows in one launch of memory attention and decoder, if the engines take so many.
         feature_cache_bytes: encodings of the newest frames are kept up to this size (one always).
 
     Raises:
@@ -86,7 +86,7 @@ class Sam2Tracker:
         geometry = bundle.manifest.geometry
         self._geometry = geometry
         self._max_objects = max_objects
-        self._max_batch = max_batch
+        self._max_batch = min(max_batch, bundle.max_rows or max_batch)
         self._cache_bytes = feature_cache_bytes
         self._cache: OrderedDict[_FrameId, FrameFeatures] = OrderedDict()
         self._rows: dict[TrackKey, _Row] = {}
