@@ -42,7 +42,7 @@ def steps_of_arrival(
     new_keys: list[TrackKey] = []
     num_new = sum(1 for object_id in arrival.object_ids if object_id not in known)
     num_rows = len(camera.tracks) + len(camera.catch_ups) + num_new
-    num_free = turn.state.config.tracker.max_rows - num_rows
+    num_free = turn.state.config.tracker.max_rows - 1 - num_rows  # one is for observed windows
     for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True):
         key = key_of(camera, object_id)
         steps.append(PromptStep(frame_index=arrival.keyframe_index, key=key, prompt=prompt))
@@ -128,7 +128,8 @@ def _with_stride(turn: Turn, running: RunningJob) -> RunningJob:
     if not running.new_catch_ups or camera.newest is None:
         return running
     backlog = int(camera.newest.index) - int(running.new_catch_ups[0].began_index)
-    plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up)
+    num_branches = len(camera.catch_ups) + len(running.new_catch_ups)
+    plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up, num_branches)
     turn.count("catch_ups_planned" if plan else "catch_ups_impossible")
     if plan is not None:
         branches = tuple(replace(c, stride=plan.stride) for c in running.new_catch_ups)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foreseg import scheduler
+from foreseg import following, observing, scheduler
 from foreseg.dialogue import (
     Answer,
     AnswerDone,
@@ -134,6 +134,7 @@ def release_windows(turn: Turn) -> None:
     state = turn.state
     running = None if state.running is None else state.running.arrival
     wanted = {a.ask_id for a in (*state.arrivals, running, state.asking) if a is not None}
+    wanted |= {f.ask_id for f in state.followed if f.observation is not None}
     for ask_id in state.held:
         if ask_id not in wanted:
             turn.emit(ReleaseWindow(ask_id=ask_id))
@@ -192,6 +193,10 @@ def check_deadlines(turn: Turn) -> None:
         if entry.deadline_ns is None or turn.at_ns < entry.deadline_ns:
             continue
         turn.count("requests_timed_out")
+        followed = following.observed_of(turn, entry.query.id)
+        if followed is not None:
+            following.end_observation(turn, followed, "there was no time left for it")
+            continue
         waited = "no answer in time"
         if not turn.state.reasoner_up:
             waited += f"; the reasoner is down: {turn.state.reasoner_reason}"
@@ -202,7 +207,7 @@ def check_deadlines(turn: Turn) -> None:
             answer = replace(draft, reason=waited, rationale=asking.rationale)
         _withdraw(turn, entry.query.id)
         turn.count("answers_failed")
-        _deliver(turn, answer)
+        following.deliver(turn, answer)
 
 
 def ask_again(turn: Turn, query_ids: Sequence[QueryId]) -> None:
@@ -256,7 +261,10 @@ def resolve_arrival(
     if asking is not None and asking.ask_id == arrival.ask_id:
         answer = replace(answer, rationale=asking.rationale)
         turn.set(asking=replace(asking, answer=answer))  # once more when the rationale is whole
-    _deliver(turn, answer)
+    if answer.status is AnswerStatus.OK and arrival.ask_id is not None:
+        observation = observing.observation_from_arrival(arrival, arrival.ask_id)
+        following.follow(turn, answer, arrival.ask_id, observation)
+    following.deliver(turn, answer, arrival.ask_id)
 
 
 def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
@@ -296,6 +304,7 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
         query_id=asking.query.id,
         ask_id=asking.ask_id,
         answer=answer,
+        window=tuple(f.index for f in asking.frames) if asking.query.want_observed_masks else (),
     )
     newest = turn.camera(asking.query.camera).newest
     if newest is not None and newest.index > keyframe.index:
@@ -311,17 +320,18 @@ def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
     turn.set(asking=None, reasoner_s=running_mean(turn.state.reasoner_s, latency_s))
     turn.count("answers")
     _complete_arrival(turn, asking, part.tokens)
+    following.amend(turn, asking.ask_id, asking.rationale, part.tokens)
     if asking.answer is not None:
         whole = replace(asking.answer, rationale=asking.rationale, tokens=part.tokens)
         if not asking.has_arrival:
             if whole.status is AnswerStatus.NO_TARGET:
                 turn.count("answers_no_target")
                 leave_out(turn, asking.query.camera, asking.query.id, frozenset())
-            _deliver(turn, whole)
+            following.deliver(turn, whole)
         elif asking.rationale and asking.rationale != asking.answer.rationale:
             turn.emit(PublishAnswer(answer=whole))
     elif not asking.has_arrival:
-        _deliver(
+        following.deliver(
             turn,
             _empty_answer(
                 asking.query, AnswerStatus.FAILED, "the reasoner ended without an answer"
@@ -337,7 +347,7 @@ def _fail(turn: Turn, asking: Asking, reason: str) -> None:
         answer = replace(
             _draft(turn, asking, AnswerStatus.FAILED), reason=reason, rationale=asking.rationale
         )
-        _deliver(turn, answer)
+        following.deliver(turn, answer)
 
 
 def _complete_arrival(turn: Turn, asking: Asking, tokens: int) -> None:
@@ -356,7 +366,11 @@ def _complete_arrival(turn: Turn, asking: Asking, tokens: int) -> None:
 
 
 def _withdraw(turn: Turn, query_id: QueryId) -> bool:
-    """Stop what is on its way for a query: its question, and its arrivals; True if there was."""
+    """Stop what is on its way for a query: its question, and its arrivals; True if there was.
+
+    What its earlier answers come to is not followed any more either.
+    """
+    following.abandon(turn, query_id)
     asking = turn.state.asking
     is_asked = asking is not None and asking.query.id == query_id
     if asking is not None and is_asked:
@@ -379,29 +393,6 @@ def _supersede(turn: Turn, entry: StandingQuery, reason: str) -> None:
     if entry.request_id is not None:
         answer = _empty_answer(entry.query, AnswerStatus.STALE, reason)
         turn.emit(Reply(request_id=entry.request_id, success=False, message=reason, answer=answer))
-
-
-def _deliver(turn: Turn, answer: Answer) -> None:
-    """Publish an answer, complete who waits for it, and let a single query go."""
-    turn.emit(PublishAnswer(answer=answer))
-    entry = scheduler.find(turn.state.queries, answer.query_id)
-    if entry is None:
-        return
-    if entry.request_id is not None:
-        turn.emit(
-            Reply(
-                request_id=entry.request_id,
-                success=answer.status in (AnswerStatus.OK, AnswerStatus.NO_TARGET),
-                message=answer.reason,
-                query_id=answer.query_id,
-                answer=answer,
-            )
-        )
-    if entry.query.period_s > 0:
-        kept = replace(entry, request_id=None, deadline_ns=None)
-        turn.set(queries=tuple(kept if e is entry else e for e in turn.state.queries))
-    else:
-        turn.set(queries=scheduler.without(turn.state.queries, answer.query_id))
 
 
 def _draft(

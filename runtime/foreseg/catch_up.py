@@ -39,7 +39,9 @@ class CatchUpPlan:
     arrival_s: float
 
 
-def plan_catch_up(backlog_frames: int, rates: Rates, config: CatchUpConfig) -> CatchUpPlan | None:
+def plan_catch_up(
+    backlog_frames: int, rates: Rates, config: CatchUpConfig, num_branches: int = 1
+) -> CatchUpPlan | None:
     """The smallest stride that arrives within the budget, or None if none does.
 
     Time to live = backlog / (share * stride - camera rate), all in frames and seconds: a branch
@@ -49,8 +51,9 @@ def plan_catch_up(backlog_frames: int, rates: Rates, config: CatchUpConfig) -> C
         backlog_frames: newest index minus keyframe index, >= 0.
         rates: measured speeds.
         config: budget, share of live tracks, largest stride.
+        num_branches: that take turns, this one included; each gets its part of the steps.
     """
-    share_hz = rates.share_hz(config.live_share)
+    share_hz = rates.share_hz(config.live_share) / num_branches
     for stride in range(1, config.max_stride + 1):
         gain_hz = share_hz * stride - rates.camera_hz
         arrival_s = backlog_frames / gain_hz if gain_hz > 0 else math.inf

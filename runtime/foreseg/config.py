@@ -51,8 +51,11 @@ class TrackerConfig:
 
     @property
     def max_rows(self) -> int:
-        """Rows of memory: a track, a branch of it, and a target that may be the same object."""
-        return 3 * self.max_tracks
+        """Rows of memory: a track, a branch of it, a target that may be the same object; and one.
+
+        The one is for segmenting the window of an answer, a target after the other.
+        """
+        return 3 * self.max_tracks + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import NewType
 
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex
+from foreseg.masks import MaskRle
 from foreseg.prompts import ObjectId, SpatialPrompt
 
 QueryId = NewType("QueryId", str)
@@ -53,6 +54,7 @@ class Query:
     max_reasoning_tokens: int = 0  # 0 = the method's default
     answer_first: bool = False
     want_rationale: bool = False
+    want_observed_masks: bool = False  # segment the window, too, backward and forward
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -72,8 +74,20 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedMask:
+    """The union of an answer's targets on one frame of its window."""
+
+    frame_index: FrameIndex
+    mask: MaskRle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a reasoner said about a query; its prompts are in source pixels of the keyframe."""
+    """What a reasoner said about a query; its prompts are in source pixels of the keyframe.
+
+    It is published again, under the same query and keyframe, when more of it is known: its
+    rationale, the observed masks, or the outcome.
+    """
 
     query_id: QueryId
     query_text: str
@@ -81,7 +95,7 @@ class Answer:
     status: AnswerStatus
     text: str = ""
     rationale: str = ""
-    reason: str = ""  # why there is no target, or what failed
+    reason: str = ""  # why there is no target, what failed, or what the outcome rests on
     confidence: float = math.nan  # NaN = unknown
     keyframe_index: FrameIndex | None = None
     keyframe_stamp_ns: int = 0
@@ -94,6 +108,7 @@ class Answer:
     latency_s: float = 0.0  # monotonic: asked -> answered
     tokens: int = 0
     outcome: Outcome = Outcome.UNKNOWN
+    observed: tuple[ObservedMask, ...] = ()  # ascending in frame index, if they were wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

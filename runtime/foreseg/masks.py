@@ -105,6 +105,13 @@ def rle_iou(a: MaskRle, b: MaskRle) -> float:
     return mask_iou(mask_from_rle(a), mask_from_rle(b))
 
 
+def rle_union(a: MaskRle, b: MaskRle) -> MaskRle:
+    """The pixels of either of two masks of one size."""
+    if a.is_absent or b.is_absent:
+        return b if a.is_absent else a
+    return rle_from_mask(mask_from_rle(a) | mask_from_rle(b))
+
+
 def mask_from_box(box: BoxXyxy, size_wh: tuple[int, int]) -> Mask:
     """The pixels whose centre lies in the box, (H, W) bool."""
     w, h = size_wh

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foreseg import asking, tracking
+from foreseg import asking, following, tracking
 from foreseg.events import (
     AnswerPartArrived,
     Command,
@@ -121,6 +121,7 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
         changes["first_stamp_ns"] = frame.stamp_ns
         if before.newest is not None:
             turn.count("stream_restarts")
+            following.judge_none(turn, frame.camera, "the stream began anew")
             stamp = frame.stamp_ns
             changes["tracks"] = tuple(
                 replace(t, answered_stamp_ns=stamp, seen_stamp_ns=stamp) for t in before.tracks
@@ -130,4 +131,5 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
         if interval > 0:
             changes["frame_interval_ns"] = running_mean(before.frame_interval_ns, interval)
     turn.set_camera(frame.camera, **changes)
+    following.judge_due(turn, frame.camera, frame.stamp_ns)
     tracking.publish_if_empty(turn, frame)

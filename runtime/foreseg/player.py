@@ -42,6 +42,7 @@ from foreseg.events import (
 )
 from foreseg.executor import Executor, FrameEvictedError, Output
 from foreseg.frames import CameraId, FrameIndex, U8Array
+from foreseg.observing import is_observing
 from foreseg.pipeline import step
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.reasoner.base import Reasoner
@@ -51,6 +52,8 @@ from foreseg.state import State
 from foreseg.tracks import NS
 
 _log = logging.getLogger(__name__)
+
+TICK_NS = NS // 20  # where only time has to pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +142,11 @@ class Player:
     def settle(self, limit_s: float = 120.0) -> None:
         """Let all work end that is on its way; a standing query asks again until the limit."""
         end_ns = self._now_ns + round(limit_s * NS)
-        while self._queue and self._queue[0][0] <= end_ns:
-            self.advance(self._queue[0][0])
+        while self._queue or is_observing(self._state):
+            next_ns = self._queue[0][0] if self._queue else self._now_ns + TICK_NS
+            if next_ns > end_ns:
+                return
+            self.advance(next_ns)
             self._take(Tick(at_ns=self._now_ns))
 
     def ask(self, query: Query) -> RequestId:

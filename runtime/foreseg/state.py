@@ -9,10 +9,12 @@ from enum import Enum
 
 from foreseg.catch_up import CatchUp, Rates
 from foreseg.config import Config
-from foreseg.dialogue import Answer, Query, QueryId
+from foreseg.dialogue import Answer, ObservedMask, Query, QueryId
 from foreseg.events import AskId, JobStep, RequestId, TrackerJob
 from foreseg.frames import CameraId, FrameIndex, FrameRef
+from foreseg.hindsight import Watched
 from foreseg.prompts import ObjectId, SpatialPrompt
+from foreseg.tracker.base import TrackKey
 from foreseg.tracks import NS, LabelPool, LiveTrack
 
 RATE_WEIGHT = 0.1  # of a new measurement in a running mean
@@ -32,6 +34,7 @@ class Arrival:
     ask_id: AskId | None = None
     answer: Answer | None = None  # published when the hop is done
     request_id: RequestId | None = None  # a user's, completed when the hop is done
+    window: tuple[FrameIndex, ...] = ()  # to be segmented afterwards, if that was wanted
 
 
 class JobKind(Enum):
@@ -41,6 +44,7 @@ class JobKind(Enum):
     HOP = "hop"
     CATCH_UP = "catch_up"
     JOIN = "join"
+    OBSERVE = "observe"
     CHORES = "chores"
 
 
@@ -54,6 +58,27 @@ class RunningJob:
     arrival: Arrival | None = None
     catch_up: CatchUp | None = None
     new_catch_ups: tuple[CatchUp, ...] = ()
+    observed: AskId | None = None  # whose window is segmented
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """The window of an answer on its way through the tracker, in a row of its own."""
+
+    key: TrackKey
+    jobs: tuple[tuple[JobStep, ...], ...]  # those that are left
+    masks: tuple[ObservedMask, ...] = ()  # those that there are, ascending in frame index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """An answer of which more will be known: how its foresight turns out, how its window looks."""
+
+    ask_id: AskId
+    answer: Answer
+    size_wh: tuple[int, int]  # of the picture
+    watched: tuple[Watched, ...] | None = None  # a target each; None = no horizon, or it is over
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +148,7 @@ class State:
     running: RunningJob | None = None
     queries: tuple[StandingQuery, ...] = ()
     asking: Asking | None = None
+    followed: tuple[Followed, ...] = ()  # answers, the oldest first
     held: tuple[AskId, ...] = ()  # askings whose window is not released yet
     enabled: bool = True
     reasoner_up: bool = False

@@ -25,7 +25,7 @@ from foreseg.pipeline import step
 from foreseg.state import State
 
 FORMAT = "foreseg-trace"
-VERSION = 1
+VERSION = 2
 DEFAULT_MAX_BYTES = 1_000_000_000
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foreseg import asking
+from foreseg import asking, following, observing
 from foreseg.arrivals import match_arrival, steps_of_arrival
 from foreseg.catch_up import BRANCH_MARK, CatchUp
 from foreseg.dialogue import MAX_ID_CHARS, QueryId
@@ -94,6 +94,8 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
         if is_live_due and camera.catch_ups and camera.branch_credit >= 1:
             _begin_catch_up(turn, camera, camera.newest)
             return
+        if is_live_due and camera.branch_credit >= 1 and _begin_observing(turn, camera):
+            return
         if is_live_due:
             _begin_live(turn, camera, camera.newest)
             return
@@ -101,6 +103,8 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
         if camera.catch_ups and camera.newest is not None:
             _begin_catch_up(turn, camera, camera.newest)
             return
+    if any(observing.may_step(turn, c) and _begin_observing(turn, c) for c in waiting):
+        return
     for camera in waiting:
         if may_tidy and camera.chores and camera.newest is not None:
             _begin(turn, camera, camera.newest, JobKind.CHORES, ())
@@ -130,6 +134,9 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
     if running.kind is JobKind.CATCH_UP:
         _finish_branch_step(turn, running, event.elapsed_ns)
         return
+    if running.kind is JobKind.OBSERVE and running.observed is not None:
+        observing.take_results(turn, running.observed, event.results)
+        return
     final = event.results[-1]
     if running.arrival is not None:
         match_arrival(turn, running, final)
@@ -151,6 +158,8 @@ def fail_job(turn: Turn, event: TrackerFailed) -> None:
     turn.set_camera(camera.camera, chores=(*undone, *camera.chores))
     if running.catch_up is not None:
         give_up_branch(turn, camera.camera, running.catch_up)
+    if running.observed is not None:
+        observing.give_up(turn, running.observed, event.reason)
     if running.arrival is not None:
         drop_begun_rows(turn, running)
         asking.resolve_arrival(
@@ -289,22 +298,21 @@ def _begin(
     arrival: Arrival | None = None,
     catch_up: CatchUp | None = None,
     new_catch_ups: tuple[CatchUp, ...] = (),
-) -> None:
+) -> RunningJob:
     job_id = JobId(turn.state.next_job)
     job = TrackerJob(id=job_id, camera=camera.camera, steps=(*camera.chores, *steps))
-    turn.set_camera(camera.camera, chores=())
-    turn.set(
-        next_job=job_id + 1,
-        running=RunningJob(
-            job=job,
-            kind=kind,
-            frame=frame,
-            arrival=arrival,
-            catch_up=catch_up,
-            new_catch_ups=new_catch_ups,
-        ),
+    running = RunningJob(
+        job=job,
+        kind=kind,
+        frame=frame,
+        arrival=arrival,
+        catch_up=catch_up,
+        new_catch_ups=new_catch_ups,
     )
+    turn.set_camera(camera.camera, chores=())
+    turn.set(next_job=job_id + 1, running=running)
     turn.emit(RunTracker(job=job))
+    return running
 
 
 def _begin_live(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
@@ -342,6 +350,19 @@ def _begin_catch_up(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
     step = TrackStep(frame_index=index, keys=(branch.branch,))
     moved = replace(branch, position=index)
     _begin(turn, turn.camera(camera.camera), frame, JobKind.CATCH_UP, (step,), catch_up=moved)
+
+
+def _begin_observing(turn: Turn, camera: CameraState) -> bool:
+    """One step through the window of an answer, if one is to be segmented."""
+    followed = observing.waiting_on(turn, camera)
+    if followed is None or followed.observation is None or camera.newest is None:
+        return False
+    newest, steps = camera.newest, followed.observation.jobs[0]
+    credit = max(0.0, camera.branch_credit - 1)
+    camera = turn.set_camera(camera.camera, branch_credit=credit)
+    running = _begin(turn, camera, newest, JobKind.OBSERVE, steps)
+    turn.set(running=replace(running, observed=followed.ask_id))
+    return True
 
 
 def _finish_branch_step(turn: Turn, running: RunningJob, elapsed_ns: int) -> None:
@@ -434,6 +455,7 @@ def _update(turn: Turn, frame: FrameRef, final: StepResult) -> None:
     if lost:
         turn.count("targets_lost")
         asking.ask_again(turn, lost)
+    following.watch(turn, frame)
 
 
 def _publish(turn: Turn, frame: FrameRef, job_id: JobId | None) -> None:

@@ -161,10 +161,12 @@ PAUSES = st.sampled_from([0.0, 0.0, 0.01, 0.01, 0.1, 0.6])
 ASK = st.tuples(
     st.just("ask"),
     st.sampled_from(QUERIES),
-    st.sampled_from(["what?", "which?"]),
+    st.sampled_from(["what?", "what leaves the view?", "what starts to move?"]),
     st.sampled_from([0.0, 1.0]),
     st.sampled_from([0.0, 0.5]),
     camera,
+    st.sampled_from([0.0, 0.7, 30.0]),
+    st.booleans(),
 )
 POINT = st.tuples(
     st.just("point"),
@@ -200,8 +202,16 @@ def act(bench: Fuzz, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (o
     if kind == "run":
         bench.run(args[0])
     elif kind == "ask":
-        name, text, period, timeout, where = args
-        bench.ask(text, name, period_s=period, timeout_s=timeout, camera=where)
+        name, text, period, timeout, where, horizon, wants_masks = args
+        bench.ask(
+            text,
+            name,
+            period_s=period,
+            timeout_s=timeout,
+            camera=where,
+            horizon_s=horizon,
+            want_observed_masks=wants_masks,
+        )
     elif kind == "forget":
         bench.forget(args[0])
     elif kind == "point":
@@ -266,6 +276,7 @@ def test_promises_hold_in_every_interleaving(
     assert bench.held == set(), "every window is released"
     assert bench.state.asking is None
     assert bench.state.arrivals == ()
+    assert all(f.observation is None for f in bench.state.followed), "every window ends"
     for name, state in bench.state.cameras.items():
         branches = {c.branch for c in state.catch_ups}
         rows = {t.key for t in state.tracks} | branches

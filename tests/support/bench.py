@@ -192,6 +192,9 @@ class Bench:
             self.send(heapq.heappop(self._queue)[2])
         self.now_ns = end
 
+    def tick(self) -> None:
+        self.send(Tick(at_ns=self.now_ns))
+
     def frame(self, camera: CameraId = DEFAULT_CAMERA, stamp_ns: int | None = None) -> FrameRef:
         index = self.num_frames[camera]
         self.num_frames[camera] += 1
@@ -260,6 +263,11 @@ class Bench:
     def post(self, after_s: float, event: Event) -> None:
         self._sequence += 1
         heapq.heappush(self._queue, (self.now_ns + round(after_s * NS), self._sequence, event))
+
+    def post_part(self, command: AskReasoner, after_s: float, part: AnswerPart) -> None:
+        """Let a part of an answer come later than the others."""
+        at = self.now_ns + round(after_s * NS)
+        self.post(after_s, AnswerPartArrived(ask_id=command.ask_id, part=part, at_ns=at))
 
     def count(self, name: str) -> int:
         return self.state.counters.get(name, 0)

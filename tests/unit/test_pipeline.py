@@ -7,9 +7,17 @@ import pytest
 from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, SchedulerConfig
-from foreseg.dialogue import AnswerFailed, AnswerStatus, RationalePart
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerFailed,
+    AnswerPart,
+    AnswerStatus,
+    RationalePart,
+    TargetsFound,
+)
 from foreseg.events import (
     AnswerPartArrived,
+    AskReasoner,
     EnableSet,
     FrameDropped,
     ReasonerChanged,
@@ -18,8 +26,9 @@ from foreseg.events import (
     RunTracker,
     TrackerFailed,
 )
-from foreseg.frames import CameraId
+from foreseg.frames import CameraId, FrameRef
 from foreseg.geometry import BoxXyxy
+from foreseg.prompts import SpatialPrompt
 from foreseg.telemetry import DropCause
 from foreseg.tracks import TrackState
 
@@ -253,6 +262,23 @@ def test_what_overlaps_too_little_is_replaced_at_once(
     config = Config(scheduler=SchedulerConfig(answers_to_let_go=let_go))
     _, ids = asked_in_turn(["here", target], config)
     assert (ids[0] == ids[1]) is keeps
+
+
+def test_several_targets_of_one_answer_catch_up_together() -> None:
+    bench = Bench({"ball": moving, "cup": still(70, 10), "can": still(70, 40)}, reasoner_s=1.0)
+
+    def all_three(command: AskReasoner, frames: tuple[FrameRef, ...]) -> list[AnswerPart]:
+        del command
+        boxes = [truth(int(frames[-1].index)) for truth in bench.world.values()]
+        prompts = tuple(SpatialPrompt(box=box) for box in boxes)
+        return [TargetsFound(keyframe_index=frames[-1].index, prompts=prompts), AnswerDone()]
+
+    bench.parts = all_three
+    bench.run(1.1)
+    bench.ask()
+    bench.run(1.0 + 5.5)  # the answer, and the budget
+    assert [t.state for t in bench.masks[-1].tracks] == [TrackState.TRACKED] * 3
+    assert bench.count("catch_ups_agreed") == 3
 
 
 def test_a_different_answer_takes_the_place_of_the_one_before() -> None:

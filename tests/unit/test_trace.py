@@ -220,11 +220,12 @@ def test_a_broken_trace_names_the_line(tmp_path: Path, line: str, words: str) ->
     "head",
     [
         "{}",
+        '{"format": "foreseg-trace", "version": 3}',
+        '{"format": "foreseg-trace", "version": 1, "cameras": [], "config": {}}',
         '{"format": "foreseg-trace", "version": 2}',
-        '{"format": "foreseg-trace", "version": 1}',
-        '{"format": "foreseg-trace", "version": 1, "cameras": 3, "config": {}}',
-        '{"format": "foreseg-trace", "version": 1, "cameras": [], "config": {"no": 1}}',
-        '{"format": "foreseg-trace", "version": 1, "cameras": [], "config": 7}',
+        '{"format": "foreseg-trace", "version": 2, "cameras": 3, "config": {}}',
+        '{"format": "foreseg-trace", "version": 2, "cameras": [], "config": {"no": 1}}',
+        '{"format": "foreseg-trace", "version": 2, "cameras": [], "config": 7}',
     ],
 )
 def test_a_wrong_head_names_the_first_line(tmp_path: Path, head: str) -> None:
