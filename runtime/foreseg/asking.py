@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from foreseg import following, observing, scheduler
+from foreseg.degradation import Rung
 from foreseg.dialogue import (
     Answer,
     AnswerDone,
@@ -99,6 +100,9 @@ def ask_next(turn: Turn) -> None:
     state = turn.state
     if state.asking is not None or not state.reasoner_up or not state.enabled:
         return
+    rung, limits = state.ladder.rung, state.config.degradation
+    if rung >= Rung.HELD_MASKS:
+        return  # nothing tracks what an answer would name
     warm = [c for c in state.cameras.values() if scheduler.is_warm(c, state.config.scheduler)]
     entry = scheduler.next_due(state.queries, warm, turn.at_ns)
     if entry is None:
@@ -108,7 +112,12 @@ def ask_next(turn: Turn) -> None:
     turn.set(
         next_ask=ask_id + 1,
         held=(*state.held, ask_id),
-        queries=scheduler.asked(state.queries, entry.query.id, turn.at_ns),
+        queries=scheduler.asked(
+            state.queries,
+            entry.query.id,
+            turn.at_ns,
+            period_factor=limits.period_factor if rung >= Rung.LONGER_PERIODS else 1.0,
+        ),
         asking=Asking(
             ask_id=ask_id,
             query=entry.query,
@@ -117,7 +126,13 @@ def ask_next(turn: Turn) -> None:
         ),
     )
     turn.count("queries_asked")
-    turn.emit(AskReasoner(ask_id=ask_id, query=entry.query))
+    query = entry.query
+    if rung >= Rung.FEWER_TOKENS:
+        tokens = min(
+            query.max_reasoning_tokens or limits.reasoning_tokens, limits.reasoning_tokens
+        )
+        query = replace(query, max_reasoning_tokens=tokens)
+    turn.emit(AskReasoner(ask_id=ask_id, query=query))
 
 
 def take_window(turn: Turn, event: WindowTaken) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from foreseg.degradation import MachineReadings
 from foreseg.dialogue import Answer, AnswerPart, Query, QueryId
 from foreseg.frames import CameraId, FrameIndex, FrameRef
 from foreseg.prompts import ObjectId, SpatialPrompt
@@ -233,6 +234,14 @@ class ReasonerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRead:
+    """How the machine is."""
+
+    readings: MachineReadings
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time passed."""
 
@@ -250,6 +259,7 @@ Event = (
     | SceneMeasured
     | AnswerPartArrived
     | ReasonerChanged
+    | MachineRead
     | Tick
 )
 
@@ -287,7 +297,10 @@ class ReleaseWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishMasks:
-    """Publish a frame's label map and tracks; `job_id` None = no object, an empty map."""
+    """Publish a frame's label map and tracks.
+
+    `job_id` None = no job ran on this frame: without tracks an empty map, else their last masks.
+    """
 
     frame: FrameRef
     job_id: JobId | None

@@ -282,7 +282,7 @@ class Executor:
         width, height = command.frame.size_wh
         output = self._output
         if command.job_id is None or output is None or output.job_id != command.job_id:
-            label_map: LabelMap = np.zeros((height, width), dtype=self._label_type)
+            label_map = _held_map(command.tracks, (height, width), self._label_type)
         else:
             assert output.masks is not None  # noqa: S101 (a job that publishes ends in a track step)
             labels = {track.key: track.index for track in command.tracks}
@@ -300,6 +300,17 @@ class Executor:
         wanted = [index for index in indices if index >= origin]
         frames = self._histories[camera].hold(f"ask-{ask_id}", wanted)
         return FrameWindow(frames=frames, origin_index=origin)
+
+
+def _held_map(
+    tracks: Sequence[Track], size_hw: tuple[int, int], label_type: type[np.uint8 | np.uint16]
+) -> LabelMap:
+    """The tracks' last masks; the surer one on top."""
+    label_map: LabelMap = np.zeros(size_hw, label_type)  # type: ignore[assignment]
+    for track in sorted(tracks, key=lambda track: track.score):
+        if track.mask is not None and (track.mask.height, track.mask.width) == size_hw:
+            label_map[mask_from_rle(track.mask)] = track.index
+    return label_map
 
 
 def _label_map(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foreseg import asking, following, tracking
+from foreseg.degradation import climbed
 from foreseg.events import (
     AnswerPartArrived,
     Command,
@@ -18,6 +19,7 @@ from foreseg.events import (
     Event,
     FrameArrived,
     FrameDropped,
+    MachineRead,
     ObjectRemoved,
     ObjectsAdded,
     QueryAdded,
@@ -89,6 +91,8 @@ def _take(turn: Turn, event: Event) -> None:
         asking.take_part(turn, event)
     elif isinstance(event, ReasonerChanged):
         asking.take_reasoner_change(turn, event)
+    elif isinstance(event, MachineRead):
+        _take_machine(turn, event)
     elif isinstance(event, Tick):
         asking.check_deadlines(turn)
         tracking.forget_lost(turn)
@@ -112,6 +116,14 @@ def _take_request(turn: Turn, event: Request) -> None:
         turn.reply(event.request_id, success=True)
 
 
+def _take_machine(turn: Turn, event: MachineRead) -> None:
+    before, config = turn.state.ladder, turn.state.config.degradation
+    ladder = climbed(before, event.readings, event.at_ns, config)
+    turn.set(ladder=ladder)
+    if ladder.rung > before.rung:
+        turn.count("degradation_steps")
+
+
 def _take_frame(turn: Turn, event: FrameArrived) -> None:
     frame = event.frame
     before = turn.camera(frame.camera)
@@ -132,4 +144,4 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
             changes["frame_interval_ns"] = running_mean(before.frame_interval_ns, interval)
     turn.set_camera(frame.camera, **changes)
     following.judge_due(turn, frame.camera, frame.stamp_ns)
-    tracking.publish_if_empty(turn, frame)
+    tracking.publish_untracked(turn, frame)

@@ -83,7 +83,7 @@ def is_warm(camera: CameraState, config: SchedulerConfig) -> bool:
 
 
 def asked(
-    queries: Sequence[StandingQuery], query_id: QueryId, at_ns: int
+    queries: Sequence[StandingQuery], query_id: QueryId, at_ns: int, *, period_factor: float = 1.0
 ) -> tuple[StandingQuery, ...]:
     """After it was asked: a standing one is due a period later, a single one never again."""
     never = 2**63 - 1
@@ -91,7 +91,7 @@ def asked(
     def mark(entry: StandingQuery) -> StandingQuery:
         if entry.query.id != query_id:
             return entry
-        period = entry.query.period_s
+        period = entry.query.period_s * period_factor
         due = at_ns + round(period * NS) if period > 0 else never
         return replace(entry, due_ns=due, num_asked=entry.num_asked + 1, last_asked_ns=at_ns)
 

@@ -9,6 +9,7 @@ from enum import Enum
 
 from foreseg.catch_up import CatchUp, Rates
 from foreseg.config import Config
+from foreseg.degradation import Ladder
 from foreseg.dialogue import Answer, ObservedMask, Query, QueryId
 from foreseg.events import AskId, JobStep, RequestId, TrackerJob
 from foreseg.frames import CameraId, FrameIndex, FrameRef
@@ -155,6 +156,7 @@ class State:
     reasoner_reason: str = "not started"
     reasoner_s: float = 0.0  # running mean of answer latencies; 0 = none yet
     counters: Mapping[str, int] = field(default_factory=dict)
+    ladder: Ladder = field(default_factory=Ladder)  # what is given up now
     hop_s: float = (
         0.0  # last answer: sensor stamp of its keyframe -> hop published (frames' stamps)
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from foreseg import asking, following, observing
 from foreseg.arrivals import match_arrival, steps_of_arrival
 from foreseg.catch_up import BRANCH_MARK, CatchUp
+from foreseg.degradation import Rung
 from foreseg.dialogue import MAX_ID_CHARS, QueryId
 from foreseg.events import (
     DropStep,
@@ -43,7 +44,7 @@ from foreseg.roster import (
 from foreseg.state import Arrival, CameraState, JobKind, RunningJob, running_mean
 from foreseg.telemetry import DropCause
 from foreseg.tracker.base import TrackedObject
-from foreseg.tracks import NS, LiveTrack, TrackState
+from foreseg.tracks import NS, LiveTrack, Track, TrackState
 from foreseg.turn import Turn
 
 MAX_LIVE_STEPS_OWED = 2  # so many live steps' worth of branch steps may pile up
@@ -52,9 +53,13 @@ MAX_ARRIVALS = 64  # that wait for the tracker; users' prompts beyond are refuse
 ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 
 
-def publish_if_empty(turn: Turn, frame: FrameRef) -> None:
-    """No track still publishes an empty map, at once and without the tracker."""
+def publish_untracked(turn: Turn, frame: FrameRef) -> None:
+    """Publish what needs no tracker, at once: no track, or masks that are held."""
     camera = turn.camera(frame.camera)
+    if turn.state.enabled and camera.tracks and _is_held(turn) and turn.state.running is None:
+        _mark_served(turn, frame)
+        _publish(turn, frame, None)
+        return
     is_awaited = any(
         arrival.camera == frame.camera and arrival.keyframe_index <= frame.index
         for arrival in turn.state.arrivals
@@ -78,7 +83,7 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
             fails in them would be asked again at once and for ever.
     """
     state = turn.state
-    if state.running is not None or not state.enabled:
+    if state.running is not None or not state.enabled or _is_held(turn):
         return
     for arrival in state.arrivals:
         camera = turn.camera(arrival.camera)
@@ -90,7 +95,11 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
     for camera in waiting:
         if camera.newest is None:
             continue
-        is_live_due = bool(camera.tracks) and camera.newest.index > camera.served_index
+        is_live_due = (
+            bool(camera.tracks)
+            and camera.newest.index > camera.served_index
+            and turn.at_ns >= camera.served_at_ns + _least_interval_ns(turn)
+        )
         if is_live_due and camera.catch_ups and camera.branch_credit >= 1:
             _begin_catch_up(turn, camera, camera.newest)
             return
@@ -458,6 +467,17 @@ def _update(turn: Turn, frame: FrameRef, final: StepResult) -> None:
     following.watch(turn, frame)
 
 
+def _is_held(turn: Turn) -> bool:
+    return turn.state.ladder.rung >= Rung.HELD_MASKS
+
+
+def _least_interval_ns(turn: Turn) -> float:
+    """Between two live steps; 0 unless the tracker is to be slower."""
+    if turn.state.ladder.rung < Rung.SLOWER_TRACKER:
+        return 0.0
+    return NS / turn.state.config.degradation.tracker_hz
+
+
 def _publish(turn: Turn, frame: FrameRef, job_id: JobId | None) -> None:
     camera = turn.camera(frame.camera)
     if frame.index <= camera.published_index:
@@ -466,8 +486,17 @@ def _publish(turn: Turn, frame: FrameRef, job_id: JobId | None) -> None:
     tracker = turn.state.config.tracker
     tracks = [t.published(frame, tracker) for t in camera.tracks if t.last is not None]
     tracks.sort(key=lambda track: track.index)
+    if job_id is None:
+        tracks = [_as_held(track) for track in tracks]
     turn.count("masks_out")
     turn.emit(PublishMasks(frame=frame, job_id=job_id, tracks=tuple(tracks)))
+
+
+def _as_held(track: Track) -> Track:
+    """An old mask under a new frame is never sure."""
+    if track.state is TrackState.TRACKED:
+        return replace(track, state=TrackState.UNCERTAIN)
+    return track
 
 
 def _mark_served(turn: Turn, frame: FrameRef) -> None:

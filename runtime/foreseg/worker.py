@@ -13,9 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.config import Config
+from foreseg.degradation import Ladder, MachineReadings
 from foreseg.dialogue import AnswerFailed, FramesWanted, Query, QueryId
 from foreseg.errors import ForesegError, InputError
 from foreseg.events import (
@@ -28,6 +30,7 @@ from foreseg.events import (
     Event,
     FrameArrived,
     FrameDropped,
+    MachineRead,
     ObjectRemoved,
     ObjectsAdded,
     PublishAnswer,
@@ -47,6 +50,7 @@ from foreseg.events import (
 from foreseg.executor import Executor, FrameEvictedError, JobOutput, Output, PreparedJob
 from foreseg.frames import CameraId, U8Array
 from foreseg.inbox import Inbox, WaitingFrame
+from foreseg.machine import Machine, this_machine
 from foreseg.pipeline import step
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.reasoner.base import ReasonerSpec
@@ -70,8 +74,18 @@ _log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 POLL_S = 0.02
+MACHINE_PERIOD_NS = 1_000_000_000  # between two looks at memory and heat
 
 ReplyCallback = Callable[[Reply], None]
+
+
+def _tell_rung(ladder: Ladder) -> None:
+    what = ladder.rung.name.lower().replace("_", " ")
+    _log.warning("the machine: %s%s", what, f" ({ladder.reason})" if ladder.reason else "")
+
+
+def _machine_read(readings: MachineReadings, at_ns: int) -> Event:
+    return MachineRead(readings=readings, at_ns=at_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,6 +123,7 @@ class Worker:
         clock: Clock | None = None,
         trace: TraceWriter | None = None,
         reasoner_options: Mapping[str, str | int | float | bool] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self._config = config
         self._state = State.start(config, tuple(cameras))
@@ -116,6 +131,7 @@ class Worker:
         self._output = output
         self._clock = clock or SystemClock()
         self._trace = trace
+        self._machine = machine or this_machine()
         self._cameras = frozenset(cameras)
         self._inbox: Inbox[_Message] = Inbox()
         self._own: deque[Event] = deque()  # what the loop says to itself
@@ -392,7 +408,10 @@ class Worker:
         self._own.append(event)
         while self._own:
             event = self._own.popleft()
+            before = self._state.ladder.rung
             self._state, commands = step(self._state, event)
+            if self._state.ladder.rung is not before:
+                _tell_rung(self._state.ladder)
             if self._trace is not None:
                 self._trace.write_step(event, commands)
             for command in commands:
@@ -494,8 +513,13 @@ class Worker:
         ready_ns: int | None = None
         start_ns: int | None = self._clock.monotonic_ns()
         message: Ready | PartMessage | Died | None
+        look_ns = self._clock.monotonic_ns()
         while not self._stopping.is_set():
             now = self._clock.monotonic_ns()
+            if now >= look_ns:
+                look_ns = now + MACHINE_PERIOD_NS
+                readings = self._machine.read()
+                self._inbox.put(partial(_machine_read, readings))
             if start_ns is not None and now >= start_ns:
                 start_ns = None
                 message = self._start_process()

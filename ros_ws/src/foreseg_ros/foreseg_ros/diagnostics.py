@@ -10,6 +10,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from foreseg.degradation import Rung
 from foreseg.state import CameraState, State
 from foreseg.worker import Snapshot
 
@@ -36,7 +37,7 @@ def profile_problem(rmw: str, environment: Mapping[str, str] = os.environ) -> st
 def diagnostics_from_snapshot(
     snapshot: Snapshot, *, name: str, header: Header, now_ns: int, profile: str | None
 ) -> DiagnosticArray:
-    """One message: a status for each camera, the tracker, the reasoner and the transport.
+    """One message: a status for each camera, tracker, reasoner, machine and transport.
 
     Args:
         snapshot: the worker's.
@@ -47,7 +48,7 @@ def diagnostics_from_snapshot(
     """
     state = snapshot.state
     statuses = [_camera(camera, name, now_ns) for camera in state.cameras.values()]
-    statuses += [_tracker(snapshot, name), _reasoner(snapshot, name)]
+    statuses += [_tracker(snapshot, name), _reasoner(snapshot, name), _machine(snapshot, name)]
     level = DiagnosticStatus.OK if profile is None else DiagnosticStatus.WARN
     statuses.append(_status(f"{name}: transport", level, profile or "as it should be", {}))
     return DiagnosticArray(header=header, status=statuses)
@@ -107,6 +108,15 @@ def _reasoner(snapshot: Snapshot, name: str) -> DiagnosticStatus:
         return _status(f"{name}: reasoner", DiagnosticStatus.OK, "up", values)
     message = f"down: {state.reasoner_reason}"
     return _status(f"{name}: reasoner", DiagnosticStatus.ERROR, message, values)
+
+
+def _machine(snapshot: Snapshot, name: str) -> DiagnosticStatus:
+    ladder = snapshot.state.ladder
+    values = {"rung": str(int(ladder.rung)), "strain": ladder.strain.name.lower()}
+    if ladder.rung is Rung.NORMAL:
+        return _status(f"{name}: machine", DiagnosticStatus.OK, "nothing is given up", values)
+    message = f"{ladder.rung.name.lower().replace('_', ' ')}: {ladder.reason}"
+    return _status(f"{name}: machine", DiagnosticStatus.WARN, message, values)
 
 
 def _status(name: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
