@@ -108,7 +108,7 @@ class Answer:
     latency_s: float = 0.0  # monotonic: asked -> answered
     tokens: int = 0
     outcome: Outcome = Outcome.UNKNOWN
-    observed: tuple[ObservedMask, ...] = ()  # ascending in frame index, if they were wanted
+    observed: tuple[ObservedMask, ...] = ()  # by frame index, once, when the window is segmented
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,13 +149,15 @@ def end_observation(turn: Turn, followed: Followed, failure: str = "") -> None:
     """Publish an answer again with the masks of its window, or with why there are none."""
     if followed.observation is None:
         return
-    answer = replace(followed.answer, observed=() if failure else followed.observation.masks)
+    answer, masks = followed.answer, followed.observation.masks
     if failure:
         turn.count("observations_failed")
         answer = replace(answer, reason=f"the window was not segmented: {failure}")
+        masks = ()
     _stop_observing(turn, replace(followed, answer=answer))
-    _publish_again(turn, followed.ask_id, answer)
-    _complete(turn, answer)
+    whole = replace(answer, observed=masks)
+    _publish_again(turn, followed.ask_id, whole)
+    _complete(turn, whole)
 
 
 def _complete(turn: Turn, answer: Answer) -> None:
@@ -191,7 +193,7 @@ def _publish_again(turn: Turn, ask_id: AskId, answer: Answer) -> None:
     turn.emit(PublishAnswer(answer=answer))
     asking = turn.state.asking
     if asking is not None and asking.ask_id == ask_id:  # its rationale is not whole yet
-        turn.set(asking=replace(asking, answer=answer))
+        turn.set(asking=replace(asking, answer=replace(answer, observed=())))
 
 
 def _stop_observing(turn: Turn, followed: Followed) -> None:

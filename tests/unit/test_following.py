@@ -150,3 +150,13 @@ def test_answers_with_endless_horizons_are_bounded() -> None:
     bench.run(12.0)
     assert len(bench.state.followed) == 64
     assert bench.count("foresights_let_go") > 20
+
+
+def test_the_masks_of_a_window_are_published_once_and_the_outcome_after_them() -> None:
+    bench = Bench({"cup": still(10, 45)}, reasoner_s=0.3)
+    bench.run(1.1)
+    bench.ask("What starts to move?", horizon_s=2.0, want_observed_masks=True)
+    bench.run(5.0)
+    first, observed, judged = bench.answers
+    assert (first.observed, len(observed.observed), judged.observed) == ((), 6, ())
+    assert [a.outcome for a in bench.answers] == [Outcome.UNKNOWN] * 2 + [Outcome.DID_NOT]

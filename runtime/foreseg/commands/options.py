@@ -45,6 +45,7 @@ class RunOptions:
     is_live: bool
     has_rationale: bool = False
     filmstrips: Path | None = None
+    observed: Path | None = None
 
     def boxes_at(self, frame: int) -> tuple[TimedBox, ...]:
         """Those for this frame."""
@@ -63,7 +64,9 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
             id=QueryId(f"query-{i}"),
             text=text,
             period_s=arguments.period,
+            horizon_s=arguments.horizon,
             want_rationale=arguments.rationale,
+            want_observed_masks=bool(arguments.observed_masks),
         )
         for i, text in enumerate(arguments.query, start=1)
     )
@@ -76,6 +79,13 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
     if not queries and not boxes:
         msg = "nothing to look for: give --query TEXT, or --box " + BOX_FORM
         raise InputError(msg)
+    for name, value in (
+        ("--observed-masks", arguments.observed_masks),
+        ("--horizon", arguments.horizon),
+    ):
+        if value and not queries:
+            msg = f"{name} is about the answers of a query: give --query TEXT, too"
+            raise InputError(msg)
     if arguments.max_frames is not None and arguments.max_frames < 1:
         msg = f"--max-frames wants at least 1, got {arguments.max_frames}"
         raise InputError(msg)
@@ -98,8 +108,13 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
         max_frames=arguments.max_frames,
         is_live=arguments.live,
         has_rationale=arguments.rationale,
-        filmstrips=Path(arguments.filmstrips).expanduser() if arguments.filmstrips else None,
+        filmstrips=_folder(arguments.filmstrips),
+        observed=_folder(arguments.observed_masks),
     )
+
+
+def _folder(words: str | None) -> Path | None:
+    return Path(words).expanduser() if words else None
 
 
 def box_from_words(words: str, number: int) -> TimedBox:

@@ -50,6 +50,19 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--out", default="foreseg_out", metavar="DIR", help="where the files go")
     add("--rationale", action="store_true", help="ask for the chain of thought, and show it")
     add("--filmstrips", metavar="DIR", help="a picture of each answer into this folder")
+    add(
+        "--observed-masks",
+        metavar="DIR",
+        help="segment the window of each answer, too; its masks go into this folder",
+    )
+    add(
+        "--horizon",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="how far ahead the queries look: after S seconds it is judged whether an answer came"
+        " true, as far as masks can tell",
+    )
     add("--no-video", action="store_true", help="no overlay.mp4")
     add("--max-frames", type=int, metavar="N", help="stop after N frames")
     add(
@@ -87,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             video_hz=None if is_still or not options.has_video else rate_hz,
             has_rationale=options.has_rationale,
             filmstrips=options.filmstrips,
+            observed=options.observed,
         )
         try:
             play = play_camera if is_camera else play_file
@@ -158,4 +172,6 @@ def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> N
     print(f"wrote {files.out}: {', '.join(written)}")
     if options.filmstrips is not None:
         print(f"wrote {options.filmstrips}: a picture of each answer")
+    if options.observed is not None:
+        print(f"wrote {options.observed}: masks of {files.num_observed} window(s)")
     sys.stdout.flush()

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from foreseg.commands.filmstrips import Filmstrips, is_same_asking
+from foreseg.commands.observed_files import ObservedFiles
 from foreseg.commands.questions import QuestionFrames, Questions, RunTrace
 from foreseg.commands.storyboard import Scene, Storyboard
 from foreseg.config import Config
 from foreseg.dialogue import Answer, QueryId
 from foreseg.errors import InputError
 from foreseg.executor import Executor, PublishedMasks
+from foreseg.following import MAX_FOLLOWED
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.overlay import (
     Banner,
@@ -34,7 +36,7 @@ from foreseg.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.tracks import Track
 
 NS = 1_000_000_000
-MAX_RECENT = 16
+MAX_RECENT = MAX_FOLLOWED  # so many answers may come again
 _MASK_NAME = re.compile(r"\d{6,}\.png")
 
 
@@ -53,8 +55,12 @@ class RunFiles:
         video_hz: float | None,
         has_rationale: bool = False,
         filmstrips: Path | None = None,
+        observed: Path | None = None,
     ) -> None:
-        """`video_hz` None = no overlay video; `filmstrips` None = no picture of each answer."""
+        """`video_hz` None = no overlay video; `filmstrips` None = no picture of each answer.
+
+        Likewise `observed`, the folder for the masks of each answer's window.
+        """
         self.out = out
         self.num_masks = 0
         self.num_visible = 0  # frames with at least one mask
@@ -68,6 +74,7 @@ class RunFiles:
         self._is_event = False
         self._origin_ns: int | None = None
         self._filmstrips = None if filmstrips is None else Filmstrips(filmstrips)
+        self._observed = None if observed is None else ObservedFiles(observed)
         try:
             (out / "masks").mkdir(parents=True, exist_ok=True)
             _remove_old_masks(out)
@@ -113,18 +120,28 @@ class RunFiles:
         return self._questions.frames_of(answer)
 
     def write_answer(self, answer: Answer, frames: QuestionFrames | None) -> None:
-        """Write one answer; one that comes again with its whole rationale takes its own place."""
+        """Write one answer; one that comes again with more of it takes its own place."""
+        if self._observed is not None:
+            self._observed.add(answer)
+        answer = replace(answer, observed=())
         known = [i for i in self._recent() if is_same_asking(self.answers[i], answer)]
         if known:
             self.answers[known[-1]] = answer
         else:
             self.answers.append(answer)
-        if self._filmstrips is not None:
+        later = self.answers[known[-1] + 1 :] if known else []
+        is_last = all(other.query_id != answer.query_id for other in later)
+        if self._filmstrips is not None and is_last:
             self._filmstrips.add_answer(answer, frames)
         self._is_event = True
         record = answer_record(answer, self._origin_ns or 0)
         self._answers_file.write(json.dumps(record) + "\n")
         self._answers_file.flush()
+
+    @property
+    def num_observed(self) -> int:
+        """Windows whose masks are written."""
+        return 0 if self._observed is None else self._observed.num_windows
 
     def close(self) -> None:
         """Finish the files, the contact sheet among them."""
@@ -203,6 +220,7 @@ class RunFiles:
 def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
     """An answer as JSON-able values; seconds count from `origin_ns`."""
     has_keyframe = answer.keyframe_index is not None
+    has_horizon = answer.valid_until_stamp_ns != 0
     return {
         "query_id": answer.query_id,
         "query": answer.query_text,
@@ -215,6 +233,8 @@ def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
         "keyframe_s": _seconds(answer.keyframe_stamp_ns, origin_ns) if has_keyframe else None,
         "asked_s": _seconds(answer.asked_stamp_ns, origin_ns),
         "answered_s": _seconds(answer.answered_stamp_ns, origin_ns),
+        "valid_until_s": _seconds(answer.valid_until_stamp_ns, origin_ns) if has_horizon else None,
+        "outcome": answer.outcome.name if has_horizon else None,
         "latency_s": round(answer.latency_s, 6),
         "object_ids": list(answer.object_ids),
         "boxes": [None if p.box is None else list(p.box) for p in answer.prompts],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from foreseg.commands.options import RunOptions, TimedBox
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
-from foreseg.dialogue import Answer
+from foreseg.dialogue import Answer, AnswerStatus, Outcome
 from foreseg.errors import InputError
 from foreseg.events import Reply
 from foreseg.masks import rle_area
@@ -23,6 +23,11 @@ from foreseg.tracker.base import Tracker
 NS = 1_000_000_000
 NAMES_SHOWN = 3
 LINE_CHARS = 96
+OUTCOME_WORDS = {
+    Outcome.UNKNOWN: "not known whether it came true",
+    Outcome.CAME_TRUE: "came true",
+    Outcome.DID_NOT: "did not come true",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,11 @@ def describe_answer(
         after_s = (first_masks_ns - answer.answered_stamp_ns) / NS
         facts.append(f"first masks {after_s:.2f} s after it")
     lines.append("; ".join(facts))
+    if answer.valid_until_stamp_ns and answer.status is AnswerStatus.OK:
+        words = answer.reason or "the stream ended before its horizon"
+        lines.append(f"{OUTCOME_WORDS[answer.outcome]}: {words}")
+    elif answer.reason and answer.status is AnswerStatus.OK:
+        lines.append(answer.reason)
     names: list[str] = [*answer.object_ids]
     if len(names) != len(answer.prompts):  # some got no track, or the answer failed
         names += ["an object without a track"] * (len(answer.prompts) - len(names))
