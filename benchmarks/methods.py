@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +178,7 @@ def methods(tokens: int, side: int) -> dict[str, Method]:
     }
 
 
-def models(folder: Path, names: Sequence[str]) -> Generator[tuple[str, TransformersLanguageModel]]:
+def models(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, TransformersLanguageModel]]:
     """A model for each method, in four bits."""
     with quiet():
         vlm = save_tiny_vlm(folder / "vlm")
