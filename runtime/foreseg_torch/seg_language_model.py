@@ -54,7 +54,7 @@ class SegLanguageModel(TransformersLanguageModel):
         self._model = made.model
 
     def segment(self, request: SegmentRequest) -> SegmentStream:
-        """Complete the messages and decode the tokens, the most probable ones throughout."""
+        """Complete the messages and decode the tokens."""
         inputs = self.inputs(request.completion.messages)
         try:
             room = request.completion.max_tokens + ENDING_TOKENS
@@ -86,8 +86,10 @@ class _Completion:
 
     def said(self, request: SegmentRequest, end_ids: frozenset[int]) -> SegmentStream:
         """All that the model says; without a token in it, what the request adds, too."""
+        temperature, seed = request.completion.temperature, request.completion.seed
+        random = torch.Generator().manual_seed(seed) if temperature else None
         for _ in range(request.completion.max_tokens):
-            token, log_prob = chosen(self._decoding.logits[0], 0.0, None)
+            token, log_prob = chosen(self._decoding.logits[0], temperature, random)
             if token in end_ids:
                 break
             yield from self._token(token, log_prob, request.frames, is_forced=False)

@@ -311,6 +311,14 @@ def test_a_model_that_never_says_the_token_gets_it_from_the_request(folder: Path
     assert not any(isinstance(item, Segmented) for item in model.segment(quiet))
 
 
+def test_a_request_for_nothing_or_for_several_samples_is_refused() -> None:
+    request = request_of()
+    with pytest.raises(ConfigError, match="got 1 samples and 0 frames"):
+        replace(request, frames=())
+    with pytest.raises(ConfigError, match="got 2 samples and 3 frames"):
+        replace(request, completion=replace(request.completion, num_samples=2))
+
+
 def test_a_closed_stream_ends_the_generation(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,11 +74,6 @@ class ScriptedSegmenter(ScriptedModel):
 def saying(*texts: str, paint: Painter = upper_left) -> ScriptedSegmenter:
     """One text after the other, completions of samplers included."""
     return ScriptedSegmenter(in_turn(texts), paint=paint)
-
-
-def percentages(texts: Sequence[str], last: str, paint: Painter = upper_left) -> ScriptedSegmenter:
-    """A sampler's answers, then the completion with tokens."""
-    return saying(*texts, last, paint=paint)
 
 
 def _cooperative(request: object) -> str:

@@ -85,9 +85,17 @@ class SegmentRequest:
     """One completion; what its [SEG] tokens mean is decoded on each of `frames`."""
 
     completion: LanguageRequest  # num_samples 1
-    frames: tuple[Frame, ...]
+    frames: tuple[Frame, ...]  # at least one
     ending: Callable[[str], str]
     """What is to be said after a completion that ended without the token; "" = nothing."""
+
+    def __post_init__(self) -> None:
+        if self.completion.num_samples != 1 or not self.frames:
+            msg = (
+                "a request for masks wants one sample and at least one frame, got"
+                f" {self.completion.num_samples} samples and {len(self.frames)} frames"
+            )
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
