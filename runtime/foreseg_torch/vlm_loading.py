@@ -29,6 +29,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import snapshot_download
 
 from foreseg.errors import ConfigError, InputError, MissingExtraError
 from foreseg_torch.vision_inputs import ImageGeometry
@@ -38,7 +39,7 @@ CONTEXT_TOKENS = 4_096  # the estimate of memory holds keys and values of so man
 MB = 1e6
 NOT_QUANTISED = ("model.visual", "lm_head")  # small, and what they say is fragile
 
-_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "quality.md")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MAX_QUOTED = 300  # characters of another library's message
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -271,8 +272,6 @@ def _folder(where: str, patterns: tuple[str, ...]) -> Path:
     if not _HUB_ID.fullmatch(where):
         msg = f"no model at {where!r}: wanted is a folder, or owner/name on the model hub"
         raise InputError(msg)
-    from huggingface_hub import snapshot_download
-
     try:
         return Path(snapshot_download(where, allow_patterns=list(patterns)))
     except (OSError, ValueError) as error:

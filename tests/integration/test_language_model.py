@@ -269,6 +269,25 @@ def test_more_memory_than_allowed_is_refused_with_both_numbers(folder: Path) -> 
         load_vlm(str(folder), precision=Precision.NF4, max_memory_mb=0.5)
 
 
+def test_weights_are_fetched_from_the_hub_only_if_they_will_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[list[str]] = []
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        assert name == "owner/tiny"
+        fetched.append(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("foreseg_torch.vlm_loading.snapshot_download", snapshot)
+    with pytest.raises(ConfigError, match=r"owner/tiny as nf4 needs some \d MB"):
+        load_vlm("owner/tiny", max_memory_mb=0.5)
+    assert len(fetched) == 1
+    assert "*.safetensors" not in fetched[0]
+    assert load_vlm("owner/tiny", precision=Precision.BF16).name == "owner/tiny"
+    assert "*.safetensors" in fetched[2]
+
+
 def test_folders_that_hold_no_such_model_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no model at"):
         load_vlm(str(tmp_path / "nothing"))
