@@ -7,7 +7,8 @@ import argparse
 import importlib
 from pathlib import Path
 
-from foreseg.errors import MissingExtraError
+from foreseg.errors import ForesegError, MissingExtraError
+from foreseg_export import build_command
 from foreseg_export.targets import TARGETS
 
 
@@ -130,7 +131,22 @@ def _sam2(arguments: argparse.Namespace) -> int:
     manifest = sam2.export_sam2(arguments.checkpoint, arguments.out, options, _report)
     size = sum(piece.num_bytes for piece in manifest.pieces) / 1e6
     print(f"wrote {arguments.out}: {len(manifest.pieces)} graphs, {size:.2f} MB")
+    if TARGETS[arguments.target].devices:
+        _build(arguments)
     return 0
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    """Engines for the target, where they can be built without it; else how to build them there."""
+    parser = argparse.ArgumentParser()
+    build_command.add_command(parser.add_subparsers())
+    words = ["build", str(arguments.out), "--target", arguments.target]
+    words += ["--max-objects", str(arguments.max_objects)]
+    built = parser.parse_args(words)
+    try:
+        built.handler(built)
+    except ForesegError as error:
+        print(f"engines are not built here: {error}")
 
 
 def _share(text: str) -> float:

@@ -44,19 +44,22 @@ class Float32Norm(nn.Module):
 
 def in_half(piece: nn.Module) -> nn.Module:
     """A copy of a piece that computes in half precision outside its islands."""
-    piece = copy.deepcopy(piece).half()
+    half = copy.deepcopy(piece).half()
     for name in _ISLANDS:
         owner, _, last = name.rpartition(".")
-        parent = piece
-        for part in filter(None, owner.split(".")):
-            parent = getattr(parent, part, nn.Identity())
-        island = getattr(parent, last, None)
-        if isinstance(island, nn.Module):
-            island.float()
-        elif isinstance(island, Tensor):
-            setattr(parent, last, island.float())
-    for module in list(piece.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.LayerNorm):
-                setattr(module, name, Float32Norm(child.float()))
-    return piece.eval()
+        island = _at(piece, name)
+        if island is not None:  # as it was, not as half has rounded it
+            setattr(_at(half, owner), last, copy.deepcopy(island))
+    for name, module in piece.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            owner, _, last = name.rpartition(".")
+            setattr(_at(half, owner), last, Float32Norm(copy.deepcopy(module)))
+    return half.eval()
+
+
+def _at(module: nn.Module, path: str) -> nn.Module | Tensor | None:
+    """What lies at a dotted path; None if nothing does."""
+    found: nn.Module | Tensor | None = module
+    for part in filter(None, path.split(".")):
+        found = getattr(found, part, None)
+    return found
