@@ -20,7 +20,6 @@ from foreseg.engines.load import Bundle
 from foreseg.engines.manifest import Parity, Sam2Geometry
 from foreseg.masks import MaskRle, rle_from_mask
 from foreseg.tracker.drawn_clip import Clip
-from foreseg.tracker.drawn_clip import moving_shapes as moving_shapes  # noqa: PLC0414 (a test)
 from foreseg.tracker.golden import (
     MIN_AREA_PX,
     GoldenStep,

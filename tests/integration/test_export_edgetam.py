@@ -6,6 +6,7 @@ The model is small and random: that shows that the arithmetic is the same, not t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,19 +26,26 @@ from tests.support.edgetam_models import (  # noqa: E402
 )
 from tests.support.sam2_models import make_frame  # noqa: E402
 
+from foreseg.engines.built import built_folders, read_built  # noqa: E402
 from foreseg.engines.load import Bundle, load_bundle  # noqa: E402
+from foreseg.engines.onnx import OnnxEngine  # noqa: E402
 from foreseg.frames import Frame  # noqa: E402
 from foreseg.geometry import BoxXyxy  # noqa: E402
 from foreseg.masks import mask_from_box, rle_from_mask  # noqa: E402
 from foreseg.prompts import Point, PointLabel, SpatialPrompt  # noqa: E402
 from foreseg.tracker.base import TrackKey  # noqa: E402
+from foreseg.tracker.drawn_clip import moving_shapes  # noqa: E402
 from foreseg.tracker.memory_bank import MemoryBank  # noqa: E402
 from foreseg.tracker.preprocess import pixels_from_image, points_from_prompt  # noqa: E402
 from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
+from foreseg_export import build_command  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
-from foreseg_export.graphs import OPSET  # noqa: E402
-from foreseg_export.parity import compare, moving_shapes  # noqa: E402
+from foreseg_export.graphs import OPSET, export_piece, piece_specs  # noqa: E402
+from foreseg_export.parity import GATES, compare  # noqa: E402
+from foreseg_torch.sam2_geometry import keep_memory_slots  # noqa: E402
+from foreseg_torch.sam2_half import in_half  # noqa: E402
 from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
+from foreseg_torch.video_models import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 
@@ -45,6 +53,7 @@ pytestmark = pytest.mark.slow  # exports a small model
 TOLERANCE = 1e-4
 # the memory of a mask prompt is made of logits on the model's grid: corners are rounded off
 MASK_TOLERANCE = 3e-2
+HALF_TOLERANCE = 5e-2
 SIDE = 64
 SQUARE = (SIDE, SIDE)
 BOX = SpatialPrompt(box=BoxXyxy(8, 18, 30, 44))
@@ -53,6 +62,7 @@ CORNER = SpatialPrompt(box=BoxXyxy(30, 2, 60, 20))
 # object -> the frame that it is prompted on, and its prompt
 STARTS = {TrackKey("a"): (0, BOX), TrackKey("b"): (3, POINTS), TrackKey("c"): (9, CORNER)}
 A = TrackKey("a")
+OWN = ("memory_attention", "memory_encoder")  # the pieces that are not SAM2's
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -164,6 +174,26 @@ def test_comparison_would_notice_wrong_memory(
     assert parity.max_abs_logit > 20 * TOLERANCE
 
 
+def test_half_precision_and_a_short_memory_pass_their_gate(bundle: Bundle, tmp_path: Path) -> None:
+    shorter = tiny_edgetam()
+    keep_memory_slots(shorter, 3)
+    modules, specs = cut(shorter), piece_specs(shorter)
+    engines = []
+    for engine in bundle.engines:
+        path = tmp_path / f"{engine.name}.onnx"
+        if engine.name in OWN:
+            export_piece(in_half(modules[engine.name]), specs[engine.name], path)
+            engines.append(OnnxEngine(engine.name, path.read_bytes()))
+        else:
+            engines.append(engine)
+    geometry = replace(bundle.manifest.geometry, num_recent=2)
+    manifest = replace(bundle.manifest, geometry=geometry)
+    half = replace(bundle, manifest=manifest, engines=tuple(engines))
+    parity = compare(shorter, half, moving_shapes(frames=8))
+    assert TOLERANCE < parity.max_abs_logit < HALF_TOLERANCE
+    assert parity.mean_iou >= GATES["fp16"]
+
+
 def test_size_that_windows_do_not_divide_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,3 +204,18 @@ def test_size_that_windows_do_not_divide_is_refused_in_one_line(
     assert "a multiple of 32 is wanted by this checkpoint, got 336" in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+def test_pieces_of_its_own_build_for_the_a100(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="builds engines without a GPU")
+    monkeypatch.setattr(build_command, "local_device", lambda: None)
+    folder = Path(shutil.copytree(tiny_edgetam_bundle(), tmp_path / "bundle"))
+    words = ["--target", "a100", "--max-objects", "4", "--pieces", ",".join(OWN)]
+    assert main(["build", str(folder), *words]) == 0
+    (engines,) = built_folders(folder)
+    built = read_built(engines)
+    assert [engine.piece for engine in built.engines] == list(OWN)
+    memory = {spec.name: spec.shape for spec in built.engines[0].inputs}["memory"]
+    assert tuple(memory) == ("B", 7, NUM_FREE + GRID**2, 64)
