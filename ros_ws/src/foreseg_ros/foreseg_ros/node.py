@@ -40,6 +40,7 @@ from foreseg.trace import TraceWriter
 from foreseg.tracker.base import Tracker
 from foreseg.worker import Worker
 from foreseg_ros import qos
+from foreseg_ros.action import AskForesightServer
 from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
 from foreseg_ros.diagnostics import diagnostics_from_snapshot, profile_problem
 from foreseg_ros.parameters import (
@@ -83,6 +84,7 @@ class ForesegNode(LifecycleNode):
         self._worker: Worker | None = None
         self._output: RosOutput | None = None
         self._served: Services | None = None
+        self._action: AskForesightServer | None = None
         self._image_subscriptions: list[Subscription] = []
         self._own_timers: list[Timer] = []
         self._diagnostics = Node.create_publisher(
@@ -108,6 +110,7 @@ class ForesegNode(LifecycleNode):
         )
         self._worker.start()
         self._served = Services(self, self._worker, settings)
+        self._action = AskForesightServer(self, self._worker, self._served)
         self._own_timers = [
             self.create_timer(
                 1.0 / settings.overlay_hz,
@@ -168,6 +171,9 @@ class ForesegNode(LifecycleNode):
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop()
+        action, self._action = self._action, None
+        if action is not None:
+            action.destroy()
         services, self._served = self._served, None
         if services is not None:
             services.destroy()

@@ -82,7 +82,9 @@ class RosOutput:
                 self._shown[camera] = kept
 
     def publish_answer(self, answer: Answer) -> None:
-        """An answer, with its keyframe's header."""
+        """An answer, with its keyframe's header; not once more for the masks of its window."""
+        if answer.observed:
+            return  # only the action hands them on
         self._last_answers[answer.camera] = answer
         self._answers.publish(answer_msg_from_answer(answer))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from foreseg_msgs import msg as messages
 from foreseg_msgs import srv
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
@@ -72,15 +73,15 @@ class Services:
 
     async def _ask(self, request: srv.Ask.Request, response: srv.Ask.Response) -> srv.Ask.Response:
         try:
-            query = self._query(request.query, period_s=0.0)
+            query = self.query_asked_once(request.query, "~/ask")
             timeout_s = request.timeout_s if request.timeout_s > 0 else DEFAULT_ASK_TIMEOUT_S
         except InputError as error:
-            response.answer = answer_msg_from_answer(_refused(request.query, str(error)))
+            response.answer = answer_msg_from_answer(refused_answer(request.query, str(error)))
             return response
-        reply = await self._replied(
+        reply = await self.replied(
             lambda done: self._worker.ask(query, done, wants_answer=True, timeout_s=timeout_s)
         )
-        answer = reply.answer or _refused(request.query, reply.message)
+        answer = reply.answer or refused_answer(request.query, reply.message)
         response.answer = answer_msg_from_answer(answer)
         return response
 
@@ -92,7 +93,7 @@ class Services:
         except InputError as error:
             response.success, response.message = False, str(error)
             return response
-        reply = await self._replied(lambda done: self._worker.ask(query, done, wants_answer=False))
+        reply = await self.replied(lambda done: self._worker.ask(query, done, wants_answer=False))
         response.success, response.message = reply.success, reply.message
         response.query_id = query.id if reply.success else ""
         return response
@@ -101,7 +102,7 @@ class Services:
         self, request: srv.RemoveQuery.Request, response: srv.RemoveQuery.Response
     ) -> srv.RemoveQuery.Response:
         query_id = QueryId(request.query_id)
-        reply = await self._replied(lambda done: self._worker.remove_query(query_id, done))
+        reply = await self.replied(lambda done: self._worker.remove_query(query_id, done))
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -123,7 +124,7 @@ class Services:
             return response
         camera = CameraId(request.camera) if request.camera else self._settings.cameras[0]
         stamp_ns = stamp_ns_from_time(request.header.stamp)
-        reply = await self._replied(
+        reply = await self.replied(
             lambda done: self._worker.add_objects(camera, prompts, done, stamp_ns=stamp_ns)
         )
         response.success, response.message = reply.success, reply.message
@@ -135,7 +136,7 @@ class Services:
         self, request: srv.RemoveObject.Request, response: srv.RemoveObject.Response
     ) -> srv.RemoveObject.Response:
         object_id = ObjectId(request.object_id)
-        reply = await self._replied(lambda done: self._worker.remove_object(object_id, done))
+        reply = await self.replied(lambda done: self._worker.remove_object(object_id, done))
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -143,7 +144,7 @@ class Services:
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         del request
-        reply = await self._replied(self._worker.reset)
+        reply = await self.replied(self._worker.reset)
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -151,7 +152,7 @@ class Services:
         self, request: SetBool.Request, response: SetBool.Response
     ) -> SetBool.Response:
         enabled = bool(request.data)
-        reply = await self._replied(lambda done: self._worker.enable(enabled, done))
+        reply = await self.replied(lambda done: self._worker.enable(enabled, done))
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -168,10 +169,18 @@ class Services:
         if not reply.success:
             self._node.get_logger().warning(f"~/query is refused: {reply.message}")
 
-    def _query(self, msg: srv.Ask.Request, period_s: float | None = None) -> Query:
-        if period_s is not None and msg.period_s:
-            text = f"~/ask asks once, got period_s {msg.period_s:g}; use ~/add_query"
+    def query_asked_once(self, msg: messages.Query, name: str) -> Query:
+        """The query of a message to `name`, which asks once.
+
+        Raises:
+            InputError: it has a period, or cannot be a query.
+        """
+        if msg.period_s:
+            text = f"{name} asks once, got period_s {msg.period_s:g}; use ~/add_query"
             raise InputError(text)
+        return self._query(msg)
+
+    def _query(self, msg: messages.Query) -> Query:
         return query_from_msg(
             msg, default_id=self._next_id(), default_camera=self._settings.cameras[0]
         )
@@ -180,7 +189,7 @@ class Services:
         self._num_asked += 1
         return QueryId(f"query-{self._num_asked}")
 
-    async def _replied(self, request: Callable[[ReplyCallback], None]) -> Reply:
+    async def replied(self, request: Callable[[ReplyCallback], None]) -> Reply:
         """Hand a request to the worker and wait for its reply without holding a thread."""
         future: Future = Future(executor=self._node.executor)
 
@@ -193,7 +202,8 @@ class Services:
         return reply
 
 
-def _refused(msg: srv.Ask.Request, reason: str) -> Answer:
+def refused_answer(msg: messages.Query, reason: str) -> Answer:
+    """The answer to a query that cannot be asked."""
     return Answer(
         query_id=QueryId(msg.id),
         query_text=msg.text[:200],
