@@ -30,7 +30,7 @@ from foreseg.methods.grammar import CompletionReader
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.reasoner.language import Chunk
 from foreseg.sources import SourceFrame, open_source
-from foreseg_export.parity import moving_shapes
+from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg_torch.decoding import Decoding
 from foreseg_torch.language_model import CompletionText, TransformersLanguageModel, chosen
 from foreseg_torch.reasoner import TransformersOptions, view_of
