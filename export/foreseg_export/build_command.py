@@ -22,8 +22,7 @@ from foreseg_export.bundle_engines import Work, build_engines
 from foreseg_export.targets import TARGETS, advice, plan_build
 from foreseg_export.tensorrt_api import is_installed, open_package
 
-DEFAULT_MAX_OBJECTS = 8  # rows that the tracker puts into one launch
-MAX_OBJECTS = 64  # to which a graph's rows were declared when it was traced
+MAX_OBJECTS = 64  # as in the export: to which a graph's rows were declared when it was traced
 MAX_LEVEL = 5
 REDRAW_S, LOG_PERIOD_S = 0.1, 30.0  # of the line that shows progress; in a log file
 
@@ -44,9 +43,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add(
         "--max-objects",
         type=lambda text: _whole(text, 1, MAX_OBJECTS),
-        default=DEFAULT_MAX_OBJECTS,
         metavar="N",
-        help=f"rows in one launch; default: {DEFAULT_MAX_OBJECTS}",
+        help="rows in one launch; default: what the bundle was exported for",
     )
     add("--pieces", metavar="NAME,NAME", help="only these; default: all")
     add("--force", action="store_true", help="build what is up to date as well")
@@ -91,7 +89,7 @@ def _build(arguments: argparse.Namespace) -> int:
         folder=folder,
         manifest=manifest,
         plan=plan,
-        max_objects=arguments.max_objects,
+        max_objects=arguments.max_objects or manifest.max_objects,
         pieces=pieces,
         force=arguments.force,
         workspace_mb=arguments.workspace_mb,

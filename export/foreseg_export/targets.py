@@ -154,7 +154,7 @@ def _plan_here(local: LocalDevice, flavour: str | None, installed: Collection[st
 def advice(target: Target, manifest: Manifest) -> str | None:
     """How a bundle could suit a target better; None if nothing is known."""
     options = []
-    if target.precision != "fp32" and all(p.precision == "fp32" for p in manifest.pieces):
+    if manifest.precision == "fp32" != target.precision:
         options.append(f"--precision {target.precision}")
     if target.image_size is not None and manifest.geometry.image_size > target.image_size:
         options.append(f"--image-size {target.image_size}")
