@@ -36,6 +36,8 @@ trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, which Linu
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'foreseg[export]'")
 
+from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
+
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
 from foreseg_export import build_command  # noqa: E402
@@ -48,7 +50,6 @@ from foreseg_export.targets import BuildPlan  # noqa: E402
 from foreseg_export.tensorrt_api import open_package  # noqa: E402
 from foreseg_torch.sam2_half import in_half  # noqa: E402
 from foreseg_torch.video_models import cut  # noqa: E402
-from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 
