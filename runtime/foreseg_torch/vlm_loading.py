@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import json
 import logging
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -363,6 +365,12 @@ def _model(
         raise InputError(msg)
     if not hasattr(model.model, "get_rope_index"):
         msg = f"{folder} is a {config.model_type!r}, whose positions are not known here"
+        raise InputError(msg)
+    if "mm_encoder_outputs" not in inspect.signature(model.model.forward).parameters:
+        msg = (
+            f"{folder} is a {config.model_type!r}, which transformers {transformers.__version__}"
+            " does not give features made before: upgrade transformers"
+        )
         raise InputError(msg)
     return model.eval().requires_grad_(False)  # noqa: FBT003 (torch takes it by position)
 
