@@ -35,6 +35,8 @@ KINDS = (
     "kinematic",
     "tests.support.language_models:veason",
     "tests.support.language_models:videoseg",
+    "tests.support.segmenting_models:visa",
+    "tests.support.segmenting_models:fevos",
 )
 RED, BLUE, WHITE = (220, 40, 40), (40, 70, 220), (240, 240, 240)
 BALL = Disc(x=60, y=120, radius=14, colour=WHITE, vx=60)

@@ -33,11 +33,21 @@ def label_at_mean(first: int, last: int, texts: Sequence[str]) -> tuple[int, str
 
 def share_from(completion: str) -> float | None:
     """The one percentage in a completion as 0 to 1; a number between 0 and 1 is a share already."""
-    reader = CompletionReader()
-    answer = reader.feed(completion).answer
-    answer = (reader.finish().answer if answer is None else answer) or ""
-    numbers = [float(digits) for digits in _NUMBER.findall(answer)]
+    answer = answer_in(completion)
+    numbers = numbers_in(answer)
     if len(numbers) != 1 or not 0 <= numbers[0] <= 100:  # noqa: PLR2004 (percent)
         return None
     is_share = 0 < numbers[0] < 1 and "%" not in answer
     return numbers[0] if is_share else numbers[0] / 100
+
+
+def answer_in(completion: str) -> str:
+    """What stands between the answer's tags; "" without any."""
+    reader = CompletionReader()
+    first = reader.feed(completion).answer
+    return first if first is not None else reader.finish().answer or ""
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers in a text, in order."""
+    return [float(digits) for digits in _NUMBER.findall(text)]

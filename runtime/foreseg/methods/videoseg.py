@@ -10,8 +10,6 @@ the numbers of frames: those here are ours, and so are the bound on rounds and "
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +30,6 @@ from foreseg.methods.answers import (
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
-from foreseg.methods.grammar import CompletionReader
 from foreseg.methods.grounding import (
     Repairs,
     UnusableAnswer,
@@ -44,6 +41,7 @@ from foreseg.methods.grounding import (
     point_from,
 )
 from foreseg.methods.near_json import Json
+from foreseg.methods.percentages import answer_in, label_at_mean, numbers_in
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 from foreseg.reasoner.language import LanguageRequest, Message, Role
 from foreseg.windows import UniformWindow, WindowPolicy
@@ -52,7 +50,6 @@ MAX_FRAMES = 32
 MAX_SAMPLES = 16
 MAX_ROUNDS = 8
 
-_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _LIST_NAMES = ("objects", "targets", "answer", "bbox_2d_list")
 _BOX_NAMES = ("bbox_2d", "bbox", "box")
 _POINT_NAMES = ("point_2d", "point", "positive_point_2d", "positive_point", "central_point")
@@ -283,18 +280,10 @@ class _Segment:
 
     def target(self, texts: Sequence[str]) -> tuple[int, str]:
         """The label at the average of the percentages that completions give, with a note."""
-        shares = [share for text in texts if (share := _share_from(text)) is not None]
-        if not shares:
-            note = f"[sampler: no percentage in {len(texts)} answers, the newest frame is taken]\n"
-            return self.last, note
-        label = min(self.last, self.first + math.floor(self.length * fmean(shares)))
-        note = (
-            f"[sampler: target frame {label_text(label)}, {len(shares)} of {len(texts)} answers]\n"
-        )
-        return label, note
+        return label_at_mean(self.first, self.last, texts)
 
     def _interval_from(self, text: str) -> tuple[float, float] | None:
-        numbers = [float(digits) for digits in _NUMBER.findall(_answer_in(text))]
+        numbers = numbers_in(answer_in(text))
         if len(numbers) != 2:  # noqa: PLR2004 (first and last)
             return None
         low, high = sorted(numbers)
@@ -357,22 +346,6 @@ def _evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
 def _texts(sent: list[str] | FrameWindow | None) -> list[str]:
     assert isinstance(sent, list)  # noqa: S101 (what a `SampleStep` is sent)
     return sent
-
-
-def _answer_in(completion: str) -> str:
-    reader = CompletionReader()
-    first = reader.feed(completion).answer
-    return first if first is not None else reader.finish().answer or ""
-
-
-def _share_from(text: str) -> float | None:
-    """The one percentage in a completion as 0 to 1; a number between 0 and 1 is a share already."""
-    answer = _answer_in(text)
-    numbers = [float(digits) for digits in _NUMBER.findall(answer)]
-    if len(numbers) != 1 or not 0 <= numbers[0] <= 100:  # noqa: PLR2004 (percent)
-        return None
-    is_share = 0 < numbers[0] < 1 and "%" not in answer
-    return numbers[0] if is_share else numbers[0] / 100
 
 
 def _items(value: Json, repairs: Repairs) -> list[Json]:
