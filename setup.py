@@ -51,7 +51,8 @@ EXTRAS = {
         "opencv-python-headless>=4.6",  # frames as the model's processor resizes them
         "safetensors>=0.4",
         "torch>=2.4",
-        "transformers>=5.0",
+        "tqdm>=4.60",
+        "transformers>=5.23",  # features of frames are kept between askings
     ],
     "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
     # files and cameras without ROS

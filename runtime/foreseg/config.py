@@ -36,6 +36,13 @@ class TrackerConfig:
     """The tracker and what its numbers mean."""
 
     bundle: str = setting("nano", "engine bundle: a folder, or the name of a shipped one")
+    backend: str = setting(
+        "cpu", "what executes the bundle: `cpu`, `cuda`, `onnx-tensorrt` or `tensorrt`"
+    )
+    allow_fallback: bool = setting(
+        default=False,
+        about="take a slower back-end where that one does not start; /diagnostics warns then",
+    )
     threads: int = setting(1, "CPU threads of an engine", 1, 256)
     max_tracks: int = setting(8, "objects tracked at once; above 255 masks are 16UC1", 1, 1000)
     uncertain_below: float = setting(
@@ -75,7 +82,12 @@ class ReasonerConfig:
     """The reasoner and its process."""
 
     kind: str = setting(
-        "kinematic", "`kinematic`, `openai:FILE.json`, an entry point, or `module:attribute`"
+        "kinematic",
+        "`kinematic`, `transformers:FILE.json`, `openai:FILE.json`, an entry point, or"
+        " `module:attribute`",
+    )
+    start_timeout_s: float = setting(
+        120.0, "it must be ready within this; loading a large model takes long", 1.0, 7200
     )
     calibration: str = setting(
         "", "file of `foreseg-eval --fit-calibration` that maps confidences; empty = none"

@@ -152,6 +152,7 @@ class Worker:
                 calibration=config.reasoner.calibration,
             ),
             ProcessSettings(
+                start_timeout_s=config.reasoner.start_timeout_s,
                 nice=config.reasoner.nice,
                 num_threads=config.reasoner.threads,
                 max_memory_mb=config.reasoner.max_memory_mb,
