@@ -68,7 +68,7 @@ def test_the_node_declares_what_the_page_has_and_nothing_else(node: ForesegNode)
     assert declared == documented
 
 
-def test_the_page_has_every_topic_and_service_with_its_type(node: ForesegNode) -> None:
+def test_the_page_has_every_topic_service_and_action_with_its_type(node: ForesegNode) -> None:
     page = PAGE.read_text()
     assert node.trigger_configure().name == "SUCCESS"
     assert node.trigger_activate().name == "SUCCESS"
@@ -81,11 +81,17 @@ def test_the_page_has_every_topic_and_service_with_its_type(node: ForesegNode) -
         ]
     ]
     node.release()
+    hidden = r"parameter|rosout|change_state|/get_|transition_event|_action/(?!feedback)"
     own = [
-        (name.replace("/foreseg/", "~/"), kind)
+        # an action is five topics and services, and documented as one
+        (
+            name.replace("/foreseg/", "~/").removesuffix("/_action/feedback"),
+            kind.removesuffix("_FeedbackMessage"),
+        )
         for name, kind in found
-        if not re.search(r"parameter|rosout|change_state|get_|transition_event", name)
+        if not re.search(hidden, name)
     ]
+    assert ("~/ask_foresight", "foreseg_msgs/action/AskForesight") in own
     assert ("~/masks", "sensor_msgs/msg/Image") in own
     assert ("~/ask", "foreseg_msgs/srv/Ask") in own
     missing = [
