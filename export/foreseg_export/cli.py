@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from foreseg.errors import EngineError, ForesegError
-from foreseg_export import build_command, sam2_command, vlm_command
+from foreseg_export import build_command, sam2_command, seg_command, vlm_command
 
-COMMANDS = (sam2_command, build_command, vlm_command)
+COMMANDS = (sam2_command, build_command, vlm_command, seg_command)
 NOT_GOOD_ENOUGH = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT

@@ -53,6 +53,7 @@ from foreseg.reasoner.load import build_reasoner
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg.state import State
 from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg_export.cli import main as export_main
 from foreseg_torch import seg_language_model
 from foreseg_torch.seg_language_model import SegLanguageModel
 from foreseg_torch.seg_model import MaskHead, source_masks
@@ -208,6 +209,21 @@ def test_what_cannot_be_assembled_is_said_in_a_sentence(
     } | change
     with pytest.raises((ConfigError, InputError), match=message):
         assemble_seg_vlm(**wanted)  # type: ignore[arg-type]
+
+
+def test_the_command_joins_the_two_and_says_that_nothing_is_trained(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "joined"
+    words = ["seg", "--vlm", str(parts / KINDS[0]), "--sam2", str(parts / "sam2"), "--out"]
+    assert export_main([*words, str(out), "--method", "fevos", "--precision", "fp32"]) == 0
+    assert "UNTRAINED" in capsys.readouterr().out
+    made = load_seg_vlm(out, device="cpu")
+    assert (made.method, made.is_trained) == ("fevos", False)
+    assert export_main([*words, str(out)]) == 2
+    assert str(out) in capsys.readouterr().err
+    assert export_main([*words, str(tmp_path / "new"), "--seed", "-1"]) == 2
+    assert "got -1" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
