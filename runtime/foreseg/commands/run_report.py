@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,15 +44,18 @@ class RunReport:
 
 
 def load_tracker(config: Config) -> Callable[[int], Tracker]:
-    """Makes trackers over the configured bundle.
+    """Makes trackers over the configured bundle; a fallback is told on stderr.
 
     Raises:
-        EngineError: the bundle is missing, damaged or made for something else.
+        ConfigError: no such back-end.
+        EngineError: the bundle is missing or damaged, or its back-end does not start.
     """
-    from foreseg.engines.load import load_bundle
+    from foreseg.engines.load import load_configured
     from foreseg.tracker.sam2 import Sam2Tracker
 
-    bundle = load_bundle(config.tracker.bundle, threads=config.tracker.threads)
+    bundle = load_configured(config.tracker)
+    if bundle.backend.reason:
+        sys.stderr.write(f"foreseg: the tracker runs on {bundle.backend}\n")
     return lambda rows: Sam2Tracker(bundle, max_objects=rows)
 
 

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from types import TracebackType
 
+from foreseg.config import TrackerConfig
 from foreseg.engines.base import Engine
 from foreseg.engines.cuda import open_cuda
 from foreseg.engines.cuda_memory import CudaDevice
@@ -191,6 +192,16 @@ def load_bundle(
         return bundle
     msg = f"no back-end opens {folder}: {'; '.join(reasons)}"
     raise EngineError(msg)
+
+
+def load_configured(config: TrackerConfig) -> Bundle:
+    """The bundle that the settings name, on the back-end that they name; see `load_bundle`."""
+    return load_bundle(
+        config.bundle,
+        backend=config.backend,
+        threads=config.threads,
+        allow_fallback=config.allow_fallback,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from foreseg.degradation import Rung
+from foreseg.engines.load import BackendChoice
 from foreseg.state import CameraState, State
 from foreseg.worker import Snapshot
 
@@ -35,7 +36,13 @@ def profile_problem(rmw: str, environment: Mapping[str, str] = os.environ) -> st
 
 
 def diagnostics_from_snapshot(
-    snapshot: Snapshot, *, name: str, header: Header, now_ns: int, profile: str | None
+    snapshot: Snapshot,
+    *,
+    name: str,
+    header: Header,
+    now_ns: int,
+    profile: str | None,
+    backend: BackendChoice,
 ) -> DiagnosticArray:
     """One message: a status for each camera, tracker, reasoner, machine and transport.
 
@@ -45,10 +52,15 @@ def diagnostics_from_snapshot(
         header: with the time of this message.
         now_ns: monotonic.
         profile: `profile_problem`'s result.
+        backend: what executes the engines.
     """
     state = snapshot.state
     statuses = [_camera(camera, name, now_ns) for camera in state.cameras.values()]
-    statuses += [_tracker(snapshot, name), _reasoner(snapshot, name), _machine(snapshot, name)]
+    statuses += [
+        _tracker(snapshot, name, backend),
+        _reasoner(snapshot, name),
+        _machine(snapshot, name),
+    ]
     level = DiagnosticStatus.OK if profile is None else DiagnosticStatus.WARN
     statuses.append(_status(f"{name}: transport", level, profile or "as it should be", {}))
     return DiagnosticArray(header=header, status=statuses)
@@ -73,7 +85,7 @@ def _camera(camera: CameraState, name: str, now_ns: int) -> DiagnosticStatus:
     return _status(title, level, message, values)
 
 
-def _tracker(snapshot: Snapshot, name: str) -> DiagnosticStatus:
+def _tracker(snapshot: Snapshot, name: str, backend: BackendChoice) -> DiagnosticStatus:
     state = snapshot.state
     failures = state.counters.get("tracker_failures", 0)
     message = "running" if state.enabled else "disabled by ~/enable"
@@ -82,8 +94,11 @@ def _tracker(snapshot: Snapshot, name: str) -> DiagnosticStatus:
         level, message = DiagnosticStatus.ERROR, f"the loop failed: {snapshot.failure}"
     elif failures:
         level, message = DiagnosticStatus.WARN, f"{failures} tracker jobs failed"
+    elif backend.reason:
+        level, message = DiagnosticStatus.WARN, f"running on {backend}"
     latency = snapshot.received_to_published
     values = {
+        "backend": backend.used.value,
         "mask_ms_p50": f"{latency.p50_ms:.2f}",
         "mask_ms_p99": f"{latency.p99_ms:.2f}",
         "hop_s": f"{state.hop_s:.3f}",

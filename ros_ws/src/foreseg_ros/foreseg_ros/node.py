@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,12 +32,13 @@ from std_msgs.msg import Header
 
 from foreseg.clock import SystemClock
 from foreseg.config import Config
+from foreseg.engines.load import Bundle, load_configured
 from foreseg.errors import ForesegError, InputError
 from foreseg.executor import Executor
 from foreseg.frames import CameraId, U8Array
 from foreseg.telemetry import DropCause
 from foreseg.trace import TraceWriter
-from foreseg.tracker.base import Tracker
+from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg.worker import Worker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
@@ -81,6 +82,7 @@ class ForesegNode(LifecycleNode):
         self._timers_group = MutuallyExclusiveCallbackGroup()
         self._clock_ns = SystemClock()
         self._settings: NodeSettings | None = None
+        self._bundle: Bundle | None = None
         self._worker: Worker | None = None
         self._output: RosOutput | None = None
         self._served: Services | None = None
@@ -98,9 +100,13 @@ class ForesegNode(LifecycleNode):
         """Read the parameters, load the engines, start the worker and the reasoner's process."""
         try:
             config, settings = config_from_node(self), settings_from_node(self)
-            executor = Executor(config, settings.cameras, tracker_factory(config))
+            bundle = self._bundle = load_configured(config.tracker)
+            executor = Executor(
+                config, settings.cameras, lambda rows: Sam2Tracker(bundle, max_objects=rows)
+            )
             trace = _trace(config, settings)
         except (ForesegError, OSError) as error:
+            self._close_bundle()
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._settings = settings
@@ -122,7 +128,7 @@ class ForesegNode(LifecycleNode):
             ),
         ]
         self.get_logger().info(
-            f"configured: bundle {config.tracker.bundle}, reasoner {config.reasoner.kind},"
+            f"configured: bundle {config.tracker.bundle} on {bundle.backend}, reasoner {config.reasoner.kind},"
             f" cameras {', '.join(settings.cameras)}"
         )
         return super().on_configure(state)
@@ -171,6 +177,7 @@ class ForesegNode(LifecycleNode):
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop()
+        self._close_bundle()
         action, self._action = self._action, None
         if action is not None:
             action.destroy()
@@ -185,6 +192,12 @@ class ForesegNode(LifecycleNode):
         worker, output = self._worker, self._output
         if worker is not None and output is not None:
             output.publish_overlays(worker.snapshot().state)
+
+    def _close_bundle(self) -> None:
+        """Let the engines and their device go; nothing tracks any more."""
+        bundle, self._bundle = self._bundle, None
+        if bundle is not None:
+            bundle.close()
 
     def _unsubscribe(self) -> None:
         for subscription in self._image_subscriptions:
@@ -213,8 +226,8 @@ class ForesegNode(LifecycleNode):
         worker.submit_frame(camera, image, stamp_ns, msg.header.frame_id)
 
     def _diagnose(self) -> None:
-        worker = self._worker
-        if worker is None:
+        worker, bundle = self._worker, self._bundle
+        if worker is None or bundle is None:
             return
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(
@@ -224,24 +237,12 @@ class ForesegNode(LifecycleNode):
                 header=header,
                 now_ns=self._clock_ns.monotonic_ns(),
                 profile=self._profile,
+                backend=bundle.backend,
             )
         )
 
     def _check_change(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         return check_change(parameters, is_configured=self._worker is not None)
-
-
-def tracker_factory(config: Config) -> Callable[[int], Tracker]:
-    """Loads the bundle once; each camera gets a tracker of its own over the same engines.
-
-    Raises:
-        EngineError: the bundle is missing, damaged or made for something else.
-    """
-    from foreseg.engines.load import load_bundle
-    from foreseg.tracker.sam2 import Sam2Tracker
-
-    bundle = load_bundle(config.tracker.bundle, threads=config.tracker.threads)
-    return lambda rows: Sam2Tracker(bundle, max_objects=rows)
 
 
 def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
