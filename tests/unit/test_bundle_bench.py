@@ -110,6 +110,7 @@ def test_peak_memory_keeps_what_was_freed() -> None:
         (["nano", "--frames", "9" * 30], "--frames wants"),
         (["nano", "--threads", "4096"], "--threads wants"),
         (["nano", "--json", "."], "is a folder"),
+        (["nano", "--backend", "gpu"], "a back-end is one of cpu,"),
         (["nano", "--json", "nosuch/times.json"], "does not exist"),
     ],
 )

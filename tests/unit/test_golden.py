@@ -26,6 +26,7 @@ from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg.tracker.golden import (
     MIN_AREA_PX,
     RecordingEngine,
+    check_step,
     golden_bytes,
     golden_from_bytes,
     overlaps,
@@ -126,6 +127,21 @@ def test_the_shipped_bundle_passes_and_a_broken_engine_does_not() -> None:
     assert off["decoder"] < 1e-2
 
 
+def test_an_engine_for_one_object_is_checked_with_one_row() -> None:
+    with load_bundle() as bundle:
+        seen = tuple(RecordingEngine(engine) for engine in bundle.engines)
+        one = dataclasses.replace(bundle, engines=seen, max_rows=1)
+        golden = golden_from_bytes(
+            read_piece(bundle_folder("nano"), bundle.manifest.golden), "here"
+        )
+        for engine, step in zip(seen, golden.steps, strict=True):
+            for output in check_step(engine, step, max_rows=one.max_rows):
+                assert output.rms < 1e-3 * output.reference_rms
+    attention = seen[1].newest
+    assert attention["memory"].shape[0] == attention["pointer"].shape[0] == 1
+    assert attention["feat"].shape[0] == 1
+
+
 def test_values_that_are_not_finite_do_not_pass() -> None:
     with load_bundle() as bundle:
         engines = tuple(
@@ -159,7 +175,7 @@ def test_the_command_writes_one_report_and_its_exit_code_is_the_gate(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["bundle", "bench", str(copy), "--selftest", "--objects", "1", "--frames", "1"]
+    words = ["bench", str(copy), "--selftest", "--objects", "1", "--frames", "1"]
     assert cli.main(words) == 0
     told = json.loads((tmp_path / "foreseg_selftest.json").read_text())
     assert told["self_test"]["passed"] is True
@@ -169,6 +185,7 @@ def test_the_command_writes_one_report_and_its_exit_code_is_the_gate(
     manifest = json.loads((copy / MANIFEST_NAME).read_text())
     manifest["parity"]["gate_mean_iou"] = 1.0
     (copy / MANIFEST_NAME).write_text(json.dumps(manifest))
+    words = ["bundle", *words]
     assert cli.main([*words, "--json", "report.json"]) == 1
     assert "NOT PASSED" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["self_test"]["passed"] is False

@@ -35,10 +35,23 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
             action.add_argument("--json", action="store_true", help="the manifest as JSON")
         if name == "bench":
             _add_bench_options(action)
+    text = "the same as `bundle bench`"
+    bench = subparsers.add_parser("bench", help=text, description=text)
+    bench.add_argument(
+        "bundle", metavar="BUNDLE", nargs="?", default="nano", help="a folder; default: `nano`"
+    )
+    bench.set_defaults(handler=_bench)
+    _add_bench_options(bench)
 
 
 def _add_bench_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add(
+        "--backend",
+        default="cpu",
+        metavar="NAME",
+        help="cpu, cuda, onnx-tensorrt or tensorrt; default: cpu",
+    )
     add("--objects", default="1,2,4", metavar="N,N", help="how many to track; default: 1,2,4")
     add("--frames", default="100", metavar="N", help="timed frames of each; default: 100")
     add("--threads", default="1", metavar="N", help="of each engine and OpenCV; default: 1")

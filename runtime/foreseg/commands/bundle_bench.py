@@ -40,7 +40,7 @@ WARM_UP = 20  # frames: the memory (7 maps, 16 pointers) is full by then
 _COLUMNS, _LINES = 4, 2
 _RADIUS_PX = 44
 _SWING_PX = 20  # a disc goes so far to either side
-_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
 _MODEL_FILES = (Path("/proc/device-tree/model"), Path("/proc/cpuinfo"))  # of a Jetson, of a PC
 _STATUS = Path("/proc/self/status")
 
@@ -221,7 +221,7 @@ def bench(arguments: argparse.Namespace) -> int:
     name = arguments.json or (SELF_TEST_FILE if arguments.selftest else None)
     file = writable_file(name) if name else None
     import_cv2().setNumThreads(threads)
-    with load_bundle(arguments.bundle, threads=threads) as bundle:
+    with load_bundle(arguments.bundle, backend=arguments.backend, threads=threads) as bundle:
         golden_frames = bundle.manifest.parity.frames if arguments.selftest else 0
         bar, done = ProgressBar(golden_frames + len(counts) * (WARM_UP + frames)), 0
 
@@ -320,6 +320,7 @@ def _about(bundle: Bundle, threads: int) -> dict[str, object]:
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "threads": threads,
+        "backend": str(bundle.backend),
         "source_px": list(SIZE_WH),
         "warm_up": WARM_UP,
         "versions": versions(_PACKAGES),

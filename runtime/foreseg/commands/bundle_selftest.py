@@ -75,7 +75,7 @@ def self_test(
             name=step.piece,
             precision=manifest.piece(step.piece).precision,
             provider=bundle.engine(step.piece).provider,
-            outputs=check_step(bundle.engine(step.piece), step),
+            outputs=check_step(bundle.engine(step.piece), step, max_rows=bundle.max_rows),
         )
         for step in golden.steps
     )
