@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -30,7 +31,9 @@ LEFT, RIGHT = CameraId("left"), CameraId("right")
 CONFIG = Config(
     history=HistoryConfig(max_frames=60),
     scheduler=SchedulerConfig(warm_up_s=0.3),
-    reasoner=ReasonerConfig(kind="tests.support.pointing_reasoner:make", nice=0),
+    reasoner=ReasonerConfig(
+        kind="tests.support.pointing_reasoner:make", nice=0, max_memory_mb=300, timeout_s=5.0
+    ),
 )
 INTERVAL_NS = NS // 30
 
@@ -204,6 +207,35 @@ def test_a_killed_reasoner_fails_its_question_comes_back_and_masks_go_on(rig: Ri
     rig.frames_until(lambda: again, "an answer")
     assert again[0].success
     assert rig.counters()["reasoner_starts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("exit", "left with exit code 3"),
+        ("hoard", "its ceiling is 300 MB; killed"),
+        ("raise", "RuntimeError: no such weight"),
+        ("garbage", "forty-two|str"),
+    ],
+)
+def test_whatever_the_reasoner_does_masks_go_on_and_the_next_answer_comes(
+    rig: Rig, fault: str, reason: str
+) -> None:
+    rig.wait_for_reasoner()
+    failed = rig.ask(f"{fault}, please")
+    rig.frames_until(lambda: failed, "the failure")
+    answer = failed[0].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.FAILED
+    assert re.search(reason, answer.reason), answer.reason
+    before = len(rig.output.masks)
+    rig.frame()
+    rig.output.wait_for(lambda: len(rig.output.masks) > before, "masks go on")
+    rig.wait_for_reasoner()
+    again = rig.ask()
+    rig.frames_until(lambda: again, "an answer")
+    assert again[0].answer is not None
+    assert again[0].answer.status is AnswerStatus.OK
 
 
 def test_frames_that_flood_the_inbox_are_dropped_and_counted(rig: Rig) -> None:

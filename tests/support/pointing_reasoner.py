@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reasoner for the real process: points at the red square, or hangs when asked to."""
+"""A reasoner for the real process: points at the red square, or goes wrong when asked to."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 
@@ -21,6 +22,17 @@ class PointingReasoner:
         yield RationalePart(text="I look for red.")
         if "hang" in query.text:
             threading.Event().wait()
+        if "exit" in query.text:
+            os._exit(3)
+        if "raise" in query.text:
+            msg = "no such weight"
+            raise RuntimeError(msg)
+        if "garbage" in query.text:
+            yield "forty-two"  # type: ignore[misc]
+        hoard: list[bytes] = []
+        while "hoard" in query.text:
+            hoard.append(b"x" * 20_000_000)
+            yield RationalePart(text="more")
         keyframe = window.newest.index
         prompt = SpatialPrompt(box=box_of("red", int(keyframe)))
         yield TargetsFound(keyframe_index=keyframe, prompts=(prompt,), text="the red one")
