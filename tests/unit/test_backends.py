@@ -87,7 +87,9 @@ def test_tensorrts_cache_is_keyed_by_graph_version_and_device() -> None:
 
 def test_tensorrts_provider_is_told_shapes_precision_and_stream(tmp_path: Path) -> None:
     piece = replace(make_manifest().pieces[0], precision="fp16")
-    made = tensorrt_provider(piece, (FEAT, COORDS), stream=77, cache=tmp_path, prefix="p")
+    made = tensorrt_provider(
+        piece, (FEAT, COORDS), max_rows=8, stream=77, cache=tmp_path, prefix="p"
+    )
     options = made.options
     assert made.name == "TensorrtExecutionProvider"
     assert (options["trt_profile_min_shapes"], options["trt_profile_max_shapes"]) == (
@@ -100,7 +102,7 @@ def test_tensorrts_provider_is_told_shapes_precision_and_stream(tmp_path: Path) 
     )
     assert options["trt_engine_cache_path"] == str(tmp_path)
     static = tensorrt_provider(
-        replace(piece, precision="fp32"), (FEAT,), stream=1, cache=tmp_path, prefix="p"
+        replace(piece, precision="fp32"), (FEAT,), max_rows=8, stream=1, cache=tmp_path, prefix="p"
     ).options
     assert not [name for name in static if "profile" in name]
     assert static["trt_fp16_enable"] == "False"

@@ -22,7 +22,6 @@ from foreseg.engines.cuda_memory import CudaDevice
 from foreseg.engines.manifest import Manifest, Piece, read_manifest, read_piece
 from foreseg.engines.onnx import OnnxEngine, Provider
 from foreseg.engines.onnx_providers import (
-    MAX_ROWS,
     cache_folder,
     cache_prefix,
     cuda_provider,
@@ -236,11 +235,12 @@ def _open(source: _Source, choice: BackendChoice) -> Bundle:
             for piece, graph in source.graphs
         )
         undo.pop_all()
+    has_profile = choice.used is Backend.ONNX_TENSORRT
     return Bundle(
         manifest=source.manifest,
         engines=engines,
         device=device,
-        max_rows=MAX_ROWS if choice.used is Backend.ONNX_TENSORRT else None,
+        max_rows=source.manifest.max_objects if has_profile else None,
         backend=choice,
     )
 
@@ -257,6 +257,7 @@ def _providers(
     first = tensorrt_provider(
         piece,
         plain.inputs,
+        max_rows=source.manifest.max_objects,
         stream=device.stream,
         cache=cache_folder(source.folder),
         prefix=cache_prefix(piece, tensorrt_version(), device.cuda.device),

@@ -24,13 +24,11 @@ from foreseg.errors import EngineError
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
-MAX_ROWS = 8  # of one launch in TensorRT's profile
 MAX_POINTS = 16  # of one prompt, a box's two corners included
 
 _LIBRARY = "libnvinfer.so.10"  # what ONNX Runtime's TensorRT provider is linked against
 _CACHE_NAME = "onnxruntime"
-_OPT = {"B": 2, "P": 1}  # what TensorRT tunes for: few objects, no prompt
-_MAX = {"B": MAX_ROWS, "P": MAX_POINTS}
+_TUNED_ROWS = 2  # what TensorRT tunes for: few objects, and one point, which is no prompt
 
 
 def cuda_provider(stream: int) -> Provider:
@@ -45,13 +43,20 @@ def cuda_provider(stream: int) -> Provider:
 
 
 def tensorrt_provider(
-    piece: Piece, inputs: Sequence[TensorSpec], *, stream: int, cache: Path, prefix: str
+    piece: Piece,
+    inputs: Sequence[TensorSpec],
+    *,
+    max_rows: int,
+    stream: int,
+    cache: Path,
+    prefix: str,
 ) -> Provider:
     """TensorRT on our stream, with its engines in a cache.
 
     Args:
         piece: decides the precision.
         inputs: of the graph; their named axes make the profile.
+        max_rows: of one launch.
         stream: CUDA's.
         cache: folder of the engines.
         prefix: of their file names; see `cache_prefix`.
@@ -69,8 +74,12 @@ def tensorrt_provider(
     }
     dynamic = [spec for spec in inputs if any(isinstance(dim, str) for dim in spec.shape)]
     if dynamic:
-        ones = dict.fromkeys(_MAX, 1)
-        for which, sizes in (("min", ones), ("opt", _OPT), ("max", _MAX)):
+        ends = {
+            "min": {"B": 1, "P": 1},
+            "opt": {"B": min(_TUNED_ROWS, max_rows), "P": 1},
+            "max": {"B": max_rows, "P": MAX_POINTS},
+        }
+        for which, sizes in ends.items():
             options[f"trt_profile_{which}_shapes"] = ",".join(
                 f"{spec.name}:{'x'.join(map(str, spec.resolved(sizes)))}" for spec in dynamic
             )
