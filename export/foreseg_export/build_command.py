@@ -116,7 +116,7 @@ def _say_result(bundle: str, work: Work, built: BuiltEngines) -> None:
         print(f"not ready: {reason}; build without --pieces")
         return
     where = "here" if work.plan.device_name else "on the device"
-    print(f"next, {where}: foreseg bundle bench {shlex.quote(bundle)} --selftest")
+    print(f"next, {where}: foreseg bench {shlex.quote(bundle)} --backend tensorrt --selftest")
 
 
 def _pieces(text: str | None, manifest: Manifest) -> tuple[str, ...]:

@@ -22,13 +22,13 @@ DRAWN = "drawn"
 MAX_FRAMES = 48  # of all clips together
 
 _DRAWN_SEED = 1  # the clip of the parity gate has another
-_STRIDE = 5  # neighbours look alike
+_MAX_STRIDE = 30  # a second or so: the end of an hour is not worth reading all of it
 
 
 def calibration_pixels(
     sources: Sequence[str], geometry: Sam2Geometry, *, method: str
 ) -> tuple[list[F32], Calibration]:
-    """Model inputs of up to `MAX_FRAMES` frames, every fifth of each clip, and what they are.
+    """Model inputs of up to `MAX_FRAMES` frames, spread over each clip, and what they are.
 
     Args:
         sources: videos, pictures or folders of pictures; none: a drawn clip.
@@ -58,8 +58,7 @@ def _pixels_of(spec: str, geometry: Sam2Geometry, limit: int) -> list[F32]:
         raise InputError(msg)
     with open_source(spec) as source:
         known = source.num_frames
-        # short clips give all they have
-        stride = _STRIDE if known is None else max(1, min(_STRIDE, known // limit))
+        stride = _MAX_STRIDE if known is None else max(1, min(_MAX_STRIDE, known // limit))
         frames: Iterator[SourceFrame] = (item for item in source if isinstance(item, SourceFrame))
         picked = itertools.islice(frames, 0, stride * limit, stride)
         found = [pixels_from_image(item.image, geometry) for item in picked]
