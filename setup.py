@@ -160,7 +160,7 @@ setup(
     ],
     package_data={name: ["py.typed"] for name in PRESENT}
     | {
-        "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx"],
+        "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx", "models/*/*.npz"],
         "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
     },
     data_files=[

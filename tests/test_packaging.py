@@ -466,6 +466,6 @@ def test_the_wheel_has_all_that_a_user_needs(tmp_path: Path, metadata: dict[str,
     bundled = {
         str(path.relative_to(ROOT / "runtime"))
         for path in (ROOT / "runtime/foreseg/models").rglob("*")
-        if path.suffix in {".json", ".onnx"}
+        if path.suffix in {".json", ".npz", ".onnx"}
     }
     assert bundled <= set(names)
