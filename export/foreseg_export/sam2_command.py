@@ -92,7 +92,13 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
         metavar="IOU",
         help="mean mask IoU to reach; default: 0.999 fp32, 0.99 fp16, 0.97 int8",
     )
-    add("--parity-frames", type=_positive, default=20, metavar="N")
+    add(
+        "--parity-frames",
+        type=_two_or_more,
+        default=20,
+        metavar="N",
+        help="2 or more; default: 20",
+    )
     add(
         "--no-fallback",
         action="store_true",
@@ -162,6 +168,13 @@ def _share(text: str) -> float:
 
 def _report(line: str) -> None:
     print(line, flush=True)
+
+
+def _two_or_more(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:  # noqa: PLR2004 (the first frame recalls nothing)
+        msg = f"wants a whole number of at least 2, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _positive(text: str) -> int:
