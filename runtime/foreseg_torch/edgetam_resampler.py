@@ -36,9 +36,9 @@ def check_resampler(config: EdgeTamVideoConfig) -> None:
         "the grid of their keys": (list(config.memory_attention_rope_k_sizes), [grid, grid]),
     }
     faults = [f"{what} {want}, got {got}" for what, (got, want) in wanted.items() if got != want]
-    if min(config.perceiver_resampler_num_latents, grid) < 1:
-        faults.append("latents of both kinds")
-    elif cells % grid:
+    if config.perceiver_resampler_num_latents < 1:
+        faults.append(f"free latents, got {config.perceiver_resampler_num_latents}")
+    if cells % grid:
         faults.append(f"windows of whole cells, got {cells} cells a side for {grid} windows")
     if faults:
         msg = f"the memory's perceiver wants {'; '.join(faults)}"

@@ -51,8 +51,8 @@ def size_unit(config: Sam2VideoConfig | EdgeTamVideoConfig) -> int:
 
 
 def latent_grid(config: EdgeTamVideoConfig) -> int:
-    """Side of the square grid of windows that EdgeTAM's memory is resampled in."""
-    return math.isqrt(config.perceiver_resampler_num_latents_2d)
+    """Side, at least 1, of the square grid of windows that EdgeTAM's memory is resampled in."""
+    return math.isqrt(max(1, config.perceiver_resampler_num_latents_2d))
 
 
 def set_image_size(config: Sam2VideoConfig | EdgeTamVideoConfig, image_size: int) -> None:

@@ -64,7 +64,7 @@ def tiny_edgetam(*, image_size: int = 64, as_published: bool = False) -> EdgeTam
 
 
 @functools.cache
-def tiny_edgetam_bundle(precision: str = "fp32") -> Path:
+def tiny_edgetam_bundle() -> Path:
     """The bundle of a random EdgeTAM, exported once a test session by the command line."""
     from foreseg_export.cli import main
 
@@ -74,6 +74,6 @@ def tiny_edgetam_bundle(precision: str = "fp32") -> Path:
     told = io.StringIO()
     words = ["--checkpoint", str(scratch / "checkpoint"), "--out", str(scratch / "bundle")]
     with contextlib.redirect_stdout(told):
-        code = main(["sam2", *words, "--precision", precision])
+        code = main(["sam2", *words])
     assert code == 0, told.getvalue()
     return scratch / "bundle"

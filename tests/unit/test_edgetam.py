@@ -178,7 +178,8 @@ def test_family_and_tokens_are_told() -> None:
     ("field", "value", "reason"),
     [
         ("perceiver_resampler_num_latents_2d", 5, "gridded latents 4, got 5"),
-        ("perceiver_resampler_num_latents", 0, "latents of both kinds"),
+        ("perceiver_resampler_num_latents_2d", 0, "gridded latents 1, got 0"),
+        ("perceiver_resampler_num_latents", 0, "free latents, got 0"),
         ("perceiver_resampler_num_attention_heads", 2, "attention heads 1, got 2"),
         ("memory_attention_rope_k_sizes", [4, 4], r"grid of their keys \[2, 2\], got \[4, 4\]"),
         ("memory_attention_rope_feat_sizes", [5, 5], "got 5 cells a side for 2 windows"),
