@@ -37,7 +37,9 @@ class TrackerConfig:
 
     bundle: str = setting("nano", "engine bundle: a folder, or the name of a shipped one")
     backend: str = setting(
-        "cpu", "what executes the bundle: `cpu`, `cuda`, `onnx-tensorrt` or `tensorrt`"
+        "cpu",
+        "what executes the bundle: `cpu`, `cuda`, `onnx-tensorrt`, `tensorrt`, or `torch` (then"
+        " the bundle is a checkpoint)",
     )
     allow_fallback: bool = setting(
         default=False,

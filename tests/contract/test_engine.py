@@ -25,10 +25,11 @@ from tests.support.sam2_models import make_frame, tiny_hiera  # noqa: E402
 from foreseg.engines.base import Array, Engine, Tensor, on_host  # noqa: E402
 from foreseg.engines.built import AxisRange, BuiltEngine  # noqa: E402
 from foreseg.engines.cuda_memory import CudaDevice  # noqa: E402
+from foreseg.engines.load import Backend, load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
 from foreseg.engines.store import HostStore  # noqa: E402
 from foreseg.engines.tensorrt import TensorRtEngine  # noqa: E402
-from foreseg.errors import EngineError  # noqa: E402
+from foreseg.errors import EngineError, InputError  # noqa: E402
 from foreseg.geometry import BoxXyxy  # noqa: E402
 from foreseg.prompts import SpatialPrompt  # noqa: E402
 from foreseg.tracker.base import TrackKey  # noqa: E402
@@ -250,3 +251,15 @@ def test_a_tracker_runs_on_torch_and_keeps_its_memory_there(model: Model) -> Non
             logits.append(np.stack([tracker.logits_of(key) for key in keys]))
         assert np.array_equal(*logits)
         assert bundle.engines[0].provider.startswith("torch ")
+
+
+def test_a_checkpoint_is_a_bundle_for_torch(model: Model, tmp_path: Path) -> None:
+    model.checkpoint.model.save_pretrained(tmp_path / "tiny")
+    with load_bundle(tmp_path / "tiny", backend="torch") as bundle:
+        assert bundle.backend.used is Backend.TORCH
+        inputs = prompts(model, 2, 3)
+        got = bundle.engine("decoder").run(inputs)["mask_logits"]
+        wanted = OnnxEngine("decoder", model.graph).run(inputs)["mask_logits"]
+        assert np.abs(got - wanted).max() < TOLERANCE
+    with pytest.raises(InputError, match="no checkpoint at"):
+        load_bundle(tmp_path / "nowhere", backend="torch")

@@ -24,7 +24,7 @@ from foreseg.engines.onnx_providers import (
     cuda_provider,
     tensorrt_provider,
 )
-from foreseg.errors import ConfigError, EngineError
+from foreseg.errors import ConfigError, EngineError, MissingExtraError
 
 ORIN = LocalDevice(name="Orin, 16 SMs", compute="sm87")
 FEAT = TensorSpec(name="feat", shape=(1, 8, 4, 4), dtype="float32")
@@ -67,10 +67,19 @@ def test_what_is_asked_for_has_no_reason(shipped: Path, caplog: pytest.LogCaptur
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("backend", ["gpu", "", "CUDA", "torch", Backend.TORCH])
+@pytest.mark.parametrize("backend", ["gpu", "", "CUDA"])
 def test_an_unknown_back_end_is_named(backend: str) -> None:
-    with pytest.raises(ConfigError, match=r"one of cpu, cuda|opens no bundle with 'torch'"):
+    with pytest.raises(ConfigError, match=rf"one of cpu, cuda, .* got '{backend}'"):
         load_bundle("nano", backend=backend)
+
+
+def test_torch_is_not_needed_until_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(loading.importlib, "import_module", refuse)
+    with pytest.raises(MissingExtraError, match=r"foreseg\[export\]"):
+        load_bundle("some.pt", backend=Backend.TORCH)
 
 
 def test_tensorrts_cache_is_keyed_by_graph_version_and_device() -> None:

@@ -8,8 +8,10 @@ Engines that TensorRT built of them are used by the back-end `tensorrt` only.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.resources
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -44,7 +46,7 @@ class Backend(Enum):
     CUDA = "cuda"  # ONNX Runtime
     ONNX_TENSORRT = "onnx-tensorrt"  # ONNX Runtime, which builds engines at the first start
     TENSORRT = "tensorrt"  # engines that `foreseg-export build` made
-    TORCH = "torch"  # `foreseg_torch` only; `load_bundle` does not open it
+    TORCH = "torch"  # what is opened is a checkpoint, not a bundle
 
 
 # what is tried instead, in this order, where that is allowed
@@ -53,7 +55,10 @@ FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
     Backend.CUDA: (Backend.CPU,),
     Backend.ONNX_TENSORRT: (Backend.CUDA, Backend.CPU),
     Backend.TENSORRT: (Backend.CUDA, Backend.CPU),
+    Backend.TORCH: (),
 }
+# in another room: loaded only if asked for
+TORCH_MODULE, TORCH_FUNCTION = "foreseg_export.torch_bundle", "bundle_from_checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,16 +134,17 @@ def bundle_folder(path_or_name: str | Path) -> Path:
 
 
 def backend_from_name(name: str) -> Backend:
-    """A back-end that `load_bundle` opens.
+    """A back-end by its name.
 
     Raises:
         ConfigError: there is none of this name.
     """
-    known = {backend.value: backend for backend in FALLBACKS}
-    if name not in known:
-        msg = f"a back-end is one of {', '.join(known)}, got {name!r}"
-        raise ConfigError(msg)
-    return known[name]
+    try:
+        return Backend(name)
+    except ValueError:
+        known = ", ".join(backend.value for backend in Backend)
+        msg = f"a back-end is one of {known}, got {name!r}"
+        raise ConfigError(msg) from None
 
 
 def load_bundle(
@@ -151,7 +157,8 @@ def load_bundle(
     """Open a bundle; every graph's hash is checked before a back-end parses it.
 
     Args:
-        path_or_name: a bundle's folder, or "nano" for the one that is shipped.
+        path_or_name: a bundle's folder, or "nano" for the one that is shipped; with `torch` a
+            checkpoint.
         backend: what executes it, or its name.
         threads: of the CPU per engine, at least 1.
         allow_fallback: try slower back-ends where this one does not start; the log, and the
@@ -160,12 +167,12 @@ def load_bundle(
     Raises:
         ConfigError: no back-end of this name.
         EngineError: missing, damaged, tampered with, newer, or the back-end does not start.
+        InputError: no checkpoint for torch.
         MissingExtraError: the back-end's package is not installed.
     """
     asked = backend_from_name(backend) if isinstance(backend, str) else backend
-    if asked not in FALLBACKS:
-        msg = f"load_bundle opens no bundle with {asked.value!r}"
-        raise ConfigError(msg)
+    if asked is Backend.TORCH:
+        return _open_torch(str(path_or_name), threads)
     folder = bundle_folder(path_or_name)
     manifest = read_manifest(folder)
     if manifest.flavour != "onnx":
@@ -263,6 +270,16 @@ def _providers(
         prefix=cache_prefix(piece, tensorrt_version(), device.cuda.device),
     )
     return (first, cuda)
+
+
+def _open_torch(checkpoint: str, threads: int) -> Bundle:
+    try:
+        module = importlib.import_module(TORCH_MODULE)
+    except ModuleNotFoundError as error:
+        package, extra = error.name or "torch", "export"
+        raise MissingExtraError(package, extra, "running a checkpoint with torch") from error
+    open_bundle: Callable[[str, int], Bundle] = getattr(module, TORCH_FUNCTION)
+    return open_bundle(checkpoint, threads)
 
 
 def _open_tensorrt(source: _Source, choice: BackendChoice) -> Bundle:
