@@ -171,7 +171,7 @@ def _report(line: str) -> None:
 
 
 def _two_or_more(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:  # noqa: PLR2004 (the first frame recalls nothing)
+    if not text.isdecimal() or int(text) < 2:
         msg = f"wants a whole number of at least 2, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
