@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import logging
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,18 @@ def test_inputs_on_their_way_are_not_overwritten_by_the_next_run(world: World) -
     kept = [world.engine.run(feed(2, value), keep=("y", "z"))["z"] for value in (1, 2, 3)]
     for value, z in zip((1, 2, 3), kept, strict=True):
         assert np.array_equal(z.numpy(), feed(2, value)["x"] ** 2)
+
+
+def test_another_thread_than_the_one_that_loaded_may_run_it(world: World) -> None:
+    results = []
+
+    def run() -> None:
+        results.append(world.engine.run(feed(2), keep=("z",))["z"].numpy())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert np.array_equal(results[0], feed(2)["x"] ** 2)
 
 
 def test_a_shape_is_captured_at_its_second_run_and_replayed(world: World) -> None:

@@ -7,8 +7,8 @@ arithmetic), host arrays pass through pinned memory. Plans are deserialised only
 `engines.built` has compared their hash. Knows nothing of what builds them.
 
 Never executed on a GPU in this repository: its logic runs in tests against doubles of CUDA and of
-TensorRT, and every name it uses is held against the real bindings. `foreseg bundle bench
---selftest` on a device shows whether it works there.
+TensorRT, and every name it uses is held against the real bindings. `foreseg bench BUNDLE
+--backend tensorrt --selftest` on a device shows whether it works there.
 """
 
 from __future__ import annotations
