@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,9 @@ Array = (  # the dtype of each tensor stands in its spec
     | NDArray[np.bool_]
     | NDArray[np.uint8]
 )
-DType = (
-    np.dtype[np.float32]
-    | np.dtype[np.float16]
-    | np.dtype[np.int32]
-    | np.dtype[np.int64]
-    | np.dtype[np.bool_]
-    | np.dtype[np.uint8]
+DType: TypeAlias = (  # in quotes: numpy below 1.22 has no types of dtypes at run time
+    "np.dtype[np.float32] | np.dtype[np.float16] | np.dtype[np.int32] | np.dtype[np.int64]"
+    " | np.dtype[np.bool_] | np.dtype[np.uint8]"
 )
 
 
