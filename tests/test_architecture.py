@@ -79,7 +79,16 @@ LAYERS = (
     {"history", "scenes", "slots", "windows", "engines", "telemetry", "inbox"},
     {"tracker", "methods", "reasoner"},
     {"degradation", "tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
-    | {"arrivals", "asking", "following", "hindsight", "observing", "tracking", "pipeline", "trace"},
+    | {
+        "arrivals",
+        "asking",
+        "following",
+        "hindsight",
+        "observing",
+        "tracking",
+        "pipeline",
+        "trace",
+    },
     {"machine", "executor", "player", "worker", "sources", "overlay", "sinks"},
     {"cli", "commands"},
 )
