@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawing onto frames: masks with their names, a legend, question and answer, the rationale.
+"""Drawing onto frames: masks with names, a legend, question, answer, rationale, an inset.
 
 Images come in and go out as (H, W, 3) uint8 RGB. Knows nothing of files or messages. OpenCV is
 imported when something is drawn; version 5's own font writes Latin, Greek, Cyrillic, Chinese,
@@ -40,6 +40,8 @@ MAX_LEGEND_ROWS = 8
 MAX_LEGEND_SHARE = 0.3  # of the image's height, as the next one
 MAX_RATIONALE_SHARE = 0.2
 MAX_RATIONALE_LINES = 4
+INSET_SHARE = 0.2  # of the image's width
+MAX_INSET_SHARE = 0.35  # of its height
 MAX_BANNER_LINES = 3
 FAILURES = (AnswerStatus.FAILED, AnswerStatus.STALE, AnswerStatus.EVICTED)
 MAX_LINE_CHARS = 400
@@ -75,6 +77,14 @@ class Banner:
     confidence: float = math.nan
     rationale: str = ""
     is_thinking: bool = False  # the rationale still grows: its newest part is shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inset:
+    """A past frame beside the newest one; `inset_size` says how large it should be."""
+
+    image: U8Array  # (h, w, 3) RGB, shown as it is
+    age_s: float
 
 
 def overlay_labels(tracks: Iterable[Track]) -> tuple[OverlayLabel, ...]:
@@ -139,12 +149,14 @@ def draw_overlay(
     label_map: LabelMap,
     labels: Sequence[OverlayLabel] = (),
     banner: Banner | None = None,
+    inset: Inset | None = None,
 ) -> U8Array:
-    """A copy of the frame with masks, their names, a legend, a banner and a rationale.
+    """A copy of the frame with masks, their names, a legend, a banner, a rationale and an inset.
 
     The banner lies above, the rationale below, the legend in the upper corner where it covers
-    less of what is tracked. A track that is not TRACKED is drawn faintly with a dashed outline;
-    labels without a legend row are drawn without a name.
+    less of what is tracked, the inset in such a lower corner, above the rationale; where there is
+    no room for it between the others, it is left out. A track that is not TRACKED is drawn
+    faintly with a dashed outline; labels without a legend row are drawn without a name.
 
     Raises:
         InputError: if the label map is of another size.
@@ -158,6 +170,9 @@ def draw_overlay(
         bottom = _draw_rationale(pen, banner)
     small = pen.smaller()
     taken = [_draw_legend(small, labels, label_map, top)] if labels else []
+    if inset is not None:
+        room = (max([top, *(round(box.y1) for box in taken)]), bottom)
+        taken += _draw_inset(small, inset, label_map, rows=room)
     for label, x, y in sorted(tops, key=lambda item: item[0].state):
         taken += small.chip((x, y), label, taken, rows=(top, bottom))
     return canvas
@@ -467,6 +482,38 @@ def _draw_rationale(pen: Pen, banner: Banner) -> int:
         y = small.baseline(top + small.margin_px // 2 + i * small.line_px)
         small.text((small.margin_px, y), line, WHITE, max_width=room)
     return int(top)
+
+
+def inset_size(canvas_wh: tuple[int, int], source_wh: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an inset on such a canvas, in the aspect of its source."""
+    scale = min(
+        INSET_SHARE * canvas_wh[0] / source_wh[0], MAX_INSET_SHARE * canvas_wh[1] / source_wh[1]
+    )
+    return max(1, round(scale * source_wh[0])), max(1, round(scale * source_wh[1]))
+
+
+def _draw_inset(
+    pen: Pen, inset: Inset, label_map: LabelMap, *, rows: tuple[int, int]
+) -> list[BoxXyxy]:
+    """In the lower corner where it covers less, framed, its age below; gives what it covers."""
+    width, (h, w) = label_map.shape[1], inset.image.shape[:2]
+    margin, edge = pen.margin_px, max(1, pen.text_px // 8)
+    box_w, box_h = w + 2 * edge, h + 2 * edge + pen.line_px
+    y = rows[1] - margin - box_h
+    if y < rows[0] or box_w + 2 * margin > width:
+        return []
+
+    def num_covered(x: int) -> int:
+        return int(np.count_nonzero(label_map[y : y + box_h, x : x + box_w]))
+
+    x = min(width - margin - box_w, margin, key=num_covered)  # at the right where it is equal
+    pen.panel(x, y, box_w, box_h, PANEL, 1.0)
+    pen.panel(x, y, box_w, h + 2 * edge, AMBER, 1.0)
+    pen.canvas[y + edge : y + edge + h, x + edge : x + edge + w] = inset.image
+    age = f"{inset.age_s:.1f} s old"
+    said = next((t for t in (f"keyframe, {age}", age) if pen.width(t) <= w), age)
+    pen.text((x + edge, pen.baseline(y + h + 2 * edge)), said, AMBER, max_width=w)
+    return [BoxXyxy(x, y, x + box_w, y + box_h)]
 
 
 def text_px_of(shape: tuple[int, ...]) -> int:

@@ -25,6 +25,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from foreseg.engines.load import bundle_folder
 from foreseg.masks import mask_iou
+from foreseg.overlay import AMBER
 from foreseg.trace import replay
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
@@ -274,6 +275,27 @@ def test_the_overlay_is_drawn_for_who_looks(running: Running) -> None:
     picture = rgb_from_image_msg(pictures[-1])
     assert picture.shape == (*SIZE_WH[::-1], 3)
     assert picture.std() > 5
+
+
+def test_the_overlay_shows_the_keyframe_of_an_answer(running: Running) -> None:
+    _, robot, _ = running
+    framed: list[bool] = []
+
+    def take(msg: Image) -> None:
+        below = rgb_from_image_msg(msg)[SIZE_WH[1] // 2 :]  # the banner has this colour, too
+        with robot.changed:
+            framed.append(int((below == AMBER).all(axis=2).sum()) > SIZE_WH[0] // 5)
+            robot.changed.notify_all()
+
+    subscription = robot.node.create_subscription(Image, "/foreseg/overlay", take, qos.overlay())
+    assert robot.stream(lambda: len(robot.masks) >= 20 and len(framed) > 1)
+    assert not any(framed)
+    request = srv.AddQuery.Request()
+    request.query.id, request.query.text, request.query.period_s = "watch", "what moves?", 2.0
+    assert robot.call(srv.AddQuery, "/foreseg/add_query", request).success
+    assert robot.stream(lambda: any(framed))
+    robot.call(srv.RemoveQuery, "/foreseg/remove_query", srv.RemoveQuery.Request(query_id="watch"))
+    robot.node.destroy_subscription(subscription)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

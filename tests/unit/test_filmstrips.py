@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.colour_tracker import ColourTracker
-from tests.support.scene import SIZE_WH, box_of, image_of
+from tests.support.scene import SIZE_WH, box_of, image_of, truth_of
 
 from foreseg import cli
 from foreseg.commands import filmstrips
@@ -31,6 +31,7 @@ from foreseg.dialogue import (
     AnswerPart,
     AnswerStatus,
     NoTarget,
+    ObservedMask,
     Query,
     QueryId,
     RationalePart,
@@ -40,7 +41,7 @@ from foreseg.errors import InputError
 from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.geometry import BoxXyxy
-from foreseg.masks import rle_from_mask
+from foreseg.masks import rle_from_mask, rle_iou
 from foreseg.player import Latencies, Player
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
@@ -286,6 +287,57 @@ def test_an_answer_is_told_in_full() -> None:
     said = describe_answer(failed, None, has_rationale=False)
     assert said[0] == "'which?' (q): evicted: too late"
     assert said[2].startswith("  an object without a track: box")
+
+
+def test_the_frames_show_the_observed_masks_where_they_were_asked_for(
+    tmp_path: Path, strips: list[Filmstrip]
+) -> None:
+    query = Query(id=QueryId("q"), text="red?", horizon_s=2.0, want_observed_masks=True)
+    files = play(tmp_path, Pointer(num_frames=12), query=query)
+    assert not any(answer.observed for answer in files.answers), "little is kept"
+    strip = strips[-1]
+    assert strip.answer.reason, "it came again, with its outcome, after its masks"
+    assert strip.window is not None
+    assert len(strip.window.frames) == MAX_WINDOW_CELLS < strip.num_window_frames
+    assert {observed.frame_index for observed in strip.observed} == set(strip.window.indices)
+    for observed in strip.observed:
+        truth = rle_from_mask(truth_of("red", int(observed.frame_index)))
+        assert rle_iou(observed.mask, truth) > 0.9
+
+
+def test_observed_masks_are_drawn_on_their_frames_alone() -> None:
+    strip = strip_of(AnswerStatus.OK)
+    assert strip.window is not None
+    mask = np.zeros((480, 640), dtype=np.bool_)
+    mask[200:400, 300:500] = True
+    on_none, on_second = (
+        draw_filmstrip(
+            replace(
+                strip,
+                observed=(ObservedMask(frame_index=FrameIndex(i), mask=rle_from_mask(mask)),),
+            )
+        )
+        for i in (9, 8)
+    )
+    columns = np.flatnonzero((on_none != on_second).any(axis=(0, 2)))
+    assert columns.size, "the second of three frames, each a sixth wide, has it"
+    assert WIDTH / 6 < columns[0] <= columns[-1] < 2 * WIDTH / 6
+
+
+def test_a_folder_used_again_keeps_its_pictures_and_numbers_go_on(
+    tmp_path: Path, strips: list[Filmstrip]
+) -> None:
+    folder = tmp_path / "strips"
+    folder.mkdir()
+    for name in ("0007_old_failed.png", "0009-notes.png", "0012_other.txt"):
+        (folder / name).write_text("mine")
+    play(tmp_path, Pointer(), seconds=2)
+    assert strips
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[0] == "0007_old_failed.png"
+    assert names[1].startswith("0008_q_keyframe-")
+    assert len(names) == 4
+    assert (folder / "0007_old_failed.png").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(

@@ -8,7 +8,16 @@ import pytest
 
 from foreseg.dialogue import AnswerStatus
 from foreseg.errors import ConfigError, InputError, StreamError
-from foreseg.overlay import RED, Banner, OverlayLabel, Pen, colour_of, draw_overlay
+from foreseg.overlay import (
+    RED,
+    Banner,
+    Inset,
+    OverlayLabel,
+    Pen,
+    colour_of,
+    draw_overlay,
+    inset_size,
+)
 from foreseg.sinks import (
     OverlayVideoWriter,
     contact_sheet,
@@ -261,3 +270,65 @@ def test_the_legend_leaves_the_corner_in_which_an_object_is() -> None:
     label_map[:] = label_map[:, ::-1].copy()
     changed = (draw_overlay(image, label_map, (label,)) != image).any(axis=2)
     assert changed[5:60, :60].any(), "legend at the left"
+
+
+def _inset(size_wh: tuple[int, int]) -> Inset:
+    w, h = inset_size(size_wh, size_wh)
+    return Inset(image=np.full((h, w, 3), (0, 255, 0), np.uint8), age_s=4.2)
+
+
+def _place_of(drawn: np.ndarray) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of what is purely green, as `_inset` is."""
+    ys, xs = np.nonzero((drawn == (0, 255, 0)).all(axis=2))
+    return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+
+
+@pytest.mark.parametrize("size_wh", [(320, 240), (640, 480), (1920, 1080), (480, 640)])
+def test_an_inset_lies_whole_in_a_lower_corner_above_the_rationale(
+    size_wh: tuple[int, int],
+) -> None:
+    image = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
+    nothing = np.zeros(size_wh[::-1], np.uint8)
+    banner = Banner(query="which?", answer="the red one", rationale="because " * 90)
+    without = draw_overlay(image, nothing, (), banner)
+    drawn = draw_overlay(image, nothing, (), banner, _inset(size_wh))
+    x0, y0, x1, y1 = _place_of(drawn)
+    w, h = inset_size(size_wh, size_wh)
+    assert (x1 - x0, y1 - y0) == (w, h)
+    assert 0.19 < w / size_wh[0] < 0.21
+    assert x0 > size_wh[0] / 2
+    assert y0 > size_wh[1] / 3
+    changed = np.flatnonzero((drawn != without).any(axis=(1, 2)))
+    rationale_top = np.flatnonzero((without[size_wh[1] // 2 :] != 90).any(axis=(1, 2)))[0]
+    assert changed[-1] < rationale_top + size_wh[1] // 2, "the rationale is as it was"
+    assert (drawn[y1 + 3 : changed[-1], x0:x1] > 150).any(), "its age stands below it"
+
+
+def test_an_inset_goes_where_it_covers_least_of_the_masks() -> None:
+    image = np.full((480, 640, 3), 90, np.uint8)
+    label_map = np.zeros((480, 640), np.uint8)
+    for left, right, is_left in ((0, 0, False), (5, 6, True), (6, 5, False), (0, 40, True)):
+        label_map[:] = 0
+        label_map[400 : 400 + left, 20:60] = 1
+        label_map[400 : 400 + right, -60:-20] = 1
+        x0 = _place_of(draw_overlay(image, label_map, (), None, _inset((640, 480))))[0]
+        assert (x0 < 320) == is_left, (left, right)
+
+
+def test_an_inset_without_room_is_left_out() -> None:
+    for size_wh in ((40, 30), (3, 2)):
+        image, label_map = _scene(size_wh)
+        for banner in (BANNER, Banner(query="q" * 400, rationale="r " * 400)):
+            without = draw_overlay(image, label_map, (), banner)
+            assert (draw_overlay(image, label_map, (), banner, _inset(size_wh)) == without).all()
+
+
+def test_no_name_is_written_over_an_inset() -> None:
+    image = np.full((480, 640, 3), 90, np.uint8)
+    label_map = np.zeros((480, 640), np.uint8)
+    label_map[440:450, 500:600] = 1  # its name would lie in both corners
+    label_map[440:450, 40:140] = 2
+    labels = [OverlayLabel(index=i, name="object") for i in (1, 2)]
+    drawn = draw_overlay(image, label_map, labels, None, _inset((640, 480)))
+    x0, y0, x1, y1 = _place_of(drawn)
+    assert (drawn[y0:y1, x0:x1] == (0, 255, 0)).all()

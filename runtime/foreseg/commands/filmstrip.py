@@ -8,14 +8,14 @@ nothing of runs; `filmstrips` collects what is shown here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from foreseg.dialogue import Answer, AnswerStatus, Outcome
+from foreseg.dialogue import Answer, AnswerStatus, ObservedMask, Outcome
 from foreseg.frames import Frame, FrameIndex, FrameWindow, U8Array
-from foreseg.masks import mask_from_rle
+from foreseg.masks import MaskRle, mask_from_rle
 from foreseg.overlay import Colour, OverlayLabel, Pen, colour_of, draw_masks, import_cv2, words_of
 from foreseg.prompts import ObjectId, PointLabel, SpatialPrompt
 from foreseg.tracker.base import LabelMap
@@ -66,6 +66,7 @@ class Filmstrip:
     window: FrameWindow | None  # some of the question's frames, reduced; None: not at hand
     num_window_frames: int
     moments: tuple[Moment, ...]  # in order
+    observed: tuple[ObservedMask, ...] = ()  # of the frames in `window`, where they were asked for
     origin_ns: int  # the stamp from which seconds are counted
 
 
@@ -141,13 +142,18 @@ def _window_band(strip: Filmstrip, window: FrameWindow) -> U8Array:
     pen = pen.on(_paper(2 * pen.line_px + height + 2 * GAP))
     shown, total = len(frames), strip.num_window_frames
     what = f"{shown} of {total}" if shown < total else f"{total}"
-    _heading(pen, MARGIN, f"What the reasoner saw: {what} frames, with their labels")
+    masks = {observed.frame_index: observed.mask for observed in strip.observed}
+    also = " and the masks of its targets" if masks else ""
+    _heading(pen, MARGIN, f"What the reasoner saw: {what} frames, with their labels{also}")
     for i, frame in enumerate(frames):
         x, y = MARGIN + i * (width + GAP), pen.line_px + GAP // 2
         is_keyframe = frame.index == strip.answer.keyframe_index
         if is_keyframe:
             pen.panel(x - 4, y - 4, width + 8, height + 8, KEYFRAME, 1.0)
-        _paste(pen.canvas, _resized(frame.image, (width, height)), (x, y), (width, height))
+        image = _resized(frame.image, (width, height))
+        if frame.index in masks:
+            image = _with_mask(image, masks[frame.index], _target_index(strip))
+        _paste(pen.canvas, image, (x, y), (width, height))
         caption = f"<{window.label_of(frame.index)}>  {_seconds(strip, frame.ref.stamp_ns)}"
         caption += "  keyframe" if is_keyframe else ""
         xy = (x, pen.baseline(y + height + 4))
@@ -169,7 +175,7 @@ def _result_band(strip: Filmstrip, keyframe: Frame | None) -> U8Array:
     left = MARGIN
     if keyframe is not None:
         hero_wh = (2 * width + GAP, _cell_height(2 * width + GAP, size_wh))
-        drawn = _keyframe_drawn(strip, keyframe, hero_wh)
+        drawn = draw_keyframe(keyframe, strip.answer, _indices_of(strip), hero_wh, text_px=16)
         _heading(pen, MARGIN, f"Keyframe: frame {keyframe.index}, as the answer points")
         _paste(pen.canvas, drawn, (MARGIN, top), hero_wh)
         xy = (MARGIN, pen.baseline(top + hero_wh[1] + 4))
@@ -245,44 +251,77 @@ def _times(strip: Filmstrip) -> str:
     return "; ".join(parts)
 
 
-def _keyframe_drawn(strip: Filmstrip, frame: Frame, size_wh: tuple[int, int]) -> U8Array:
-    """The keyframe with boxes, points and masks, in the colours that their tracks have."""
+def draw_keyframe(
+    frame: Frame,
+    answer: Answer,
+    indices: Mapping[str, int],
+    size_wh: tuple[int, int],
+    *,
+    text_px: int,
+) -> U8Array:
+    """An answer's keyframe with its boxes, points and masks, as large as fits into `size_wh`.
+
+    Args:
+        frame: the keyframe; its image may be reduced.
+        answer: whose prompts are drawn.
+        indices: of the tracks that the answer named, by object id: they give the colours.
+        size_wh: of the picture at most.
+        text_px: lines and points are drawn as boldly as text of this size would be.
+    """
     image = _resized(frame.image, size_wh).copy()
-    answer = strip.answer
-    indices = {row.name: row.index for moment in strip.moments for row in moment.labels}
     names: Sequence[ObjectId | str] = answer.object_ids
     if len(names) != len(answer.prompts):  # some got no track: which ones is not known
         names = [""] * len(answer.prompts)
-    pen = Pen(image, text_px=16)
+    pen = Pen(image, text_px=text_px)
     for i, (prompt, name) in enumerate(zip(answer.prompts, names), start=1):  # noqa: B905 (equal)
-        colour = colour_of(indices.get(name, i))
-        _draw_prompt(pen, prompt, colour, frame.ref.size_wh, indices.get(name, i))
+        _draw_prompt(pen, prompt, frame.ref.size_wh, indices.get(name, i))
     return pen.canvas
 
 
-def _draw_prompt(
-    pen: Pen, prompt: SpatialPrompt, colour: Colour, source_wh: tuple[int, int], index: int
-) -> None:
+def _indices_of(strip: Filmstrip) -> dict[str, int]:
+    return {row.name: row.index for moment in strip.moments for row in moment.labels}
+
+
+def _target_index(strip: Filmstrip) -> int:
+    """Whose colour stands for all targets together: the first one's."""
+    indices = _indices_of(strip)
+    return next((indices[name] for name in strip.answer.object_ids if name in indices), 1)
+
+
+def _with_mask(image: U8Array, mask: MaskRle, index: int) -> U8Array:
+    pen = Pen(image.copy(), text_px=10)  # a thin outline
+    _draw_rle(pen, mask, index)
+    return pen.canvas
+
+
+def _draw_rle(pen: Pen, mask: MaskRle, index: int) -> None:
+    cv2, (height, width) = pen.cv2, pen.canvas.shape[:2]
+    whole = mask_from_rle(mask).astype(np.uint8)
+    labels = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
+    draw_masks(pen, (labels * np.uint16(index)).astype(np.uint16))
+
+
+def _draw_prompt(pen: Pen, prompt: SpatialPrompt, source_wh: tuple[int, int], index: int) -> None:
     cv2, (height, width) = pen.cv2, pen.canvas.shape[:2]
     sx, sy = width / source_wh[0], height / source_wh[1]
+    thin = max(1, round(pen.text_px / 5.5))
     if prompt.mask is not None:
-        mask = mask_from_rle(prompt.mask).astype(np.uint8)
-        labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        draw_masks(pen, (labels * np.uint16(index)).astype(np.uint16))
+        _draw_rle(pen, prompt.mask, index)
     if prompt.box is not None:
         box = prompt.box.scaled((sx, sy))
         corners = (round(box.x0), round(box.y0)), (round(box.x1) - 1, round(box.y1) - 1)
-        cv2.rectangle(pen.canvas, *corners, PAPER, 5)
-        cv2.rectangle(pen.canvas, *corners, colour, 3)
+        cv2.rectangle(pen.canvas, *corners, PAPER, thin + 2)
+        cv2.rectangle(pen.canvas, *corners, colour_of(index), thin)
     for point in prompt.points:
         xy = (round(point.x * sx), round(point.y * sy))
         is_foreground = point.label is PointLabel.FOREGROUND
-        cv2.circle(pen.canvas, xy, 9, PAPER, -1, cv2.LINE_AA)
-        cv2.circle(pen.canvas, xy, 7, FOREGROUND if is_foreground else BACKGROUND, -1, cv2.LINE_AA)
+        ink, radius, arm = FOREGROUND if is_foreground else BACKGROUND, 2 * thin + 1, thin + 1
+        cv2.circle(pen.canvas, xy, radius + (thin + 1) // 2, PAPER, -1, cv2.LINE_AA)
+        cv2.circle(pen.canvas, xy, radius, ink, -1, cv2.LINE_AA)
         x, y = xy
-        cv2.line(pen.canvas, (x - 4, y), (x + 4, y), PAPER, 2)
+        cv2.line(pen.canvas, (x - arm, y), (x + arm, y), PAPER, (thin + 1) // 2)
         if is_foreground:
-            cv2.line(pen.canvas, (x, y - 4), (x, y + 4), PAPER, 2)
+            cv2.line(pen.canvas, (x, y - arm), (x, y + arm), PAPER, (thin + 1) // 2)
 
 
 def _prompts_in_words(prompts: Sequence[SpatialPrompt]) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from foreseg.commands.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
+from foreseg.commands.newest_answers import asking_key
 from foreseg.commands.questions import QuestionFrames
-from foreseg.dialogue import Answer, QueryId
+from foreseg.dialogue import Answer, ObservedMask, QueryId
 from foreseg.errors import InputError
 from foreseg.executor import PublishedMasks
 from foreseg.overlay import overlay_labels
@@ -30,6 +31,7 @@ MOMENT_SIDE_PX = 480
 NEWEST_STEP_NS = NS // 4
 MAX_OPEN = 16  # strips that wait for masks; the oldest is written as it is
 MAX_ID_CHARS = 40
+_STRIP_NAME = re.compile(r"(\d{4,})_.*\.png")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -39,6 +41,7 @@ class _Open:
     number: int
     answer: Answer
     frames: QuestionFrames | None
+    observed: tuple[ObservedMask, ...] = ()  # of the frames that are shown
     moments: list[Moment] = field(default_factory=list)
     newest: Moment | None = None  # shown last, if the stream ends before the ages are through
     num_ages: int = 0
@@ -54,6 +57,9 @@ class _Open:
 class Filmstrips:
     """Writes `<number>_<query>_<keyframe or status>.png` into a folder.
 
+    Where the folder has such pictures already, the numbers go on behind theirs: none is
+    overwritten, and the new ones are the last.
+
     Raises:
         InputError: the folder cannot be made.
     """
@@ -61,10 +67,10 @@ class Filmstrips:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[QueryId, _Open] = {}
-        self._num_answers = 0
         self._origin_ns: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._newest_number = _highest_number(folder)
         except OSError as error:
             msg = f"cannot make the folder {folder}: {error.strerror}; give another --filmstrips"
             raise InputError(msg) from error
@@ -73,16 +79,18 @@ class Filmstrips:
         """An answer as it is published; the same one may come again with its whole rationale."""
         strip = self._open.get(answer.query_id)
         if strip is not None and is_same_asking(strip.answer, answer):
-            strip.answer, strip.is_written = answer, False
+            strip.is_written = False
             strip.frames = frames or strip.frames
         else:
             if strip is not None:
                 self._write(self._open.pop(answer.query_id))
             while len(self._open) >= MAX_OPEN:
                 self._write(self._open.pop(next(iter(self._open))))
-            self._num_answers += 1
-            strip = _Open(number=self._num_answers, answer=answer, frames=frames)
+            self._newest_number += 1
+            strip = _Open(number=self._newest_number, answer=answer, frames=frames)
             self._open[answer.query_id] = strip
+        strip.observed = _observed_of(answer, strip.frames) or strip.observed
+        strip.answer = replace(answer, observed=())
         if strip.is_full:
             self._write(strip)
 
@@ -133,6 +141,7 @@ class Filmstrips:
                 num_window_frames=0 if strip.frames is None else strip.frames.num_frames,
                 moments=tuple(moments[-MAX_MOMENTS:]),
                 origin_ns=self._origin_ns or 0,
+                observed=strip.observed,
             )
         )
         write_image(self._folder / _name(strip), picture)
@@ -141,11 +150,20 @@ class Filmstrips:
 
 def is_same_asking(one: Answer, other: Answer) -> bool:
     """True for an answer that is published once more, with its whole rationale."""
-    return (one.query_id, one.asked_stamp_ns, one.keyframe_index) == (
-        other.query_id,
-        other.asked_stamp_ns,
-        other.keyframe_index,
-    )
+    return asking_key(one) == asking_key(other)
+
+
+def _observed_of(answer: Answer, frames: QuestionFrames | None) -> tuple[ObservedMask, ...]:
+    """The masks of those frames of the window that are shown."""
+    if frames is None:
+        return ()
+    shown = set(frames.window.indices)
+    return tuple(observed for observed in answer.observed if observed.frame_index in shown)
+
+
+def _highest_number(folder: Path) -> int:
+    found = (_STRIP_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 def _what_is_new(strip: _Open, tracks: Sequence[Track], stamp_ns: int) -> str:

@@ -41,6 +41,11 @@ class QuestionFrames:
     window: FrameWindow
     num_frames: int  # how many it was about
 
+    def keyframe_of(self, answer: Answer) -> Frame | None:
+        """The answer's keyframe, if it is among them."""
+        index = answer.keyframe_index
+        return None if index is None else self.window.get(index)
+
 
 class Questions:
     """Follows what is asked; bounded by the windows that are held."""
@@ -75,7 +80,7 @@ class Questions:
                 )
                 self._held[command.ask_id] = self.current
 
-    def frames_of(self, answer: Answer) -> QuestionFrames | None:
+    def frames_of(self, answer: Answer, *, keyframe_only: bool) -> QuestionFrames | None:
         """Copies of an answer's frames, called while it is published; None if none are held."""
         mine = [asking for asking in self._held.values() if asking.query.id == answer.query_id]
         if answer.keyframe_index is not None:
@@ -86,6 +91,8 @@ class Questions:
         asking = mine[-1]
         refs = {ref.index: ref for ref in asking.frames}
         shown = chosen_indices(tuple(refs), answer.keyframe_index)
+        if keyframe_only:
+            shown = tuple(index for index in shown if index == answer.keyframe_index)
         copies = (self._copy(refs[i], is_large=i == answer.keyframe_index) for i in shown)
         window = FrameWindow(
             frames=tuple(copy for copy in copies if copy is not None),

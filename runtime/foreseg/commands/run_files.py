@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from foreseg.commands.filmstrips import Filmstrips, is_same_asking
+from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.commands.observed_files import ObservedFiles
 from foreseg.commands.questions import QuestionFrames, Questions, RunTrace
 from foreseg.commands.storyboard import Scene, Storyboard
@@ -70,6 +71,7 @@ class RunFiles:
         self._queries = dict(queries)
         self._has_rationale = has_rationale
         self._questions: Questions | None = None
+        self._newest = NewestAnswers()
         self._storyboard = Storyboard()
         self._is_event = False
         self._origin_ns: int | None = None
@@ -114,16 +116,18 @@ class RunFiles:
         self.write_answer(answer, self.frames_of(answer))
 
     def frames_of(self, answer: Answer) -> QuestionFrames | None:
-        """Copies of the frames that an answer is about, if they shall be shown."""
-        if self._filmstrips is None or self._questions is None:
+        """Copies of the frames of an answer that shall be shown: its keyframe, or more."""
+        if self._questions is None:
             return None
-        return self._questions.frames_of(answer)
+        return self._questions.frames_of(answer, keyframe_only=self._filmstrips is None)
 
     def write_answer(self, answer: Answer, frames: QuestionFrames | None) -> None:
         """Write one answer; one that comes again with more of it takes its own place."""
         if self._observed is not None:
             self._observed.add(answer)
-        answer = replace(answer, observed=())
+        keyframe = frames.keyframe_of(answer) if frames is not None else None
+        self._newest.take(answer, keyframe)
+        whole, answer = answer, replace(answer, observed=())
         known = [i for i in self._recent() if is_same_asking(self.answers[i], answer)]
         if known:
             self.answers[known[-1]] = answer
@@ -132,7 +136,7 @@ class RunFiles:
         later = self.answers[known[-1] + 1 :] if known else []
         is_last = all(other.query_id != answer.query_id for other in later)
         if self._filmstrips is not None and is_last:
-            self._filmstrips.add_answer(answer, frames)
+            self._filmstrips.add_answer(whole, frames)
         self._is_event = True
         record = answer_record(answer, self._origin_ns or 0)
         self._answers_file.write(json.dumps(record) + "\n")
@@ -174,7 +178,11 @@ class RunFiles:
         if masks.image is None or not (self._video is not None or is_wanted):
             return
         drawn = draw_overlay(
-            masks.image, masks.label_map, overlay_labels(masks.tracks), self._banner(masks)
+            masks.image,
+            masks.label_map,
+            overlay_labels(masks.tracks),
+            self._banner(masks),
+            self._newest.inset(masks),
         )
         if self._video is not None:
             self._video.write(drawn)

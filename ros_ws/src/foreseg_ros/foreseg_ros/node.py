@@ -110,7 +110,7 @@ class ForesegNode(LifecycleNode):
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._settings = settings
-        self._output = RosOutput(self, settings)
+        self._output = RosOutput(self, settings, executor)
         self._worker = Worker(
             config, settings.cameras, executor, self._output, clock=self._clock_ns, trace=trace
         )

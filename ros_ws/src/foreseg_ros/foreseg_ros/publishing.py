@@ -16,9 +16,10 @@ from foreseg_msgs import msg as messages
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
+from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.dialogue import Answer, QueryId
-from foreseg.executor import PublishedMasks
-from foreseg.frames import CameraId, FrameRef
+from foreseg.executor import Executor, PublishedMasks
+from foreseg.frames import CameraId, Frame, FrameRef
 from foreseg.state import Asking, State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
 class RosOutput:
     """Publishes through lifecycle publishers: what is sent while inactive is dropped by them."""
 
-    def __init__(self, node: LifecycleNode, settings: NodeSettings) -> None:
+    def __init__(self, node: LifecycleNode, settings: NodeSettings, executor: Executor) -> None:
+        """Make the publishers; `executor` has the frames that answers are about."""
         self._node = node
         self._settings = settings
+        self._executor = executor
         self._lock = threading.Lock()
         self._shown: dict[CameraId, PublishedMasks] = {}
-        self._last_answers: dict[CameraId, Answer] = {}
+        self._newest = NewestAnswers()
         self._rationale_wanted: frozenset[QueryId] = frozenset()
         self._answers = node.create_lifecycle_publisher(
             messages.Answer, "~/answers", qos.answers()
@@ -85,7 +88,7 @@ class RosOutput:
         """An answer, with its keyframe's header; not once more for the masks of its window."""
         if answer.observed:
             return  # only the action hands them on
-        self._last_answers[answer.camera] = answer
+        self._newest.take(answer, self._keyframe_of(answer))
         self._answers.publish(answer_msg_from_answer(answer))
 
     def publish_overlays(self, state: State) -> None:
@@ -105,6 +108,7 @@ class RosOutput:
                 masks.label_map,
                 overlay_labels(masks.tracks),
                 self._banner(masks.frame, state.asking),
+                self._newest.inset(masks),
             )
             header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
             if self._overlay[camera].get_subscription_count():
@@ -112,16 +116,24 @@ class RosOutput:
             if self._compressed[camera].get_subscription_count():
                 self._compressed[camera].publish(compressed_msg_from_rgb(picture, header))
 
+    def _keyframe_of(self, answer: Answer) -> Frame | None:
+        """A copy of it for the overlay, if somebody looks; it is held until this call ends."""
+        if answer.keyframe_index is None or not self._is_watched(answer.camera):
+            return None
+        frame = self._executor.histories[answer.camera].get(answer.keyframe_index)
+        return None if frame is None else replace(frame, image=frame.image.copy())
+
     def _note_wishes(self, state: State) -> None:
         """Which queries want their rationale: standing ones, and those of the last answers."""
         wanted = {entry.query.id for entry in state.queries if entry.query.want_rationale}
-        answered = {answer.query_id for answer in tuple(self._last_answers.values())}
+        newest = (self._newest.of(camera) for camera in self._settings.cameras)
+        answered = {answer.query_id for answer in newest if answer is not None}
         self._rationale_wanted = (self._rationale_wanted & answered) | wanted
 
     def _banner(self, frame: FrameRef, asking: Asking | None) -> Banner | None:
         from foreseg.overlay import banner_from_answer, banner_while_asking  # brings OpenCV
 
-        answer = self._last_answers.get(frame.camera)
+        answer = self._newest.of(frame.camera)
         banner = None
         if answer is not None:
             banner = banner_from_answer(answer, frame.stamp_ns)
