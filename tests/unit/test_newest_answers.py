@@ -17,16 +17,14 @@ from foreseg.commands.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, ObservedMask, Outcome, Query, QueryId
-from foreseg.executor import Executor, PublishedMasks
+from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask
-from foreseg.overlay import Banner, Inset, colour_of
+from foreseg.overlay import Banner, Inset, OverlayLabel, colour_of
 from foreseg.player import Latencies, Player
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.state import State
-from foreseg.tracker.base import TrackKey
-from foreseg.tracks import Track, TrackState
 
 pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 
@@ -73,49 +71,37 @@ def answer_of(
     )
 
 
-def masks_at(
-    stamp_ns: int, *, label: int | None = None, camera: CameraId = DEFAULT_CAMERA
-) -> PublishedMasks:
-    track = Track(
-        object_id=ObjectId("object-7"),
-        query_ids=(),
-        index=label or 1,
-        key=TrackKey(1),
-        state=TrackState.TRACKED,
-        score=1.0,
-        box=None,
-        area_px=0,
-        answer_age_s=0.0,
-        catching_up=False,
-        mask=None,
-    )
-    return PublishedMasks(
-        frame=replace(ref_of(0, camera=camera), stamp_ns=stamp_ns),
-        image=None,
-        label_map=np.zeros(WIDE[::-1], np.uint8),
-        tracks=() if label is None else (track,),
-    )
+def inset_at(
+    newest: NewestAnswers,
+    stamp_ns: int,
+    *,
+    label: int | None = None,
+    camera: CameraId = DEFAULT_CAMERA,
+) -> Inset | None:
+    """Beside a frame with this stamp, on which the answer's object has this label."""
+    labels = () if label is None else (OverlayLabel(index=label, name="object-7"),)
+    return newest.inset(replace(ref_of(0, camera=camera), stamp_ns=stamp_ns), labels)
 
 
 def test_an_inset_shows_the_keyframe_in_a_fifth_and_leaves_after_its_time() -> None:
     newest, answer = NewestAnswers(), answer_of(30)
     newest.take(answer, keyframe_of(30))
-    inset = newest.inset(masks_at(3 * NS))
+    inset = inset_at(newest, 3 * NS)
     assert inset is not None
     assert inset.image.shape == (192, 256, 3)
     assert inset.age_s == 2.0
     last_ns = answer.answered_stamp_ns + SHOWN_NS
-    assert newest.inset(masks_at(last_ns)) is not None
-    assert newest.inset(masks_at(last_ns + 1)) is None
-    assert newest.inset(masks_at(NS // 2)) is None, "the stream began anew"
-    assert newest.inset(masks_at(3 * NS, camera=CameraId("other"))) is None
+    assert inset_at(newest, last_ns) is not None
+    assert inset_at(newest, last_ns + 1) is None
+    assert inset_at(newest, NS // 2) is None, "the stream began anew"
+    assert inset_at(newest, 3 * NS, camera=CameraId("other")) is None
 
 
 def test_boxes_have_the_colour_of_their_track_also_when_it_has_gone() -> None:
     newest = NewestAnswers()
     newest.take(answer_of(30), keyframe_of(30))
     for label, colour in ((None, colour_of(1)), (5, colour_of(5)), (None, colour_of(5))):
-        inset = newest.inset(masks_at(2 * NS, label=label))
+        inset = inset_at(newest, 2 * NS, label=label)
         assert inset is not None
         ys, xs = np.nonzero((inset.image == colour).all(axis=2))
         assert xs.size > 200, label
@@ -127,7 +113,7 @@ def test_an_answer_without_a_target_takes_the_inset_away(status: AnswerStatus) -
     newest = NewestAnswers()
     newest.take(answer_of(30), keyframe_of(30))
     newest.take(answer_of(45, status=status), keyframe_of(45))
-    assert newest.inset(masks_at(2 * NS)) is None
+    assert inset_at(newest, 2 * NS) is None
 
 
 def test_an_answer_that_comes_again_is_not_the_newest_by_that() -> None:
@@ -136,12 +122,12 @@ def test_an_answer_that_comes_again_is_not_the_newest_by_that() -> None:
     newest.take(new, keyframe_of(40))
     newest.take(replace(old, outcome=Outcome.CAME_TRUE), keyframe_of(30))
     assert newest.of(DEFAULT_CAMERA) == new
-    inset = newest.inset(masks_at(2 * NS))
+    inset = inset_at(newest, 2 * NS)
     assert inset is not None
     assert inset.age_s == pytest.approx(2 - 40 / HZ, abs=1e-6)
     newest.take(replace(new, rationale="because"), None)  # its frames are let go by now
     assert newest.of(DEFAULT_CAMERA) == replace(new, rationale="because")
-    assert newest.inset(masks_at(2 * NS)) is not None
+    assert inset_at(newest, 2 * NS) is not None
 
 
 def test_one_reduced_keyframe_a_camera_is_kept_and_nothing_else() -> None:
@@ -154,7 +140,7 @@ def test_one_reduced_keyframe_a_camera_is_kept_and_nothing_else() -> None:
             answer = replace(answer_of(keyframe), camera=camera, observed=observed)
             newest.take(answer, keyframe_of(keyframe, camera))
             if keyframe % 10 == 9:
-                assert newest.inset(masks_at(answer.answered_stamp_ns, camera=camera)) is not None
+                assert inset_at(newest, answer.answered_stamp_ns, camera=camera) is not None
             newest.take(replace(answer, observed=observed), None)
     assert sorted(newest._kept) == cameras
     for kept in newest._kept.values():

@@ -8,14 +8,14 @@ called by another thread than the rest.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from foreseg.commands.filmstrip import draw_keyframe
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
-from foreseg.executor import PublishedMasks
 from foreseg.following import MAX_FOLLOWED
-from foreseg.frames import CameraId, Frame, FrameIndex
-from foreseg.overlay import Inset, inset_size, text_px_of
+from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef
+from foreseg.overlay import Inset, OverlayLabel, inset_size, text_px_of
 from foreseg.reasoner.reduction import reduce_image
 
 SHOWN_NS = 8_000_000_000  # an inset leaves so long after its answer
@@ -58,31 +58,31 @@ class NewestAnswers:
         kept = self._kept.get(camera)
         return None if kept is None else kept.answer
 
-    def inset(self, masks: PublishedMasks) -> Inset | None:
-        """The newest answer's keyframe for a published frame, until some time after the answer.
+    def inset(self, shown: FrameRef, labels: Iterable[OverlayLabel]) -> Inset | None:
+        """The newest answer's keyframe beside a shown frame, until some time after the answer.
 
-        Boxes, points and masks are drawn in the colours of the tracks that the answer named.
+        Boxes, points and masks have the colours of the tracks that the answer named; `labels` are
+        those of the shown frame.
         """
-        kept = self._kept.get(masks.frame.camera)
+        kept = self._kept.get(shown.camera)
         if kept is None or kept.frame is None:
             return None
-        answer, stamp_ns = kept.answer, masks.frame.stamp_ns
+        answer, stamp_ns = kept.answer, shown.stamp_ns
         ends_ns = answer.answered_stamp_ns + SHOWN_NS
         if not answer.keyframe_stamp_ns <= stamp_ns <= ends_ns:  # before: the stream began anew
             return None
         image = reduce_image(kept.frame.image, SIDE_PX)
         if image is not kept.frame.image:
             kept.frame = replace(kept.frame, image=image)
-        for track in masks.tracks:
-            if track.object_id in answer.object_ids:
-                kept.indices[track.object_id] = track.index
-        canvas_wh = masks.label_map.shape[1::-1]
+        for label in labels:
+            if label.name in answer.object_ids:
+                kept.indices[label.name] = label.index
         drawn = draw_keyframe(
             kept.frame,
             answer,
             kept.indices,
-            inset_size((canvas_wh[0], canvas_wh[1]), kept.frame.ref.size_wh),
-            text_px=text_px_of(masks.label_map.shape) // 2,
+            inset_size(shown.size_wh, kept.frame.ref.size_wh),
+            text_px=text_px_of(shown.size_wh[::-1]) // 2,
         )
         return Inset(image=drawn, age_s=(stamp_ns - answer.keyframe_stamp_ns) / 1e9)
 

@@ -177,13 +177,9 @@ class RunFiles:
         is_wanted = self._is_event or is_held or self._storyboard.wants(index)
         if masks.image is None or not (self._video is not None or is_wanted):
             return
-        drawn = draw_overlay(
-            masks.image,
-            masks.label_map,
-            overlay_labels(masks.tracks),
-            self._banner(masks),
-            self._newest.inset(masks),
-        )
+        labels = overlay_labels(masks.tracks)
+        inset = self._newest.inset(masks.frame, labels)
+        drawn = draw_overlay(masks.image, masks.label_map, labels, self._banner(masks), inset)
         if self._video is not None:
             self._video.write(drawn)
         seconds = (masks.frame.stamp_ns - (self._origin_ns or 0)) / NS

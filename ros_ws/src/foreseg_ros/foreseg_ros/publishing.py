@@ -103,12 +103,13 @@ class RosOutput:
         for camera, masks in shown.items():
             if masks.image is None:
                 continue
+            labels = overlay_labels(masks.tracks)
             picture = draw_overlay(
                 masks.image,
                 masks.label_map,
-                overlay_labels(masks.tracks),
+                labels,
                 self._banner(masks.frame, state.asking),
-                self._newest.inset(masks),
+                self._newest.inset(masks.frame, labels),
             )
             header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
             if self._overlay[camera].get_subscription_count():
