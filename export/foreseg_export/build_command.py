@@ -19,10 +19,10 @@ from foreseg.engines.local_device import local_device
 from foreseg.engines.manifest import Manifest, read_manifest
 from foreseg.errors import EngineError, InputError
 from foreseg_export.bundle_engines import Work, build_engines
-from foreseg_export.targets import TARGETS, advice, plan_build
+from foreseg_export.option_values import whole
+from foreseg_export.targets import MAX_OBJECTS, TARGETS, advice, plan_build
 from foreseg_export.tensorrt_api import is_installed, open_package
 
-MAX_OBJECTS = 64  # as in the export: to which a graph's rows were declared when it was traced
 MAX_LEVEL = 5
 REDRAW_S, LOG_PERIOD_S = 0.1, 30.0  # of the line that shows progress; in a log file
 
@@ -42,7 +42,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--flavour", choices=("auto", *flavours), default="auto", help="of TensorRT")
     add(
         "--max-objects",
-        type=lambda text: _whole(text, 1, MAX_OBJECTS),
+        type=whole(1, MAX_OBJECTS),
         metavar="N",
         help="rows in one launch; default: what the bundle was exported for",
     )
@@ -50,13 +50,13 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--force", action="store_true", help="build what is up to date as well")
     add(
         "--workspace-mb",
-        type=lambda text: _whole(text, 1, 1 << 20),
+        type=whole(1, 1 << 20),
         metavar="N",
         help="memory that a layer may use on the device; default: all of it",
     )
     add(
         "--optimization-level",
-        type=lambda text: _whole(text, 0, MAX_LEVEL),
+        type=whole(0, MAX_LEVEL),
         metavar="N",
         help=f"0 to {MAX_LEVEL}, of TensorRT: how long it searches; default: its own",
     )
@@ -173,10 +173,3 @@ class _Progress:
     def _stop(self, *_: object) -> None:
         self._is_stopped = True
         signal.signal(signal.SIGINT, self._before)  # a second ^C does not wait
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        msg = f"wants a whole number of {least} to {most}, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from foreseg.cli import BAD_INPUT, FAILED, INTERRUPTED, Parser
 from foreseg.errors import EngineError, ForesegError
 from foreseg_export import build_command, sam2_command, seg_command, vlm_command
 
 COMMANDS = (sam2_command, build_command, vlm_command, seg_command)
-NOT_GOOD_ENOUGH = 1
-BAD_INPUT = 2
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 after one line that says what was not good enough to keep; 2 after one line that says
     which input is wrong.
     """
-    parser = argparse.ArgumentParser(
-        prog="foreseg-export", description="Make engine bundles of checkpoints."
-    )
+    parser = Parser(prog="foreseg-export", description="Make engine bundles of checkpoints.")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_command(subparsers)
@@ -33,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.handler(arguments))
     except ForesegError as error:
         print(f"foreseg-export: {error}", file=sys.stderr)
-        return NOT_GOOD_ENOUGH if isinstance(error, EngineError) else BAD_INPUT
+        return FAILED if isinstance(error, EngineError) else BAD_INPUT
     except KeyboardInterrupt:
         print("\nforeseg-export: interrupted", file=sys.stderr)
         return INTERRUPTED

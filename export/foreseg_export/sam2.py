@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
@@ -58,14 +60,14 @@ from foreseg_export.graphs import (
 )
 from foreseg_export.parity import GATES, Judge, golden_steps
 from foreseg_export.parity_page import PAGE_NAME, write_page
-from foreseg_export.precision import lowered_pieces, quantise
+from foreseg_export.precision import INT8_PIECE, lowered_pieces, quantise
+from foreseg_export.targets import MAX_OBJECTS
 from foreseg_torch.sam2_half import in_half
 from foreseg_torch.video_models import VideoModel, cut, family_of, memory_tokens
 
-MAX_OBJECTS = 64  # what the graphs' dynamic axis was traced for
-
 _EXPORTERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
+F32 = NDArray[np.float32]
 Report = Callable[[str], None]
 
 
@@ -107,6 +109,7 @@ class _Shop:
     geometry: Sam2Geometry
     modules: Mapping[str, nn.Module]
     specs: Mapping[str, PieceSpec]
+    calibration: tuple[list[F32], Calibration] | None  # None: nothing becomes int8
     scratch: Path
     report: Report
     # what was measured, by the names of the pieces that were lowered
@@ -119,39 +122,23 @@ def export_sam2(
     """Export a checkpoint to the new folder `out`.
 
     Raises:
-        InputError: no usable checkpoint, `out` exists, or an option does not fit.
+        InputError: no usable checkpoint, `out` exists or cannot be written, a calibration clip
+            without a frame, or an option does not fit.
+        StreamError: a calibration clip cannot be opened or read.
         EngineError: the parity gate was not passed; nothing is written.
     """
     _check(options, out)
-    checkpoint = open_checkpoint(
-        checkpoint_path, image_size=options.image_size, memory_slots=options.memory_slots
-    )
-    model = checkpoint.model
-    report(
-        f"checkpoint {checkpoint.name}: {_num_parameters(model)} parameters, input"
-        f" {model.image_size} px, {model.num_maskmem} memory slots"
-    )
     try:
-        modules = cut(model)
-    except ValueError as error:
-        msg = f"checkpoint {checkpoint.name} cannot be exported: {error}"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+            folder = Path(scratch) / "bundle"
+            folder.mkdir()
+            manifest = _fill(_shop(checkpoint_path, options, Path(scratch), report), folder)
+            folder.rename(out)
+    except OSError as error:
+        place = error.filename or out
+        msg = f"nothing is exported to {out}: {error.strerror or error} ({place})"
         raise InputError(msg) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        shop = _Shop(
-            checkpoint=checkpoint,
-            options=options,
-            geometry=geometry_of(checkpoint),
-            modules=modules,
-            specs=piece_specs(model),
-            scratch=Path(scratch),
-            report=report,
-            measured={},
-        )
-        folder = Path(scratch) / "bundle"
-        folder.mkdir()
-        manifest = _fill(shop, folder)
-        folder.rename(out)
     return manifest
 
 
@@ -194,11 +181,44 @@ def _check(options: ExportOptions, out: Path) -> None:
         raise InputError(msg)
 
 
+def _shop(checkpoint_path: Path, options: ExportOptions, scratch: Path, report: Report) -> _Shop:
+    """All that can be wrong with the input shows here, before minutes are spent on it."""
+    checkpoint = open_checkpoint(
+        checkpoint_path, image_size=options.image_size, memory_slots=options.memory_slots
+    )
+    model = checkpoint.model
+    report(
+        f"checkpoint {checkpoint.name}: {_num_parameters(model)} parameters, input"
+        f" {model.image_size} px, {model.num_maskmem} memory slots"
+    )
+    try:
+        modules = cut(model)
+    except ValueError as error:
+        msg = f"checkpoint {checkpoint.name} cannot be exported: {error}"
+        raise InputError(msg) from error
+    geometry, calibration = geometry_of(checkpoint), None
+    if "int8" in lowered_pieces(options.precision, options.target).values():
+        calibration = calibration_pixels(
+            options.calibration, geometry, method=options.calibration_method
+        )
+    return _Shop(
+        checkpoint=checkpoint,
+        options=options,
+        geometry=geometry,
+        modules=modules,
+        specs=piece_specs(model),
+        calibration=calibration,
+        scratch=scratch,
+        report=report,
+        measured={},
+    )
+
+
 def _fill(shop: _Shop, folder: Path) -> Manifest:
     """Everything of the bundle, in its folder."""
     options, model = shop.options, shop.checkpoint.model
     plain = _trace_all(shop)
-    lowered, calibration = _lower(shop)
+    lowered = _lower(shop)
     clip = moving_shapes(frames=options.frames)
     draft = _draft(shop)
     with _opened(draft, tuple(plain.values())) as bundle:
@@ -215,7 +235,9 @@ def _fill(shop: _Shop, folder: Path) -> Manifest:
         parity=parity,
         sensitivity=sensitivity,
         golden=_write_golden(folder, golden),
-        calibration=calibration if "int8" in {g.precision for g in chosen} else None,
+        calibration=shop.calibration[1]
+        if shop.calibration and "int8" in {g.precision for g in chosen}
+        else None,
     )
     write_manifest(folder, manifest)
     write_page(folder, manifest, clip, wanted=judge.masks, got=masks)
@@ -243,26 +265,22 @@ def _trace_all(shop: _Shop) -> dict[str, _Graph]:
     return graphs
 
 
-def _lower(shop: _Shop) -> tuple[dict[str, _Graph], Calibration | None]:
-    """The pieces that the precision lowers, and what the int8 one was calibrated by."""
+def _lower(shop: _Shop) -> dict[str, _Graph]:
+    """The pieces that the precision lowers."""
     plan = lowered_pieces(shop.options.precision, shop.options.target)
-    method = shop.options.calibration_method
-    calibration = None
     graphs = {}
     for i, (name, precision) in enumerate(plan.items()):
         start = time.monotonic()
         path = shop.scratch / f"{name}.{precision}.onnx"
-        if precision == "int8":
-            pixels, calibration = calibration_pixels(
-                shop.options.calibration, shop.geometry, method=method
-            )
+        if shop.calibration is not None and name == INT8_PIECE:
+            pixels, about = shop.calibration
             bar = tqdm(pixels, desc="calibration", disable=None, leave=False)
-            quantise(shop.scratch / f"{name}.fp32.onnx", path, bar, method=method)
+            quantise(shop.scratch / f"{name}.fp32.onnx", path, bar, method=about.method)
         else:
             export_piece(in_half(shop.modules[name]), shop.specs[name], path)
         graphs[name] = _Graph(name=name, precision=precision, stored=precision, path=path)
         _tell(shop, f"[{i + 1}/{len(plan)}] {name} {precision}", graphs[name], start)
-    return graphs, calibration
+    return graphs
 
 
 def _tell(shop: _Shop, what: str, graph: _Graph, start: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from foreseg.errors import ForesegError, MissingExtraError
 from foreseg_export import build_command
+from foreseg_export.option_values import share, whole
 from foreseg_export.targets import TARGETS
 
 
@@ -49,24 +50,24 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add(
         "--image-size",
-        type=_positive,
+        type=whole(1),
         metavar="N",
         help="side of the model input, 256 to 1024 px; default: the checkpoint's own",
     )
     add(
         "--memory-slots",
-        type=_positive,
+        type=whole(1),
         metavar="K",
         help="frames an object remembers, the prompted one included; default: all it can",
     )
     add(
         "--max-objects",
-        type=_positive,
+        type=whole(1),
         default=8,
         metavar="N",
         help="that engines built of the bundle take in one launch; default: 8",
     )
-    add("--threads", type=_positive, default=1, metavar="N", help="of torch")
+    add("--threads", type=whole(1), default=1, metavar="N", help="of torch")
     _add_quality(parser)
     parser.set_defaults(handler=_sam2)
 
@@ -88,13 +89,13 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--gate",
-        type=_share,
+        type=share,
         metavar="IOU",
         help="mean mask IoU to reach; default: 0.999 fp32, 0.99 fp16, 0.97 int8",
     )
     add(
         "--parity-frames",
-        type=_two_or_more,
+        type=whole(2),
         default=20,
         metavar="N",
         help="2 or more; default: 20",
@@ -155,30 +156,5 @@ def _build(arguments: argparse.Namespace) -> None:
         print(f"engines are not built here: {error}")
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        msg = f"wants a number above 0 and at most 1, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
 def _report(line: str) -> None:
     print(line, flush=True)
-
-
-def _two_or_more(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        msg = f"wants a whole number of at least 2, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"wants a whole number of at least 1, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)

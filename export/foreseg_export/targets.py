@@ -14,6 +14,7 @@ from foreseg.engines.local_device import LocalDevice
 from foreseg.engines.manifest import Manifest
 from foreseg.errors import InputError
 
+MAX_OBJECTS = 64  # rows in one launch: up to which the graphs' dynamic axis is declared
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # of its release 1.7
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.engines.manifest import read_manifest, read_piece  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
-from foreseg.errors import EngineError, InputError  # noqa: E402
+from foreseg.errors import EngineError, InputError, StreamError  # noqa: E402
 from foreseg.tracker.golden import GoldenStep, check_step, golden_from_bytes  # noqa: E402
 from foreseg_export import precision  # noqa: E402
 from foreseg_export import sam2 as sam2_export  # noqa: E402
@@ -200,7 +201,7 @@ def harmful(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
         sam2_export, "_trace_all", lambda shop: {n: graph(shop, n, "fp32") for n in names}
     )
     monkeypatch.setattr(
-        sam2_export, "_lower", lambda shop: ({n: graph(shop, n, "fp16") for n in names[1:]}, None)
+        sam2_export, "_lower", lambda shop: {n: graph(shop, n, "fp16") for n in names[1:]}
     )
 
     def run(out: Path, **options: object) -> Path:
@@ -269,6 +270,7 @@ def test_untrained_weights_keep_their_precision_whatever_their_masks(
         (["--max-objects", "65"], "1 to 64 objects, got 65"),
         (["--calibration", "clip.mp4"], "calibration clips are for int8"),
         (["--precision", "int4"], "invalid choice"),
+        (["--max-objects", "0"], "at least 1, got '0'"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -280,7 +282,57 @@ def test_a_mistake_is_one_sentence(
     except SystemExit as leaving:  # argparse
         code = leaving.code
     assert code == 2
-    assert told in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "clip", "told"),
+    [
+        ("out", "nosuch.mp4", "nothing is at"),
+        ("out", "file", "as a video"),
+        ("file/out", "clips", "nothing is exported to"),
+        ("/proc/nosuch/out", "clips", "nothing is exported to"),
+    ],
+)
+def test_what_is_wrong_is_known_before_anything_is_traced(
+    out: str, clip: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no clip, no folder")
+    monkeypatch.setattr(sam2_export, "_trace_all", lambda _: pytest.fail("minutes were spent"))
+    checkpoint = tiny_bundle("nano").parent / "nano.safetensors"
+    options = ExportOptions(name="n", precision="int8", calibration=(str(tmp_path / clip),))
+    with pytest.raises((InputError, StreamError), match=told):
+        export_sam2(checkpoint, tmp_path / out, options)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_half_written_stays(
+    error: BaseException,
+    harmful: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sam2_export, "write_page", stop)  # the last file of all
+    wanted = InputError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(wanted, match="No space left" if wanted is InputError else ""):
+        harmful(tmp_path / "out", allow_failed_parity=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_noticed_before_half_a_graph_is_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    graph = tiny_bundle("nano") / "image_encoder.onnx"
+    with pytest.raises(OSError, match="No space left") as caught:
+        quantise(graph, tmp_path / "int8.onnx", [], method="minmax")
+    assert caught.value.filename == str(tmp_path)
 
 
 def test_parts_of_a_record_are_kept(golden: dict[str, GoldenStep]) -> None:
