@@ -127,9 +127,10 @@ def test_what_is_no_box_is_left_out_and_the_others_kept() -> None:
 
 
 def test_without_any_usable_box_the_answer_fails_and_says_why() -> None:
-    part = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[900, 900, 950, 950]]}').part
-    assert isinstance(part, AnswerFailed)
-    assert "outside the frame" in part.reason
+    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[900, 900, 950, 950]]}')
+    assert isinstance(verdict.part, AnswerFailed)
+    assert "can be used" in verdict.part.reason
+    assert verdict.repairs == ("left out a box that is empty or outside the frame",)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,27 @@ def test_settings_out_of_range_are_refused_with_the_value() -> None:
         VeasonSettings(num_frames=65)
     with pytest.raises(ConfigError, match="9999"):
         View(image_side_px=9999)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            '{"keyframe_timestamp": 4, "bbox_2d_list": [{"bbox_2d": [0,0,28,28], "label": "cup"},'
+            ' {"bbox_2d": [56,56,84,84], "label": "can"}]}'
+        ),
+        (
+            '[{"keyframe": 4, "bbox_2d": [0,0,28,28], "label": "cup"},'
+            ' {"bbox_2d": [56,56,84,84], "label": "can"},'
+            ' {"keyframe": 8, "bbox_2d": [5,5,50,50], "label": "pan"}]'
+        ),
+    ],
+)
+def test_boxes_in_objects_are_read_with_their_names(text: str) -> None:
+    part = found(text)
+    assert int(part.keyframe_index) == int(WINDOW.index_of(4))
+    assert [box.x0 for box in boxes(part) if box is not None] == [0, 112]
+    assert part.text == "cup, can"
 
 
 @pytest.mark.parametrize(

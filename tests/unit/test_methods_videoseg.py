@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from tests.support.language_models import labels_in, words_of
@@ -95,6 +97,24 @@ def test_a_long_segment_is_narrowed_again_with_its_own_frames() -> None:
     assert 20 <= min(labels_in(rounds[1])) <= max(labels_in(rounds[1])) <= 80
     assert len(labels_in(rounds[2])) > 5  # more of the segment than the first window had
     assert set(labels_in(rounds[3])) == {48, 49, 50, 51, 52}
+
+
+def test_no_request_shows_more_frames_than_a_round_has() -> None:
+    """Servers are started with a limit, and each frame's share of the pixels counts on it."""
+    settings = VideosegSettings(view=VIEW, segment_share=0.1, num_interval_answers=1)
+    steps = played(settings, [[interval(5, 95)], [interval(6, 90)], [interval(7, 80)], ["50%"]])
+    shown = [labels_in(s.request) for s in steps if isinstance(s, (SampleStep, AnswerStep))]
+    assert [len(labels) for labels in shown[1:-1]] == [12, 12, 12]
+    assert len(shown[-1]) <= 12
+    gaps = [b - a for a, b in pairwise(shown[1])]
+    assert max(gaps) - min(gaps) <= 1
+    assert (shown[1][0], shown[1][-1]) == (5, 95)
+
+
+@pytest.mark.parametrize("text", ["40-60", "<40>-<60>", "from 40 to 60", "[60, 40]", "40.0–60.0"])  # noqa: RUF001
+def test_an_interval_may_be_written_in_several_ways(text: str) -> None:
+    steps = played(VideosegSettings.fast(view=VIEW), [[percent(text)], [percent("0")]])
+    assert "key segment <40> to <60>" in repr(steps)
 
 
 def test_a_sampler_that_says_nothing_useful_costs_no_answer() -> None:

@@ -191,7 +191,7 @@ def distinct_prompts(
         except InputError as error:
             repairs.add(f"left out a prompt: {error}")
     if not kept:
-        msg = "no object in the answer can be used: " + "; ".join(repairs.notes)
+        msg = "no object in the answer can be used"
         raise UnusableAnswer(msg)
     if len(kept) < len(prompts):
         repairs.add("left out repeated or unusable objects")

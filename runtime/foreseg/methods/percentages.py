@@ -14,7 +14,7 @@ from statistics import fmean
 from foreseg.methods.grammar import CompletionReader
 from foreseg.methods.grounding import label_text
 
-_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
+_NUMBER = re.compile(r"(?<!\d)-?\d{1,9}(?:\.\d{1,9})?")  # in "10-20" is no minus
 
 
 def label_at_mean(first: int, last: int, texts: Sequence[str]) -> tuple[int, str]:

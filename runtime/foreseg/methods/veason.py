@@ -115,7 +115,7 @@ class VeasonMethod:
             return NoTarget(reason="the model found no object: its list of boxes is empty")
         frame = keyframe_from(member(value, _KEYFRAME_NAMES), window, repairs)
         view = self._settings.view
-        found = (box_from(box, frame, view, repairs) for box in boxes)
+        found = (box_from(_place(box, repairs), frame, view, repairs) for box in boxes)
         prompts = [SpatialPrompt(box=box) for box in found if box is not None]
         distinct = distinct_prompts(prompts, frame, repairs)
         return TargetsFound(
@@ -127,9 +127,9 @@ class VeasonMethod:
 
 def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json] | None]:
     """The answer's object and its list of boxes, None without one."""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         repairs.add("answer in a list")
-        value = value[0]
+        value = value[0] if len(value) == 1 else _joined(value, repairs)
     if isinstance(value, list) and all(isinstance(item, list) for item in value):
         repairs.add("boxes without a keyframe")  # enough where only one frame was shown
         return {}, value
@@ -141,3 +141,21 @@ def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json]
         repairs.add("one box instead of a list")
         boxes = [boxes]
     return value, boxes if isinstance(boxes, list) else None
+
+
+def _joined(items: list[Json], repairs: Repairs) -> dict[str, Json]:
+    """Several objects, each with its own box, as one answer about the first one's keyframe."""
+    objects = [item for item in items if isinstance(item, dict)]
+    keyframe = member(objects[0], _KEYFRAME_NAMES)
+    here = [item for item in objects if member(item, _KEYFRAME_NAMES) in (None, keyframe)]
+    if len(here) < len(objects):
+        repairs.add("left out objects on other frames")
+    return {_KEYFRAME_NAMES[0]: keyframe, _BOXES_NAMES[0]: list(here)}
+
+
+def _place(item: Json, repairs: Repairs) -> Json:
+    """A box, also where it stands in an object, as in a model's own way to name places."""
+    if not isinstance(item, dict):
+        return item
+    repairs.add("boxes in objects")
+    return member(item, _BOXES_NAMES)

@@ -126,24 +126,26 @@ class VideosegMethod:
         album = _Album(first)
         segment = _Segment(album.labels[0], album.labels[-1])
         longest = settings.segment_share * segment.length
+        shown = settings.num_sampler_frames
         for _ in range(settings.num_rounds):
             if segment.length == 1:
                 break
-            request = self._interval_request(query, album.within(segment))
+            request = self._interval_request(query, album.within(segment, shown))
             texts = yield SampleStep(request=request)
             narrowed = segment.narrowed(_texts(texts))
             yield RationalePart(text=narrowed.note)
             if narrowed.segment == segment:
                 break
             segment = narrowed.segment
-            wanted = album.missing(segment.even_labels(settings.num_sampler_frames))
+            wanted = album.missing(segment.even_labels(shown))
             if wanted:
                 album.add((yield FramesWanted(indices=wanted)), settings.view)
             if segment.length <= longest:
                 break
         label = segment.last
         if segment.length > 1:
-            texts = yield SampleStep(request=self._target_request(query, album.within(segment)))
+            request = self._target_request(query, album.within(segment, shown))
+            texts = yield SampleStep(request=request)
             label, note = segment.target(_texts(texts))
             yield RationalePart(text=note)
         if wanted := album.missing([label]):
@@ -185,10 +187,9 @@ class VideosegMethod:
         self, query: Query, first: FrameWindow, album: _Album, segment: _Segment, target: Frame
     ) -> AnswerStep:
         settings = self._settings
-        key = album.within(segment).frames
         elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
         frames = [
-            *_evenly(key, settings.num_key_frames),
+            *album.within(segment, settings.num_key_frames).frames,
             *_evenly(elsewhere, settings.num_reference_frames),
             target,
         ]
@@ -262,7 +263,9 @@ class _Segment:
         return self.last - self.first + 1
 
     def even_labels(self, count: int) -> list[int]:
-        steps = max(1, min(count, self.length) - 1)
+        steps = min(count, self.length) - 1
+        if steps < 1:
+            return [self.last]
         return [self.first + round((self.last - self.first) * i / steps) for i in range(steps + 1)]
 
     def narrowed(self, texts: Sequence[str]) -> _Narrowed:
@@ -325,10 +328,11 @@ class _Album:
         """The frame with this label or the next best, the newer of two."""
         return self._frames[min(self._frames, key=lambda other: (abs(other - label), -other))]
 
-    def within(self, segment: _Segment) -> FrameWindow:
-        """The frames of a segment; where none is at hand, the one nearest to it."""
-        frames = [frame for label, frame in self._frames.items() if label in segment]
-        return _window_of(frames or [self.nearest(segment.last)], self._origin)
+    def within(self, segment: _Segment, most: int) -> FrameWindow:
+        """At most so many frames, evenly over a segment; where none is at hand, the next best."""
+        nearest = [self.nearest(label) for label in segment.even_labels(most)]
+        inside = [f for f in nearest if int(f.index) - int(self._origin) in segment]
+        return _window_of(inside or nearest[-1:], self._origin)
 
 
 def _window_of(frames: Iterable[Frame], origin: FrameIndex) -> FrameWindow:
