@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxscript
 import torch
 from onnx import helper, numpy_helper
+from onnxscript import ir
 from torch import Tensor, nn
 
 from foreseg_torch.video_models import VideoModel, memory_tokens
@@ -118,6 +122,7 @@ def export_piece(piece: nn.Module, spec: PieceSpec, path: Path) -> None:
                 input_names=list(spec.inputs),
                 output_names=list(spec.outputs),
                 dynamic_shapes=shapes,
+                custom_translation_table={torch.ops.aten.gelu.default: _gelu},
             )
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -127,6 +132,16 @@ def export_piece(piece: nn.Module, spec: PieceSpec, path: Path) -> None:
     graph.ir_version = IR_VERSION
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
+
+
+def _gelu(x: ir.Value, approximate: str = "none") -> ir.Value:
+    """An exact GELU, multiplied in the order that ONNX Runtime knows: one kernel instead of five."""
+    if approximate != "none":
+        msg = f"a piece wants exact GELUs, got one of kind {approximate!r}"
+        raise ValueError(msg)
+    op: Any = onnxscript.opset18  # typed for tensors, called with values of a graph that is built
+    shifted = op.Add(op.Erf(op.Div(x, op.CastLike(math.sqrt(2), x))), op.CastLike(1.0, x))
+    return op.Mul(op.Mul(x, shifted), op.CastLike(0.5, x))
 
 
 def num_nodes(path: Path) -> int:

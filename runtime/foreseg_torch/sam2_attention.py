@@ -2,7 +2,9 @@
 """SAM2's and EdgeTAM's memory attention layers in the static form that every engine builder takes.
 
 RoPE is two slices and a concatenation; memory entries that are not in use are masked by a bias;
-attention is written out as (q s) k^T + bias -> softmax -> v.
+attention is written out as q k^T + bias -> softmax -> v, its scale lies in the query projection.
+Rows of a softmax sum to 1, so the value and output projections are applied after it, as one matrix:
+A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
 """
 
 from __future__ import annotations
@@ -31,37 +33,26 @@ class RotarySelfAttention(nn.Module):
 
     def __init__(self, source: Sam2VideoRoPEAttention | EdgeTamVideoRoPESelfAttention) -> None:
         super().__init__()
-        self.query = _even_first(source.q_proj)
+        self.query = _even_first(source.q_proj, source.scaling)
         self.key = _even_first(source.k_proj)
-        self.value = source.v_proj
-        self.out = source.o_proj
-        self.scale = source.scaling
+        self.out = _composed(source.v_proj, source.o_proj)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Attend within (B, L, C)."""
-        query = _rotate(self.query(x), cos, sin) * self.scale
+        query = _rotate(self.query(x), cos, sin)
         key = _rotate(self.key(x), cos, sin)
         weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
-        return self.out(weights @ self.value(x))
+        return self.out(weights @ x)
 
 
 class RotaryMemoryAttention(nn.Module):
-    """Cross-attention to memory maps (with RoPE, of tables of their own) and pointers (without).
-
-    Rows of a softmax sum to 1, so the value and output projections are applied after it, as one
-    matrix: A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
-    """
+    """Cross-attention to memory maps (with RoPE, of tables of their own) and pointers (without)."""
 
     def __init__(self, source: Sam2VideoRoPEAttention | EdgeTamVideoRoPECrossAttention) -> None:
         super().__init__()
-        self.query = _even_first(source.q_proj)
+        self.query = _even_first(source.q_proj, source.scaling)
         self.key = _even_first(source.k_proj)
-        self.scale = source.scaling
-        value, out = source.v_proj, source.o_proj
-        self.out = nn.Linear(value.in_features, out.out_features)
-        with torch.no_grad():
-            self.out.weight.copy_(out.weight.double() @ value.weight.double())
-            self.out.bias.copy_(out.weight.double() @ value.bias.double() + out.bias.double())
+        self.out = _composed(source.v_proj, source.o_proj)
 
     def forward(
         self,
@@ -74,7 +65,7 @@ class RotaryMemoryAttention(nn.Module):
         """Attend from (1 or B, L, C) to (B, K, L, Cm) maps and (B, R', Cm) pointer tokens."""
         maps_key, maps_value, pointers_key, pointers_value = memory
         batch, channels = maps_key.shape[0], maps_key.shape[3]
-        query = _rotate(self.query(x), *tables) * self.scale
+        query = _rotate(self.query(x), *tables)
         key = _rotate(self.key(maps_key), *key_tables)
         key = key.reshape(batch, -1, key.shape[3])
         key = torch.cat((key, self.key(pointers_key)), dim=1)
@@ -124,11 +115,20 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _even_first(source: nn.Linear) -> nn.Linear:
+def _even_first(source: nn.Linear, scale: float = 1.0) -> nn.Linear:
     order = torch.cat(
         (torch.arange(0, source.out_features, 2), torch.arange(1, source.out_features, 2))
     )
     linear = nn.Linear(source.in_features, source.out_features)
-    linear.weight.copy_(source.weight[order])
-    linear.bias.copy_(source.bias[order])
+    linear.weight.copy_(source.weight[order] * scale)
+    linear.bias.copy_(source.bias[order] * scale)
+    return linear
+
+
+@torch.no_grad()
+def _composed(value: nn.Linear, out: nn.Linear) -> nn.Linear:
+    """One matrix for `value`, then `out`."""
+    linear = nn.Linear(value.in_features, out.out_features)
+    linear.weight.copy_(out.weight.double() @ value.weight.double())
+    linear.bias.copy_(out.weight.double() @ value.bias.double() + out.bias.double())
     return linear

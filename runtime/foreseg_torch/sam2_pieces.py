@@ -25,6 +25,7 @@ from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 from transformers.utils import logging as transformers_logging
 
 from foreseg_torch.sam2_attention import MemoryAttentionLayer, Tables
+from foreseg_torch.sam2_forms import centre_norms
 
 _MASKED = -1.0e4  # added to the attention logits of unused entries; finite, and fit for float16
 _ABSENT = -1024.0  # mask logit of an absent object, as the reference has it
@@ -346,6 +347,7 @@ def checked_copy(model: Sam2VideoModel) -> Sam2VideoModel:
         raise ValueError(msg)
     model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
     _attend_explicitly(model)
+    centre_norms(model)
     return model
 
 
