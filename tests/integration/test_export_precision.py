@@ -300,8 +300,8 @@ def test_what_is_wrong_is_known_before_anything_is_traced(
     out: str, clip: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no clip, no folder")
-    monkeypatch.setattr(sam2_export, "_trace_all", lambda _: pytest.fail("minutes were spent"))
     checkpoint = tiny_bundle("nano").parent / "nano.safetensors"
+    monkeypatch.setattr(sam2_export, "_trace_all", lambda _: pytest.fail("minutes were spent"))
     options = ExportOptions(name="n", precision="int8", calibration=(str(tmp_path / clip),))
     with pytest.raises((InputError, StreamError), match=told):
         export_sam2(checkpoint, tmp_path / out, options)
@@ -319,8 +319,7 @@ def test_nothing_half_written_stays(
         raise error
 
     monkeypatch.setattr(sam2_export, "write_page", stop)  # the last file of all
-    wanted = InputError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(wanted, match="No space left" if wanted is InputError else ""):
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
         harmful(tmp_path / "out", allow_failed_parity=True)
     assert not any(tmp_path.iterdir())
 
