@@ -510,9 +510,10 @@ def _draw_inset(
     pen.panel(x, y, box_w, box_h, PANEL, 1.0)
     pen.panel(x, y, box_w, h + 2 * edge, AMBER, 1.0)
     pen.canvas[y + edge : y + edge + h, x + edge : x + edge + w] = inset.image
-    age = f"{inset.age_s:.1f} s old"
-    said = next((t for t in (f"keyframe, {age}", age) if pen.width(t) <= w), age)
-    pen.text((x + edge, pen.baseline(y + h + 2 * edge)), said, AMBER, max_width=w)
+    age, small = f"{inset.age_s:.1f} s old", pen.smaller()
+    said = next((t for t in (f"keyframe, {age}", age) if small.width(t) <= w - edge), age)
+    xy = (x + 2 * edge, small.baseline(y + h + 2 * edge, pen.line_px))
+    small.text(xy, said, AMBER, max_width=w)
     return [BoxXyxy(x, y, x + box_w, y + box_h)]
 
 
