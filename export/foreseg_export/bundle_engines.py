@@ -7,12 +7,13 @@ goes on where it was, and at no time is a record there that fits files of anothe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
 import platform
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,14 @@ def build_engines(
     built = known or _empty(work, package.__version__)
     engines_folder = work.folder / ENGINES_FOLDER / built.folder_name
     todo = [piece for piece in work.manifest.pieces if piece.name in work.pieces]
+    reasons = [
+        "asked for" if work.force else _why_build(work, built, piece.name) for piece in todo
+    ]
+    if any(reasons):
+        _check(work, engines_folder.parent)
     builder: EngineBuilder | None = None
-    for i, piece in enumerate(todo):
+    for i, (piece, reason) in enumerate(zip(todo, reasons, strict=True)):
         head = f"[{i + 1}/{len(todo)}] {piece.name}"
-        reason = "asked for" if work.force else _why_build(work, built, piece.name)
         if reason is None:
             kept = built.engine(piece.name)
             report(f"{head}: up to date, {_size(kept.num_bytes)}")
@@ -92,6 +97,28 @@ def build_engines(
             f" {engine.num_layers} layers ({reason})"
         )
     return built
+
+
+def _check(work: Work, parent: Path) -> None:
+    """Refuse a damaged graph, and a folder that cannot be written to, before minutes are spent."""
+    for name in work.pieces:
+        _graph(work, name)
+    with _writing(parent), tempfile.TemporaryDirectory(prefix=".", dir=parent):
+        pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make a folder; whatever fails in it is said to the user."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        msg = (
+            f"engines cannot be written to {folder}: {error.strerror or error}; copy the bundle"
+            " to where there is room and you may write"
+        )
+        raise InputError(msg) from error
 
 
 def _known(work: Work, version: str) -> BuiltEngines | None:
@@ -188,16 +215,13 @@ def _with(work: Work, built: BuiltEngines, record: BuiltEngine) -> BuiltEngines:
 
 def _write(engines_folder: Path, built: BuiltEngines, file: str, content: bytes) -> None:
     """Put an engine and its record in place, each in one step."""
-    try:
-        engines_folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=engines_folder.parent) as scratch:
-            (Path(scratch) / file).write_bytes(content)
-            write_built(Path(scratch), built)
-            (Path(scratch) / file).replace(engines_folder / file)
-            (Path(scratch) / RECORD_NAME).replace(engines_folder / RECORD_NAME)
-    except OSError as error:
-        msg = f"engines cannot be written to {engines_folder}: {error.strerror or error}"
-        raise InputError(msg) from error
+    parent = engines_folder.parent
+    with _writing(parent), tempfile.TemporaryDirectory(prefix=".", dir=parent) as scratch:
+        (Path(scratch) / file).write_bytes(content)
+        write_built(Path(scratch), built)
+        engines_folder.mkdir(exist_ok=True)
+        (Path(scratch) / file).replace(engines_folder / file)
+        (Path(scratch) / RECORD_NAME).replace(engines_folder / RECORD_NAME)
 
 
 def _size(num_bytes: int) -> str:

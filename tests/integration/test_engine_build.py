@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 import shutil
 import signal
@@ -40,7 +41,7 @@ from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
 
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
-from foreseg_export import build_command  # noqa: E402
+from foreseg_export import build_command, bundle_engines  # noqa: E402
 from foreseg_export.bundle_engines import Work, build_engines  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.engine_build import BuildOptions, EngineBuilder  # noqa: E402
@@ -265,6 +266,45 @@ def test_a_damaged_bundle_is_wrong_input(bundle: Path, capsys: pytest.CaptureFix
     (bundle / "manifest.json").unlink()
     assert main(words) == 2
     assert "no engine bundle" in capsys.readouterr().err
+
+
+def test_what_stands_in_the_way_is_known_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle("hiera"), tmp_path / "bundle"))
+    words = ["build", str(folder), "--target", "a100"]
+
+    class Unused:
+        def __init__(self, *_: object) -> None:
+            pytest.fail("the builder was started")
+
+    monkeypatch.setattr(bundle_engines, "EngineBuilder", Unused)
+    (folder / "engines").write_text("no folder can be made here")
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"engines cannot be written to {folder / 'engines'}" in error
+    assert "copy the bundle" in error
+    assert error.count("\n") == 1
+    (folder / "engines").unlink()
+    graph = folder / f"{SMALLEST}.onnx"  # the last one
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert main(words) == 2
+    assert "truncated" in capsys.readouterr().err
+    assert not (folder / "engines").exists()
+
+
+def test_a_full_disk_leaves_no_engine_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle("hiera"), tmp_path / "bundle"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle_engines, "write_built", full)
+    assert main(["build", str(folder), "--target", "a100", "--pieces", SMALLEST]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not any((folder / "engines").iterdir())
 
 
 def test_an_operator_that_tensorrt_lacks_is_named() -> None:

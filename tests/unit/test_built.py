@@ -199,3 +199,4 @@ def test_a_record_that_makes_no_sense_is_refused(
     with pytest.raises(EngineError) as caught:
         read_built(engines_folder)
     assert reason in str(caught.value)
+    assert str(path) in str(caught.value)

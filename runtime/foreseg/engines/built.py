@@ -253,8 +253,7 @@ def _spec(fields: Fields) -> TensorSpec:
     shape: list[Dimension] = []
     for dim in fields.items("shape"):
         if isinstance(dim, bool) or not isinstance(dim, (int, str)):
-            msg = f"a shape is made of integers and names, got {dim!r:.60}"
-            raise EngineError(msg)
+            fields.refuse(f"wants integers and names in 'shape', got {dim!r:.60}")
         shape.append(dim)
     return TensorSpec(name=fields.text("name"), shape=tuple(shape), dtype=fields.text("dtype"))
 
@@ -267,8 +266,7 @@ def _axis(fields: Fields) -> AxisRange:
         max=fields.integer("max"),
     )
     if not 1 <= axis.min <= axis.opt <= axis.max:
-        msg = f"an axis wants 1 <= min <= opt <= max, got {axis}"
-        raise EngineError(msg)
+        fields.refuse(f"wants 1 <= min <= opt <= max, got {axis}")
     return axis
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from foreseg.errors import EngineError
 
@@ -31,7 +32,7 @@ def read_fields(path: Path, missing: str) -> Fields:
         raise EngineError(msg) from error
     try:
         data: Json = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         msg = f"{path} is damaged: {error}"
         raise EngineError(msg) from error
     return Fields(data, str(path))
@@ -50,9 +51,17 @@ class Fields:
     def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Json:
         value = self._data.get(key)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            msg = f"{self._where} wants {wanted} in {key!r}, got {value!r:.60}"
-            raise EngineError(msg)
+            self.refuse(f"wants {wanted} in {key!r}, got {value!r:.60}")
         return value
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Say what does not fit.
+
+        Raises:
+            EngineError: always; names the file.
+        """
+        msg = f"{self._where} {reason}"
+        raise EngineError(msg)
 
     def text(self, key: str) -> str:
         """A text."""
@@ -61,9 +70,8 @@ class Fields:
     def file_name(self, key: str) -> str:
         """A plain name: a file in the folder of the record, never elsewhere."""
         name = self.text(key)
-        if PurePosixPath(name).name != name or "\\" in name:
-            msg = f"{self._where} wants a plain file name in {key!r}, got {name!r:.60}"
-            raise EngineError(msg)
+        if PurePosixPath(name).name != name or name in ("", "..") or "\\" in name:
+            self.refuse(f"wants a plain file name in {key!r}, got {name!r:.60}")
         return name
 
     def integer(self, key: str) -> int:
@@ -90,8 +98,7 @@ class Fields:
         values = self.items(key)
         numbers = tuple(float(v) for v in values if isinstance(v, (int, float)))
         if len(numbers) != len(values) or len(numbers) != count:
-            msg = f"{self._where} wants {count} numbers in {key!r}, got {values!r:.60}"
-            raise EngineError(msg)
+            self.refuse(f"wants {count} numbers in {key!r}, got {values!r:.60}")
         return numbers
 
     def child(self, key: str) -> Fields:

@@ -166,16 +166,18 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         EngineError: no bundle there, unreadable, a field missing or of another type, or made in
-            a newer format.
+            another format.
     """
     path = folder / MANIFEST_NAME
     fields = read_fields(path, f"no engine bundle in {folder}")
     version = fields.integer("format_version")
     if version != FORMAT_VERSION:
-        age = "newer" if version > FORMAT_VERSION else "older"
+        age, remedy = "older", "export the bundle again"
+        if version > FORMAT_VERSION:
+            age, remedy = "newer", "upgrade foreseg"
         msg = (
             f"{path} has format version {version}, {age} than {FORMAT_VERSION}, which this"
-            " foreseg reads: upgrade foreseg, or export the bundle again"
+            f" foreseg reads: {remedy}"
         )
         raise EngineError(msg)
     return _manifest(fields, version)
@@ -238,8 +240,7 @@ def sha256_of(path: Path) -> str:
 def _manifest(fields: Fields, version: int) -> Manifest:
     family = fields.text("family")
     if family not in FAMILIES:
-        msg = f"a bundle of the family {family!r} is unknown here, expected one of {FAMILIES}"
-        raise EngineError(msg)
+        fields.refuse(f"wants one of {FAMILIES} in 'family', got {family!r:.60}")
     return Manifest(
         format_version=version,
         family=family,
