@@ -10,6 +10,7 @@ from pathlib import Path
 from foreseg.errors import ConfigError, MissingExtraError
 
 METHODS = ("visa", "fevos")
+MAX_SEED = 2**63 - 1
 PRECISIONS = ("bf16", "nf4", "int8", "fp32")
 
 
@@ -33,8 +34,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _seg(arguments: argparse.Namespace) -> int:
-    if arguments.seed < 0:
-        msg = f"--seed wants at least 0, got {arguments.seed}"
+    if not 0 <= arguments.seed <= MAX_SEED:
+        msg = f"--seed wants 0 to {MAX_SEED}, got {arguments.seed}"
         raise ConfigError(msg)
     try:
         store = importlib.import_module("foreseg_torch.seg_store")

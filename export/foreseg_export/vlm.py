@@ -2,7 +2,7 @@
 """Makes a folder with a quantised vision-language model: quantise, save, hash, compare.
 
 It is saved before it has computed anything: on a CPU the first forward repacks 4-bit weights, and
-what is saved after it is corrupt. The folder appears under its name whole or not at all.
+what is saved after it is corrupt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import datetime as dt
 import importlib.metadata
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
 from foreseg_export.vlm_quality import NOT_COMPARED, ValidationSet, measured_quality
+from foreseg_torch.new_folder import new_folder
 from foreseg_torch.vlm_loading import MB, LoadedVlm, Precision, load_vlm, quiet
 from foreseg_torch.vlm_manifest import (
     FORMAT_VERSION,
@@ -56,7 +56,7 @@ def export_vlm(
 
     Args:
         source: a folder, or `owner/name` on the hub.
-        out: must not exist.
+        out: must not exist, or be an empty folder.
         options: what to make.
         asked: what it is compared with its source on; None: not at all.
         report: is told each step.
@@ -64,20 +64,14 @@ def export_vlm(
     Raises:
         InputError: no usable model, one that is quantised already, or `out` exists.
     """
-    if out.exists():
-        msg = f"{out} exists: remove it, or choose another folder"
-        raise InputError(msg)
-    start = time.monotonic()
-    model = load_vlm(source, precision=options.precision, device=options.device)
-    if _is_stored(model):
-        msg = f"{source} is quantised already, to {options.precision.value}"
-        raise InputError(msg)
-    took = time.monotonic() - start
-    report(f"quantised {model.name} to {options.precision.value} in {took:.1f} s")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        folder = Path(scratch) / "model"
-        folder.mkdir()
+    with new_folder(out) as folder:
+        start = time.monotonic()
+        model = load_vlm(source, precision=options.precision, device=options.device)
+        if model.is_stored:
+            msg = f"{source} is quantised already, to {options.precision.value}"
+            raise InputError(msg)
+        took = time.monotonic() - start
+        report(f"quantised {model.name} to {options.precision.value} in {took:.1f} s")
         save_quantised(model, folder)
         manifest = _manifest(model, folder, options)
         write_vlm_manifest(folder, manifest)
@@ -85,7 +79,6 @@ def export_vlm(
         del model  # two more are to be loaded
         if asked is not None:
             manifest = _with_quality(source, folder, manifest, options, asked, report)
-        folder.rename(out)
     return manifest
 
 
@@ -151,11 +144,6 @@ def report_text(manifest: VlmManifest) -> str:
             ),
         ]
     return "\n".join(lines) + "\n"
-
-
-def _is_stored(loaded: LoadedVlm) -> bool:
-    config = json.loads((loaded.folder / "config.json").read_text(encoding="utf-8"))
-    return "quantization_config" in config
 
 
 def _with_quality(

@@ -24,7 +24,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="PATH|ID",
         help="a folder that transformers saved, or owner/name on the hub",
     )
-    add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist, or be empty")
     add("--name", help="of the quantised model; default: the folder's")
     add("--precision", choices=PRECISIONS, default="nf4")
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N")

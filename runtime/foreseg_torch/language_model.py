@@ -186,7 +186,9 @@ def chosen(
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """True for what torch raises when a GPU, or the host, has no more memory."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in str(error)
+    words = ("not enough memory", "can't allocate memory")  # on the host, by its system
+    is_host = any(word in str(error) for word in words)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or is_host
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ from foreseg.reasoner.options import (
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.language_model import FRAME_PIXELS, VISION_CACHE_MB, TransformersLanguageModel
 from foreseg_torch.seg_language_model import SegLanguageModel
-from foreseg_torch.seg_store import SEG_METHODS, LoadedSegVlm, load_seg_vlm
+from foreseg_torch.seg_store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
 from foreseg_torch.vision_inputs import fitted_wh
 from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm
 
@@ -103,19 +103,34 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
 
 def _loaded(options: TransformersOptions) -> LoadedVlm | LoadedSegVlm:
     """The model; for a [SEG] method one that was made for it."""
+    _check_made_for(options)
     precision = None if options.precision == AUTO else Precision(options.precision)
     limit_mb = options.max_memory_mb
     if options.method not in SEG_METHODS:
         return load_vlm(
             options.model, precision=precision, device=options.device, max_memory_mb=limit_mb
         )
-    made = load_seg_vlm(
+    return load_seg_vlm(
         Path(options.model), precision=precision, device=options.device, max_memory_mb=limit_mb
     )
-    if made.method != options.method:
-        msg = f"{options.model} was made for the method {made.method}, got {options.method!r}"
+
+
+def _check_made_for(options: TransformersOptions) -> None:
+    """A folder and a method that do not fit, before anything large is loaded.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    method = seg_method_of(Path(options.model))
+    if method is None and options.method in SEG_METHODS:
+        msg = (
+            f"the method {options.method} wants a folder made for it by `foreseg-export seg`,"
+            f" {options.model!r} is none"
+        )
         raise ConfigError(msg)
-    return made
+    if method not in (None, options.method):
+        msg = f"{options.model} was made for the method {method}, got {options.method!r}"
+        raise ConfigError(msg)
 
 
 def view_of(loaded: LoadedVlm, options: TransformersOptions) -> FittedView:

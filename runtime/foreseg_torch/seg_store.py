@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import Sam2Model
+from transformers import AutoConfig, Sam2Model
 
 from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import ConfigError, EngineError, InputError
@@ -28,8 +28,9 @@ from foreseg_torch.nano_tracker import (
     read_nano_tracker_config,
     save_nano_tracker,
 )
+from foreseg_torch.new_folder import new_folder
 from foreseg_torch.seg_model import MaskHead, SegVlm
-from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm, quiet
+from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm, loading, quiet
 from foreseg_torch.vlm_manifest import ModelFile, files_of
 
 SEG_NAME = "seg.json"
@@ -38,6 +39,7 @@ FORMAT_VERSION = 1
 _PROJECTION = "projection.safetensors"
 _NANO = "nano.safetensors"
 _PARTS = (".", "vlm", "sam2")
+_SAM2_KINDS = ("sam2", "sam2_video")
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,30 +74,30 @@ def assemble_seg_vlm(
         seed: of the projection.
 
     Raises:
-        ConfigError: no such method, or the folder is not empty.
-        InputError: no usable model there.
+        ConfigError: no such method.
+        InputError: no usable model there, a quantised one, or the folder is not empty.
     """
     if method not in SEG_METHODS:
         msg = f"method wants one of {', '.join(SEG_METHODS)}, got {method!r}"
         raise ConfigError(msg)
-    _check_empty(folder)
-    loaded = load_vlm(vlm, precision=precision, device="cpu")
-    token_id = _with_token(loaded)
-    torch.manual_seed(seed)
-    model = SegVlm(loaded.model, _head(sam2, loaded), token_id)
-    made = LoadedSegVlm(model=model, loaded=loaded, method=method, is_trained=False)
-    _write(made, folder, notes=f"untrained projection, seed {seed}")
-    _LOG.warning(
-        "%s has an UNTRAINED projection: its masks mean nothing until it is trained", folder
-    )
+    with new_folder(folder) as place:
+        loaded = load_vlm(vlm, precision=precision, device="cpu")
+        if loaded.is_stored:
+            msg = f"{vlm} is quantised already: give the model that it was made of"
+            raise InputError(msg)
+        token_id = _with_token(loaded)
+        torch.manual_seed(seed)
+        model = SegVlm(loaded.model, _head(sam2, loaded), token_id)
+        made = LoadedSegVlm(model=model, loaded=loaded, method=method, is_trained=False)
+        _write(made, place, notes=f"untrained projection, seed {seed}")
 
 
 def save_seg_vlm(made: LoadedSegVlm, folder: Path, *, notes: str) -> None:
     """Write a trained model's folder.
 
     Raises:
-        ConfigError: the folder is not empty.
-        InputError: quantised weights, which a forward pass may have repacked.
+        InputError: quantised weights, which a forward pass may have repacked; or the folder is
+            not empty.
     """
     if made.loaded.precision.is_quantised:
         msg = (
@@ -103,8 +105,14 @@ def save_seg_vlm(made: LoadedSegVlm, folder: Path, *, notes: str) -> None:
             " repacked; save it in bf16, it can be quantised when it is loaded"
         )
         raise InputError(msg)
-    _check_empty(folder)
-    _write(made, folder, notes=notes)
+    with new_folder(folder) as place:
+        _write(made, place, notes=notes)
+
+
+def seg_method_of(folder: Path) -> str | None:
+    """The method that a folder was made for; None if it is no folder of a model that segments."""
+    path = folder / SEG_NAME
+    return read_fields(path, str(folder)).text("method") if path.is_file() else None
 
 
 def load_seg_vlm(
@@ -213,14 +221,17 @@ def _head(sam2: Path, loaded: LoadedVlm) -> MaskHead:
 
 
 def _sam_from(place: Path) -> Any:  # noqa: ANN401 (a Sam2Model)
-    with quiet():
-        try:
-            sam, found = Sam2Model.from_pretrained(
-                str(place), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            msg = f"{place} is no SAM2 that transformers saved: {error}"
-            raise InputError(msg) from error
+    if not (place / "config.json").is_file():
+        msg = f"{place} is no SAM2 that transformers saved: it has no config.json"
+        raise InputError(msg)
+    with quiet(), loading(place):
+        kind = AutoConfig.from_pretrained(str(place), local_files_only=True).model_type
+        if kind not in _SAM2_KINDS:
+            msg = f"{place} is a {kind!r}: wanted is a SAM2 that transformers saved"
+            raise InputError(msg)
+        sam, found = Sam2Model.from_pretrained(
+            str(place), local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
     if found["missing_keys"]:
         msg = f"{place} is no whole SAM2: it lacks {min(map(str, found['missing_keys']))}"
         raise InputError(msg)
@@ -230,8 +241,9 @@ def _sam_from(place: Path) -> Any:  # noqa: ANN401 (a Sam2Model)
 def _with_token(loaded: LoadedVlm) -> int:
     """Teach a tokenizer and its model the token, if they do not have it; its id."""
     tokenizer, model = loaded.tokenizer, loaded.model
-    if tokenizer.convert_tokens_to_ids(TOKEN) in (None, tokenizer.unk_token_id):
-        tokenizer.add_tokens([TOKEN])
+    if TOKEN in tokenizer.get_vocab():  # it may have been trained
+        return int(tokenizer.convert_tokens_to_ids(TOKEN))
+    tokenizer.add_tokens([TOKEN])
     token_id = int(tokenizer.convert_tokens_to_ids(TOKEN))
     if model.get_input_embeddings().num_embeddings <= token_id:  # some have rows to spare
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -239,10 +251,3 @@ def _with_token(loaded: LoadedVlm) -> int:
         for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
             table[token_id] = table[:token_id].float().mean(0).to(table.dtype)
     return token_id
-
-
-def _check_empty(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        msg = f"{folder} wants to be a new or empty folder"
-        raise ConfigError(msg)
-    folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from foreseg.errors import ConfigError, InputError
@@ -146,14 +147,20 @@ def prompt_from_messages(
     """The chat's text, with one image token for each image.
 
     Raises:
-        ConfigError: the chat template does not show the images.
+        ConfigError: the chat template does not show the images, or is damaged.
     """
     tokens = {*tokenizer.all_special_tokens, geometry.image_token}
     conversation = [
         {"role": message.role.value, "content": [_part(part, tokens) for part in message.content]}
         for message in messages
     ]
-    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        msg = f"the chat template cannot be used: {error}"
+        raise ConfigError(msg) from error
     num_images = sum(not isinstance(part, str) for m in messages for part in m.content)
     if text.count(geometry.image_token) != num_images:
         msg = (

@@ -81,6 +81,7 @@ class LoadedVlm:
     name: str
     folder: Path
     precision: Precision
+    is_stored: bool  # in this precision in its folder, not only in memory
     device: torch.device
 
     @property
@@ -128,13 +129,8 @@ def load_vlm(
         raise InputError(msg)
     if precision.is_quantised:
         _check_quantiser()
-    needed = estimated_bytes(config, precision)
-    if max_memory_mb and needed > max_memory_mb * MB:
-        msg = (
-            f"{where} as {precision.value} needs some {needed / MB:.0f} MB, max_memory_mb allows"
-            f" {max_memory_mb:g}: choose a smaller model or precision, or allow more"
-        )
-        raise ConfigError(msg)
+    if max_memory_mb:
+        _check_fits(where, folder, config, precision, max_memory_mb)
     if not Path(where).is_dir():
         folder = _folder(where, (*_SMALL_FILES, "*.safetensors"))
     if (folder / MANIFEST_NAME).exists():
@@ -150,6 +146,7 @@ def load_vlm(
         name=name,
         folder=folder,
         precision=precision,
+        is_stored=stored is not None,
         device=place,
     )
     _LOG.info(
@@ -167,7 +164,7 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no folder that transformers saved: it has no config.json"
         raise InputError(msg)
-    with quiet(), _loading(folder):
+    with quiet(), loading(folder):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     vision = getattr(config, "vision_config", None)
     wanted = ("patch_size", "temporal_patch_size", "spatial_merge_size")
@@ -284,6 +281,23 @@ def _folder(where: str, patterns: tuple[str, ...]) -> Path:
         raise InputError(msg) from error
 
 
+def _check_fits(
+    where: str,
+    folder: Path,
+    config: Any,  # noqa: ANN401
+    precision: Precision,
+    max_memory_mb: float,
+) -> None:
+    with loading(folder):
+        needed = estimated_bytes(config, precision)
+    if needed > max_memory_mb * MB:
+        msg = (
+            f"{where} as {precision.value} needs some {needed / MB:.0f} MB, max_memory_mb allows"
+            f" {max_memory_mb:g}: choose a smaller model or precision, or allow more"
+        )
+        raise ConfigError(msg)
+
+
 def _check_quantiser() -> None:
     for package in ("bitsandbytes", "accelerate"):
         if importlib.util.find_spec(package) is None:
@@ -292,7 +306,7 @@ def _check_quantiser() -> None:
 
 
 def _tokenizer(folder: Path) -> Any:  # noqa: ANN401
-    with quiet(), _loading(folder):
+    with quiet(), loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     older = folder / "chat_template.json"  # where processors used to keep it
     if tokenizer.chat_template is None and older.is_file():
@@ -333,7 +347,9 @@ def _normalisation(config: Any, folder: Path) -> tuple[_Three, _Three]:  # noqa:
         raise InputError(msg)
     mean, std = _NORMALISATION[family] if family else ((), ())
     values = (settings.get("image_mean", mean), settings.get("image_std", std))
-    if not all(len(v) == 3 and all(isinstance(n, (int, float)) for n in v) for v in values):  # noqa: PLR2004 (RGB)
+    if not all(isinstance(v, (list, tuple)) and len(v) == 3 for v in values) or not all(  # noqa: PLR2004 (RGB)
+        isinstance(number, (int, float)) for value in values for number in value
+    ):
         msg = f"{folder}: image_mean and image_std want three numbers each, got {values}"
         raise InputError(msg)
     return tuple(values[0]), tuple(values[1])
@@ -348,7 +364,7 @@ def _model(
     is_stored: bool,
 ) -> Any:  # noqa: ANN401
     options: dict[str, Any] = {} if is_stored else {"quantization_config": quantisation(precision)}
-    with quiet(), _loading(folder):
+    with quiet(), loading(folder):
         model, found = AutoModelForImageTextToText.from_pretrained(
             str(folder),
             config=config,
@@ -394,7 +410,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _loading(folder: Path) -> Iterator[None]:
+def loading(folder: Path) -> Iterator[None]:
     """What `transformers` raises for damaged files, as one sentence."""
     try:
         yield

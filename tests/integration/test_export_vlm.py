@@ -193,6 +193,7 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(
     out = tmp_path / "out"
     taken = tmp_path / "taken"
     taken.mkdir()
+    (taken / "mine.txt").touch()
     for words, message in (
         (["--model", str(tmp_path / "none")], "no model at"),
         (["--model", str(tmp_path)], "has no config.json"),
@@ -203,6 +204,7 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(
         (["--model", str(source), "--query", "what?"], "give --validation"),
         (["--model", str(source), "--validation", "c", "--no-report"], "exclude each other"),
         (["--model", str(source), "--out", str(taken)], "exists: remove it"),
+        (["--model", str(source), "--out", str(taken / "mine.txt" / "x")], "cannot be written"),
     ):
         given = words if "--out" in words else [*words, "--out", str(out)]
         assert main(["vlm", *given]) == 2, words

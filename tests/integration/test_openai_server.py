@@ -317,6 +317,7 @@ def test_tls_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
         ({"url": "http://h", "model": "m", "api_key_env": "NO_SUCH_KEY"}, "'NO_SUCH_KEY' is not"),
         ({"url": "http://h", "model": "m", "api_key_file": "/no/key"}, "No such file"),
         ({"url": "https://h", "model": "m", "ca_file": "/no/ca"}, "ca_file wants"),
+        ({"url": "http://h", "model": "m", "ca_file": "/no/ca"}, "ca_file is for https"),
     ],
 )
 def test_options_that_cannot_work_are_refused_in_one_sentence(

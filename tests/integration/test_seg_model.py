@@ -54,11 +54,12 @@ from foreseg.reasoner.vlm import VlmReasoner
 from foreseg.state import State
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_export.cli import main as export_main
+from foreseg_export.vlm import save_quantised
 from foreseg_torch import seg_language_model
 from foreseg_torch.seg_language_model import SegLanguageModel
 from foreseg_torch.seg_model import MaskHead, source_masks
 from foreseg_torch.seg_store import assemble_seg_vlm, load_seg_vlm, save_seg_vlm
-from foreseg_torch.vlm_loading import Precision
+from foreseg_torch.vlm_loading import Precision, load_vlm
 
 FRAMES = tuple(make_frame(i) for i in range(3))
 SAID = "<think>So.</think><answer>They are [SEG] and [SEG].</answer>"
@@ -195,7 +196,10 @@ def test_a_nano_tracker_lends_its_heads_and_four_bits_are_saved_whole(
         ({"method": "veason"}, "method wants one of visa, fevos, got 'veason'"),
         ({"vlm": "no/where/at all"}, "no model at"),
         ({"sam2": Path("nowhere")}, "is no SAM2"),
-        ({"folder": Path(__file__).parent}, "new or empty folder"),
+        ({"sam2": KINDS[0]}, f"is a '{KINDS[0]}': wanted is a SAM2"),
+        ({"vlm": "quantised", "precision": Precision.NF4}, "is quantised already"),
+        ({"folder": Path(__file__).parent}, "exists: remove it"),
+        ({"folder": Path(__file__) / "made"}, "cannot be written"),
     ],
 )
 def test_what_cannot_be_assembled_is_said_in_a_sentence(
@@ -207,8 +211,32 @@ def test_what_cannot_be_assembled_is_said_in_a_sentence(
         "folder": tmp_path / "made",
         "method": "visa",
     } | change
+    if change.get("sam2") == KINDS[0]:
+        wanted["sam2"] = parts / KINDS[0]
+    if change.get("vlm") == "quantised":
+        wanted["vlm"] = str(tmp_path / "quantised")
+        stored = load_vlm(str(parts / KINDS[0]), precision=Precision.NF4, device="cpu")
+        save_quantised(stored, tmp_path / "quantised")
     with pytest.raises((ConfigError, InputError), match=message):
         assemble_seg_vlm(**wanted)  # type: ignore[arg-type]
+    assert {path.name for path in tmp_path.iterdir()} <= {"quantised"}  # nothing is left
+
+
+def test_a_token_that_a_model_knows_keeps_its_meaning(parts: Path, tmp_path: Path) -> None:
+    first = assembled(parts, tmp_path / "first")
+    known = load_seg_vlm(first, precision=Precision.FP32, device="cpu")
+    with torch.no_grad():
+        known.loaded.model.get_input_embeddings().weight[known.model.token_id] = 7.0
+    known.loaded.model.save_pretrained(tmp_path / "vlm")
+    known.loaded.tokenizer.save_pretrained(tmp_path / "vlm")
+    again = tmp_path / "again"
+    assemble_seg_vlm(
+        str(tmp_path / "vlm"), parts / "sam2", again, method="visa", precision=Precision.FP32
+    )
+    made = load_seg_vlm(again, precision=Precision.FP32, device="cpu")
+    assert made.model.token_id == known.model.token_id
+    row = made.loaded.model.get_input_embeddings().weight[made.model.token_id]
+    torch.testing.assert_close(row, torch.full_like(row, 7.0))
 
 
 def test_the_command_joins_the_two_and_says_that_nothing_is_trained(
@@ -222,8 +250,9 @@ def test_the_command_joins_the_two_and_says_that_nothing_is_trained(
     assert (made.method, made.is_trained) == ("fevos", False)
     assert export_main([*words, str(out)]) == 2
     assert str(out) in capsys.readouterr().err
-    assert export_main([*words, str(tmp_path / "new"), "--seed", "-1"]) == 2
-    assert "got -1" in capsys.readouterr().err
+    for seed in ("-1", str(2**64)):
+        assert export_main([*words, str(tmp_path / "new"), "--seed", seed]) == 2
+        assert f"got {seed}" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -429,8 +458,10 @@ def test_the_kind_transformers_takes_a_folder_that_was_made_for_the_method(
     other = next(name for name in METHODS if name != method)
     with pytest.raises(ConfigError, match=f"was made for the method {method}, got '{other}'"):
         build_reasoner(ReasonerSpec(kind=kind, options={"method": other}))
-    with pytest.raises(EngineError, match="no model that segments in"):
+    with pytest.raises(ConfigError, match=f"{method} wants a folder made for it by"):
         build_reasoner(ReasonerSpec(kind=kind, options={"model": str(parts / KINDS[0])}))
+    with pytest.raises(ConfigError, match=f"was made for the method {method}, got 'veason'"):
+        build_reasoner(ReasonerSpec(kind=kind, options={"method": "veason"}))
 
 
 def test_a_server_cannot_segment() -> None:

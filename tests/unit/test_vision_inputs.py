@@ -114,6 +114,14 @@ def test_words_of_a_query_cannot_end_a_message_or_show_an_image(
     assert "pixel_values" not in inputs.as_arguments()
 
 
+@pytest.mark.parametrize("template", ["{{ nonsense", "{{ raise_exception('no images') }}"])
+def test_a_template_that_breaks_is_refused(geometry: ImageGeometry, template: str) -> None:
+    broken = tiny_tokenizer()
+    broken.chat_template = template
+    with pytest.raises(ConfigError, match="the chat template cannot be used"):
+        prompt_from_messages([user("see", smooth_image(28, 28))], broken, geometry)
+
+
 def test_a_template_that_shows_no_images_is_refused(geometry: ImageGeometry) -> None:
     blind = tiny_tokenizer()
     blind.chat_template = "{{ messages[0]['content'][0]['text'] }}"

@@ -369,6 +369,9 @@ def png_from_image(image: U8Array) -> bytes:
 
 def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     if urlsplit(settings.url).scheme != "https":
+        if settings.ca_file:
+            msg = "ca_file is for https, got a url without it"
+            raise ConfigError(msg)
         return None
     if settings.ca_file and not Path(settings.ca_file).is_file():
         msg = f"ca_file wants a file of certificates, got {settings.ca_file!r}"

@@ -63,7 +63,8 @@ class VlmReasoner:
         if isinstance(method, SegmentingMethod) and not isinstance(model, SegmentingModel):
             msg = (
                 f"{type(method).__name__} wants a model that decodes [SEG] tokens to masks, got"
-                f" {type(model).__name__}: take a folder made for it, or another method"
+                f" {type(model).__name__}: take transformers:FILE with a folder made for it, or"
+                " another method"
             )
             raise ConfigError(msg)
         self._method = method
