@@ -48,6 +48,7 @@ EXTRAS = {
     "vlm": [
         "accelerate>=1.0",
         "bitsandbytes>=0.45",
+        "jinja2>=3.0",  # chat templates
         "opencv-python-headless>=4.6",  # frames as the model's processor resizes them
         "safetensors>=0.4",
         "torch>=2.4",

@@ -6,13 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.commands.storyboard import Scene, Storyboard
-from foreseg.frames import U8Array
+from foreseg.dialogue import Answer, AnswerStatus, QueryId
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
+from foreseg.geometry import BoxXyxy
 from foreseg.overlay import Banner, OverlayLabel, draw_overlay
+from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.sinks import OverlayVideoWriter
 from foreseg.tracks import TrackState
 from foreseg_ros.demo.parts import PartResult
-from foreseg_ros.demo.recording import SeenAnswer, SeenTrack
+from foreseg_ros.demo.recording import Recording, SeenAnswer, SeenTrack
 
 NS = 1_000_000_000
 VIDEO_HZ = 15.0
@@ -38,6 +42,7 @@ class Moment:
 def moments(result: PartResult) -> Iterator[Moment]:
     """Every frame that has its image, masks and tracks, drawn."""
     recording = result.recording
+    newest = NewestAnswers()
     for stamp_ns in sorted(recording.masks.keys() & recording.tracks.keys()):
         image = recording.image(stamp_ns)
         if image is None:
@@ -49,7 +54,10 @@ def moments(result: PartResult) -> Iterator[Moment]:
         question = asked[-1] if asked else ""
         labels = [_label(track) for track in tracks]
         banner = _banner(stamp_ns, answer, question)
-        drawn = draw_overlay(image, recording.label_map(stamp_ns), labels, banner)
+        if answer is not None and newest.of(DEFAULT_CAMERA) != (known_as := _answer(answer)):
+            newest.take(known_as, _keyframe(recording, answer))
+        inset = newest.inset(_ref(stamp_ns, image), labels)
+        drawn = draw_overlay(image, recording.label_map(stamp_ns), labels, banner, inset)
         yield Moment(
             stamp_ns=stamp_ns, image=drawn, tracks=tracks, answer=answer, question=question
         )
@@ -102,6 +110,38 @@ class _Events:
         self._seen |= now
         self._question = moment.question
         return is_new
+
+
+def _answer(seen: SeenAnswer) -> Answer:
+    """As much of it as is drawn."""
+    return Answer(
+        query_id=QueryId(seen.query),
+        query_text=seen.query,
+        camera=DEFAULT_CAMERA,
+        status=AnswerStatus[seen.status],
+        keyframe_index=FrameIndex(seen.keyframe_index) if seen.is_ok else None,
+        keyframe_stamp_ns=seen.keyframe_stamp_ns,
+        prompts=() if seen.box is None else (SpatialPrompt(box=BoxXyxy(*seen.box)),),
+        object_ids=tuple(ObjectId(object_id) for object_id in seen.object_ids),
+        asked_stamp_ns=seen.asked_stamp_ns,
+        answered_stamp_ns=seen.answered_stamp_ns,
+    )
+
+
+def _keyframe(recording: Recording, answer: SeenAnswer) -> Frame | None:
+    image = recording.image(answer.keyframe_stamp_ns)
+    return None if image is None else Frame(ref=_ref(answer.keyframe_stamp_ns, image), image=image)
+
+
+def _ref(stamp_ns: int, image: U8Array) -> FrameRef:
+    return FrameRef(
+        camera=DEFAULT_CAMERA,
+        index=FrameIndex(0),  # by its stamp it is known here
+        epoch=0,
+        stamp_ns=stamp_ns,
+        received_ns=0,
+        size_wh=(image.shape[1], image.shape[0]),
+    )
 
 
 def _label(track: SeenTrack) -> OverlayLabel:
