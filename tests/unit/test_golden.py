@@ -14,13 +14,14 @@ import pytest
 
 from foreseg import cli
 from foreseg.engines.base import Tensor
-from foreseg.engines.load import bundle_folder, load_bundle
+from foreseg.engines.load import Bundle, bundle_folder, load_bundle
 from foreseg.engines.manifest import MANIFEST_NAME, read_manifest, read_piece, sha256_of
 from foreseg.errors import EngineError
 
 pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
 
+from foreseg.commands import bundle_bench
 from foreseg.commands.bundle_selftest import self_test
 from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg.tracker.golden import (
@@ -147,8 +148,39 @@ def test_values_that_are_not_finite_do_not_pass() -> None:
         engines = tuple(
             Skewed(e, np.inf) if e.name == "memory_encoder" else e for e in bundle.engines
         )
-        with pytest.raises(EngineError, match="not finite"):
-            self_test(dataclasses.replace(bundle, engines=engines), bundle_folder("nano"))
+        found = self_test(dataclasses.replace(bundle, engines=engines), bundle_folder("nano"))
+    assert not found.passed
+    assert "not finite" in found.failure
+    off = {piece.name: piece.outputs[0].max_abs for piece in found.pieces}
+    assert off["memory_encoder"] == np.inf
+    assert off["decoder"] < 1e-2
+
+
+def test_a_machine_that_cannot_track_still_gets_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load_broken(*words: object, **more: object) -> Bundle:
+        bundle = load_bundle(*words, **more)  # type: ignore[arg-type]
+        broken = "memory_encoder"
+        engines = tuple(Skewed(e, np.inf) if e.name == broken else e for e in bundle.engines)
+        return dataclasses.replace(bundle, engines=engines)
+
+    monkeypatch.setattr(bundle_bench, "load_bundle", load_broken)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "--selftest"]) == 1
+    told = json.loads((tmp_path / "foreseg_selftest.json").read_text())
+    assert told["rows"] == []
+    assert "not finite" in told["self_test"]["failure"]
+    assert len(told["self_test"]["pieces"]) == 4
+    assert "self-test NOT PASSED" in capsys.readouterr().out
+
+
+def test_a_checkpoint_has_nothing_to_be_held_against(tmp_path: Path) -> None:
+    with load_bundle() as bundle:
+        golden = dataclasses.replace(bundle.manifest.golden, file="")
+        manifest = dataclasses.replace(bundle.manifest, golden=golden)
+        with pytest.raises(EngineError, match="the reference itself"):
+            self_test(dataclasses.replace(bundle, manifest=manifest), tmp_path)
 
 
 def test_a_damaged_golden_file_is_refused(copy: Path) -> None:

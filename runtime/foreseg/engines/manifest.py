@@ -72,7 +72,7 @@ class Piece:
 class Parity:
     """How well the bundle's masks agree with those of the reference it was made from."""
 
-    reference: str
+    reference: str  # "": nothing was compared, the note says why
     frames: int
     objects: int
     masks: int  # compared: the reference's area is at least `min_area_px`
@@ -89,6 +89,15 @@ class Parity:
     def passed(self) -> bool:
         """True if masks were compared and their mean overlap reached the gate."""
         return self.masks > 0 and self.mean_iou >= self.gate_mean_iou
+
+    def __str__(self) -> str:
+        if not self.reference:
+            return f"not measured: {self.note}"
+        return (
+            f"{'passed' if self.passed else 'NOT PASSED'}: mean mask IoU {self.mean_iou:.5f}"
+            f" (gate {self.gate_mean_iou:g}), smallest {self.min_iou:.5f}, {self.masks} masks,"
+            f" against {self.reference}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
