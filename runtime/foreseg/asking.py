@@ -167,8 +167,9 @@ def take_part(turn: Turn, event: AnswerPartArrived) -> None:
     if is_verdict and (asking.has_arrival or asking.answer is not None):
         turn.count("answer_parts_odd")  # a second verdict
     elif isinstance(part, RationalePart):
-        text = (asking.rationale + part.text)[:MAX_RATIONALE_CHARS]
-        turn.set(asking=replace(asking, rationale=text))
+        if asking.query.want_rationale:
+            text = (asking.rationale + part.text)[:MAX_RATIONALE_CHARS]
+            turn.set(asking=replace(asking, rationale=text))
     elif isinstance(part, TargetsFound):
         _take_targets(turn, asking, part)
     elif isinstance(part, NoTarget):

@@ -94,7 +94,7 @@ class Answer:
     camera: CameraId
     status: AnswerStatus
     text: str = ""
-    rationale: str = ""
+    rationale: str = ""  # "" unless the query wants it
     reason: str = ""  # why there is no target, what failed, or what the outcome rests on
     confidence: float = math.nan  # NaN = unknown
     keyframe_index: FrameIndex | None = None

@@ -410,6 +410,7 @@ def test_foreseg_run_brings_masks_from_a_server(method: str, tmp_path: Path) -> 
             options["fast"] = True  # type: ignore[assignment]
         settings.write_text(json.dumps(options), "utf-8")
         arguments = ["run", str(clip_in(tmp_path)), "--query", "what moves?", "--no-video"]
+        arguments += ["--rationale"]
         arguments += ["--reasoner", f"openai:{settings}", "--out", str(out)]
         assert cli.main(arguments) == cli.DONE
         assert len(server.calls) == (1 if method == "veason" else 3)

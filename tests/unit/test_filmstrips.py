@@ -13,14 +13,6 @@ from tests.support.scene import SIZE_WH, box_of, image_of, truth_of
 
 from foreseg import cli
 from foreseg.commands import filmstrips
-from foreseg.commands.filmstrip import (
-    MAX_MOMENTS,
-    MAX_WINDOW_CELLS,
-    WIDTH,
-    Filmstrip,
-    chosen_indices,
-    draw_filmstrip,
-)
 from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import describe_answer
 from foreseg.config import Config, HistoryConfig
@@ -39,6 +31,14 @@ from foreseg.dialogue import (
 )
 from foreseg.errors import InputError
 from foreseg.executor import Executor
+from foreseg.filmstrip import (
+    MAX_MOMENTS,
+    MAX_WINDOW_CELLS,
+    WIDTH,
+    Filmstrip,
+    chosen_indices,
+    draw_filmstrip,
+)
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask, rle_iou
@@ -111,7 +111,7 @@ def play(
         latencies=Latencies(tracker_ns=10_000_000, reasoner_ns=round(reasoner_s * NS)),
         trace=trace,
     )
-    player.ask(query or Query(id=QueryId("q"), text="which is red?"))
+    player.ask(query or Query(id=QueryId("q"), text="which is red?", want_rationale=True))
     for number in range(round(seconds * HZ)):
         player.feed(DEFAULT_CAMERA, image_of(number), number * NS // HZ)
     player.settle(2.0)

@@ -137,7 +137,7 @@ def test_a_rationale_that_ends_after_the_horizon_keeps_the_outcome() -> None:
 
     bench.parts = parts
     bench.run(1.1)
-    bench.ask("What starts to move?", horizon_s=1.0)
+    bench.ask("What starts to move?", horizon_s=1.0, want_rationale=True)
     bench.run(5.0)
     assert (final(bench).outcome, final(bench).rationale) == (Outcome.DID_NOT, "since")
 

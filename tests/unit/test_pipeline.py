@@ -354,7 +354,7 @@ def test_a_question_without_an_end_times_out() -> None:
     bench = Bench({"ball": moving}, config=config)
     bench.parts = lambda *_: [RationalePart(text="hm")]
     bench.run(1.1)
-    request = bench.ask()
+    request = bench.ask(want_rationale=True)
     bench.run(config.reasoner.timeout_s + 1)
     answer = bench.replies[request].answer
     assert answer is not None

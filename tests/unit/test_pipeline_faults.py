@@ -73,7 +73,11 @@ def test_a_completion_that_breaks_after_its_target_hopped_releases_its_window() 
     assert bench.held == set()
 
 
-def test_what_is_said_while_the_hop_runs_reaches_the_answer() -> None:
+@pytest.mark.parametrize(("is_wanted", "rationale"), [(True, "because"), (False, "")])
+def test_what_is_said_while_the_hop_runs_reaches_the_answer_if_wanted(
+    is_wanted: bool,  # noqa: FBT001 (of a parametrised test)
+    rationale: str,
+) -> None:
     bench = Bench({"ball": moving}, reasoner_s=0.5, tracker_s=0.2)
     bench.parts = lambda ask, frames: [
         bench._answer(ask, frames)[0],
@@ -81,11 +85,12 @@ def test_what_is_said_while_the_hop_runs_reaches_the_answer() -> None:
         AnswerDone(tokens=42),
     ]
     bench.run(1.1)
-    request = bench.ask()
+    request = bench.ask(want_rationale=is_wanted)
     bench.run(2.0)
     answer = bench.replies[request].answer
     assert answer is not None
-    assert (answer.rationale, answer.tokens) == ("because", 42)
+    assert (answer.rationale, answer.tokens) == (rationale, 42)
+    assert {published.rationale for published in bench.answers} == {rationale}
 
 
 def test_an_object_removed_while_it_is_refined_stays_gone() -> None:
