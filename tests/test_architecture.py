@@ -89,7 +89,8 @@ LAYERS = (
         "pipeline",
         "trace",
     },
-    {"machine", "executor", "player", "worker", "sources", "overlay", "sinks"},
+    {"machine", "executor", "player", "worker", "sources", "overlay", "filmstrip"}
+    | {"newest_answers", "sinks"},
     {"cli", "commands"},
 )
 # Only these may start or synchronise threads and processes.

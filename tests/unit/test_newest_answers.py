@@ -13,7 +13,6 @@ from tests.support.pointing_reasoner import PointingReasoner
 from tests.support.scene import SIZE_WH, image_of
 
 from foreseg.commands import run_files
-from foreseg.commands.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, ObservedMask, Outcome, Query, QueryId
@@ -21,6 +20,7 @@ from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask
+from foreseg.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
 from foreseg.overlay import Banner, Inset, OverlayLabel, colour_of
 from foreseg.player import Latencies, Player
 from foreseg.prompts import ObjectId, SpatialPrompt

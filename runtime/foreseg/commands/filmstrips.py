@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from foreseg.commands.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
-from foreseg.commands.newest_answers import asking_key
 from foreseg.commands.questions import QuestionFrames
 from foreseg.dialogue import Answer, ObservedMask, QueryId
 from foreseg.errors import InputError
 from foreseg.executor import PublishedMasks
+from foreseg.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
+from foreseg.newest_answers import asking_key
 from foreseg.overlay import overlay_labels
 from foreseg.reasoner.reduction import reduce_image
 from foreseg.sinks import write_image

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foreseg.asking import MAX_RATIONALE_CHARS
-from foreseg.commands.filmstrip import chosen_indices
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerDone, AnswerFailed, RationalePart
 from foreseg.events import (
@@ -25,6 +24,7 @@ from foreseg.events import (
     WindowTaken,
 )
 from foreseg.executor import Executor
+from foreseg.filmstrip import chosen_indices
 from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.reasoner.reduction import reduce_image
 from foreseg.state import Asking

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from foreseg.commands.filmstrips import Filmstrips, is_same_asking
-from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.commands.observed_files import ObservedFiles
 from foreseg.commands.questions import QuestionFrames, Questions, RunTrace
 from foreseg.commands.storyboard import Scene, Storyboard
@@ -25,6 +24,7 @@ from foreseg.errors import InputError
 from foreseg.executor import Executor, PublishedMasks
 from foreseg.following import MAX_FOLLOWED
 from foreseg.frames import DEFAULT_CAMERA
+from foreseg.newest_answers import NewestAnswers
 from foreseg.overlay import (
     Banner,
     banner_from_answer,

@@ -16,10 +16,10 @@ from foreseg_msgs import msg as messages
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
-from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.dialogue import Answer, QueryId
 from foreseg.executor import Executor, PublishedMasks
 from foreseg.frames import CameraId, Frame, FrameRef
+from foreseg.newest_answers import NewestAnswers
 from foreseg.state import Asking, State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from foreseg.commands.newest_answers import NewestAnswers
 from foreseg.commands.storyboard import Scene, Storyboard
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
 from foreseg.geometry import BoxXyxy
+from foreseg.newest_answers import NewestAnswers
 from foreseg.overlay import Banner, OverlayLabel, draw_overlay
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.sinks import OverlayVideoWriter

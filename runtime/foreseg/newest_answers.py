@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from foreseg.commands.filmstrip import draw_keyframe
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
+from foreseg.filmstrip import draw_keyframe
 from foreseg.following import MAX_FOLLOWED
 from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef
 from foreseg.overlay import Inset, OverlayLabel, inset_size, text_px_of
