@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Sam2VideoModel
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 from transformers.utils import logging as transformers_logging
 
 from foreseg_torch.sam2_attention import MemoryAttentionLayer, Tables
 from foreseg_torch.sam2_forms import centre_norms
+from foreseg_torch.sam2_hiera import HieraBlock
 
 _MASKED = -1.0e4  # added to the attention logits of unused entries; finite, and fit for float16
 _ABSENT = -1024.0  # mask logit of an absent object, as the reference has it
@@ -348,6 +350,10 @@ def checked_copy(model: Sam2VideoModel) -> Sam2VideoModel:
     model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
     _attend_explicitly(model)
     centre_norms(model)
+    for owner in model.vision_encoder.backbone.modules():
+        for name, child in owner.named_children():
+            if isinstance(child, Sam2MultiScaleBlock):
+                setattr(owner, name, HieraBlock(child))
     return model
 
 

@@ -29,7 +29,7 @@ def _shaken_norms(model: torch.nn.Module) -> None:
 
 
 def test_centred_norms_change_no_mask_that_is_remembered_or_prompted() -> None:
-    model = tiny_hiera().requires_grad_(False)  # noqa: FBT003
+    model = tiny_hiera().requires_grad_(requires_grad=False)
     _shaken_norms(model)
     masks = 10 * torch.randn(2, 1, 64, 64)
     pieces = (model.memory_encoder.mask_downsampler, model.prompt_encoder.mask_embed)
