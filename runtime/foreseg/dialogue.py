@@ -47,7 +47,7 @@ class Query:
 
     id: QueryId
     text: str
-    method: str = ""  # "" = the reasoner's own
+    method: str = ""  # "" = the reasoner's own; another one fails
     camera: CameraId = DEFAULT_CAMERA
     period_s: float = 0.0
     horizon_s: float = 0.0  # 0 = not stated

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.support.reasoners import Disc, discs_window, query
 
-from foreseg.dialogue import NoTarget, RationalePart, TargetsFound
+from foreseg.dialogue import AnswerFailed, NoTarget, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
 from foreseg.geometry import BoxXyxy, box_iou
@@ -64,6 +66,13 @@ def test_the_measured_velocity_is_in_source_pixels_per_second() -> None:
     assert "(+70, +0) px/s" in rationale or "(+70, -0) px/s" in rationale
     # front at 14 + 50 + 75, the red disc's edge at 226: 87 px to go
     assert "in 1.2 s" in rationale or "in 1.3 s" in rationale
+
+
+def test_a_query_for_a_method_that_it_has_not_fails() -> None:
+    question = replace(query("what will the ball hit"), method="veason")
+    (failed,) = KinematicReasoner().ask(question, SCENE)
+    assert isinstance(failed, AnswerFailed)
+    assert "'veason'" in failed.reason
 
 
 def test_a_reduced_window_gives_boxes_in_source_pixels() -> None:

@@ -56,6 +56,14 @@ def test_rationale_comes_first_and_then_the_targets() -> None:
     assert parts[-1].tokens == math.ceil(len(THINK + ANSWER) / 7)
 
 
+def test_a_query_for_another_method_fails_and_names_both() -> None:
+    model = ScriptedModel(in_turn([THINK + ANSWER]))
+    (failed,) = parts_of(model, replace(ASK, method="visa"))
+    assert failed == AnswerFailed(reason="this reasoner's method is veason, not 'visa'")
+    assert model.requests == []
+    assert isinstance(parts_of(model, replace(ASK, method="veason"))[-1], AnswerDone)
+
+
 def test_answer_first_tells_the_targets_before_the_rationale() -> None:
     question = replace(ASK, answer_first=True, want_rationale=True)
     parts = parts_of(ScriptedModel(in_turn([ANSWER + THINK])), question)

@@ -70,6 +70,10 @@ class Method(Protocol):
     """One of the papers' methods."""
 
     @property
+    def name(self) -> str:
+        """As options and queries name it."""
+
+    @property
     def window_policy(self) -> WindowPolicy:
         """Picks the frames of the first window."""
 

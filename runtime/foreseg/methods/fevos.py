@@ -48,6 +48,8 @@ class FevosSettings:
 class FevosMethod:
     """Reasoning, then a token for each target, in one completion."""
 
+    name = "fevos"
+
     def __init__(self, settings: FevosSettings | None = None) -> None:
         self._settings = settings or FevosSettings()
         self._policy = UniformWindow(

@@ -67,6 +67,8 @@ class VeasonSettings:
 class VeasonMethod:
     """Keyframe, then boxes, in one completion."""
 
+    name = "veason"
+
     def __init__(self, settings: VeasonSettings | None = None) -> None:
         self._settings = settings or VeasonSettings()
         self._policy = UniformWindow(

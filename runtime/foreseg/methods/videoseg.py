@@ -108,6 +108,8 @@ class VideosegSettings:
 class VideosegMethod:
     """Key segment, target frame, then box and points."""
 
+    name = "videoseg"
+
     def __init__(self, settings: VideosegSettings | None = None) -> None:
         self._settings = settings or VideosegSettings()
         self._policy = UniformWindow(

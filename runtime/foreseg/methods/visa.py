@@ -64,6 +64,8 @@ class VisaSettings:
 class VisaMethod:
     """Target frame, references, then a token for each target."""
 
+    name = "visa"
+
     def __init__(self, settings: VisaSettings | None = None) -> None:
         self._settings = settings or VisaSettings()
         self._policy = UniformWindow(

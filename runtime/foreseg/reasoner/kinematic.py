@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from foreseg.dialogue import AnswerDone, NoTarget, Query, RationalePart, TargetsFound
+from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, Query, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameWindow
 from foreseg.prompts import SpatialPrompt
@@ -101,6 +101,10 @@ class KinematicReasoner:
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         """Answer about the newest frame."""
+        if query.method not in ("", "kinematic"):
+            reason = f"this reasoner's method is kinematic, not {query.method[:60]!r}"
+            yield AnswerFailed(reason=reason)
+            return
         try:
             request = _read(query.text)
             frames = _usable_frames(window)

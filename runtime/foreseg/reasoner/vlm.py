@@ -77,6 +77,10 @@ class VlmReasoner:
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         """Answer by the method's plan; what the language model cannot do is `AnswerFailed`."""
+        if query.method not in ("", self._method.name):
+            reason = f"this reasoner's method is {self._method.name}, not {query.method[:60]!r}"
+            yield AnswerFailed(reason=reason)
+            return
         if not window.frames:
             yield NoTarget(reason="no frames yet")
             yield AnswerDone()
