@@ -6,7 +6,8 @@ about: one line
 reasoner: kinematic        # a kind of `foreseg run` (as openai:FILE.json), or oracle_mask, oracle_box,
                            # oracle_first_mask, random_box, majority
 reasoner_options: {}       # of that kind
-tracker: nano              # a bundle's name or folder, or repeat, flow
+tracker: nano              # a bundle's name or folder, or repeat, flow; with the setting
+                           # tracker.backend: torch a checkpoint
 period_s: 2.0              # streaming: a standing query is asked so often; 0 = once
 settings: {}               # foreseg's parameters by dotted name, as scheduler.warm_up_s
 latencies:                 # streaming, of this system; left out = as measured
@@ -22,13 +23,13 @@ from __future__ import annotations
 import importlib.resources
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from foreseg.config import Config, Scalar, config_from_settings
-from foreseg.engines.load import load_bundle
+from foreseg.engines.load import load_configured
 from foreseg.errors import ConfigError
 from foreseg.player import Latencies
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
@@ -173,7 +174,8 @@ class System:
         self._majority = ""
         self._objects: Mapping[tuple[str, str], tuple[str, ...]] = {}
         if config.tracker not in _BASELINE_TRACKERS:
-            self._bundle = load_bundle(config.tracker, threads=config.config().tracker.threads)
+            settings = replace(config.config().tracker, bundle=config.tracker)
+            self._bundle = load_configured(settings)
         if config.reasoner == "majority":
             self._majority = majority_answer(dataset)
             self._objects = objects_by_answer(dataset)

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 
 from foreseg.engines.load import load_bundle
+from foreseg.errors import ForesegError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import mask_from_rle
@@ -44,15 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--bundle", default="nano", help="a bundle's folder, or 'nano'")
+    parser.add_argument("--backend", default="cpu", help="what executes it; default: cpu")
     parser.add_argument("--num-frames", type=int, default=20, help="after the first; 0 for all")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     cv2.setNumThreads(options.threads)
-    with load_bundle(options.bundle, threads=options.threads) as bundle:
-        tracker = Sam2Tracker(bundle, max_objects=1)
-        methods = standard_methods(follow_with(tracker), "tracker")
-        for folder in options.folders:
-            sys.stdout.write(report(folder, methods, options.num_frames or None) + "\n")
+    bundle, backend, threads = options.bundle, options.backend, options.threads
+    try:
+        with load_bundle(bundle, backend=backend, threads=threads) as opened:
+            methods = standard_methods(follow_with(Sam2Tracker(opened, max_objects=1)), "tracker")
+            for folder in options.folders:
+                sys.stdout.write(report(folder, methods, options.num_frames or None) + "\n")
+    except (ForesegError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def standard_methods(tracker: Method, name: str) -> dict[str, Method]:

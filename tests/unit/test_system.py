@@ -12,12 +12,14 @@ pytest.importorskip("onnxruntime", reason="the nano tracker runs on ONNX Runtime
 
 from tests.support.episodes import make_dataset, make_episode, make_objects_episode
 
+from foreseg.config import TrackerConfig
 from foreseg.errors import ConfigError
 from foreseg.masks import mask_from_rle, mask_iou
+from foreseg_evaluation import system as system_module
 from foreseg_evaluation.offline import predict_offline
 from foreseg_evaluation.reasoners import majority_answer
 from foreseg_evaluation.results import TARGET
-from foreseg_evaluation.system import System, read_system, shipped_systems
+from foreseg_evaluation.system import System, SystemConfig, read_system, shipped_systems
 
 
 @pytest.mark.parametrize("name", shipped_systems())
@@ -84,6 +86,15 @@ def test_a_wrong_system_file_is_refused_with_its_reason(
     path.write_text(text)
     with pytest.raises(ConfigError, match=words.replace(">=", ".=")):
         read_system(str(path))
+
+
+def test_a_system_runs_on_the_back_end_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[TrackerConfig] = []
+    monkeypatch.setattr(system_module, "load_configured", opened.append)
+    settings = {"tracker.backend": "cuda", "tracker.threads": 2, "tracker.bundle": "unused"}
+    config = SystemConfig(name="mine", tracker="my_bundle", settings=settings)
+    System(config, make_dataset(make_episode()))
+    assert opened == [TrackerConfig(bundle="my_bundle", backend="cuda", threads=2)]
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:

@@ -19,7 +19,7 @@ from foreseg_evaluation.tracking import (  # noqa: E402
     score_method,
     warp_by_flow,
 )
-from foreseg_evaluation.tracking_report import report  # noqa: E402
+from foreseg_evaluation.tracking_report import main, report  # noqa: E402
 from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402
 from foreseg_simulation.write_clips import promptable_objects, write_clip  # noqa: E402
 
@@ -97,6 +97,25 @@ def test_palette_gives_indices_and_a_lone_255_is_an_object(tmp_path: Path) -> No
         cv2.imwrite(str(tmp_path / name / "masks" / "0.png"), grey)
     assert [clip.name for clip in read_clip(tmp_path / "lone")] == ["lone/255"]
     assert [clip.name for clip in read_clip(tmp_path / "void")] == ["void/1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--backend", "gpu", "."], "a back-end is one of"),
+        (["--bundle", "nosuch", "."], "no engine bundle in nosuch"),
+        (["nosuch"], "No such file or directory: 'nosuch'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(words)
+    assert leaving.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
 
 
 def test_report_has_one_row_per_method(tmp_path: Path) -> None:

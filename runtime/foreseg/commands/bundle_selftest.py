@@ -15,8 +15,8 @@ from pathlib import Path
 from foreseg.engines.load import Bundle
 from foreseg.engines.manifest import OutputParity, read_piece
 from foreseg.errors import EngineError
-from foreseg.tracker.drawn_clip import moving_shapes
-from foreseg.tracker.golden import check_step, golden_from_bytes, overlaps, track_clip
+from foreseg.tracker.drawn_clip import Clip, moving_shapes
+from foreseg.tracker.golden import GoldenData, check_step, golden_from_bytes, overlaps, track_clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,25 +62,7 @@ def self_test(
             this machine draws another clip than the one that exported the bundle.
     """
     manifest = bundle.manifest
-    if not manifest.golden.file:
-        msg = (
-            f"{manifest.name} has no golden data to be held against: torch runs the checkpoint,"
-            " which is the reference itself; leave --selftest out"
-        )
-        raise EngineError(msg)
-    where = str(folder / manifest.golden.file)
-    golden = golden_from_bytes(read_piece(folder, manifest.golden), where)
-    lacking = {engine.name for engine in bundle.engines} - {step.piece for step in golden.steps}
-    if lacking:
-        msg = f"{where} has no golden inputs for {sorted(lacking)}: export the bundle again"
-        raise EngineError(msg)
-    clip = moving_shapes(frames=len(golden.masks))
-    if clip.sha256() != golden.clip_sha256:
-        msg = (
-            f"{where} was made of another clip than this foreseg draws: use the foreseg that"
-            " exported the bundle, or export it again"
-        )
-        raise EngineError(msg)
+    golden, clip = _golden(bundle, folder)
     pieces = tuple(
         PieceCheck(
             name=step.piece,
@@ -109,6 +91,31 @@ def self_test(
         passed=is_finite and not failure and mean_iou >= gate,
         failure=failure,
     )
+
+
+def _golden(bundle: Bundle, folder: Path) -> tuple[GoldenData, Clip]:
+    """A bundle's golden data, and the clip that its masks are of."""
+    manifest = bundle.manifest
+    if not manifest.golden.file:
+        msg = (
+            f"{manifest.name} has no golden data to be held against: torch runs the checkpoint,"
+            " which is the reference itself; leave --selftest out"
+        )
+        raise EngineError(msg)
+    where = str(folder / manifest.golden.file)
+    golden = golden_from_bytes(read_piece(folder, manifest.golden), where)
+    lacking = {engine.name for engine in bundle.engines} - {step.piece for step in golden.steps}
+    if lacking:
+        msg = f"{where} has no golden inputs for {sorted(lacking)}: export the bundle again"
+        raise EngineError(msg)
+    clip = moving_shapes(frames=len(golden.masks))
+    if clip.sha256() != golden.clip_sha256:
+        msg = (
+            f"{where} was made of another clip than this foreseg draws: use the foreseg that"
+            " exported the bundle, or export it again"
+        )
+        raise EngineError(msg)
+    return golden, clip
 
 
 def print_self_test(found: SelfTest) -> None:
