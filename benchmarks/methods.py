@@ -5,10 +5,13 @@ Tiny random models of the real architectures (Qwen2.5-VL in four bits, a small S
 step is really done: the sampler's answers, the prompt (frames included), the words, the masks of
 [SEG] tokens, the tracker (the shipped one). One thread, seeds fixed. The times say where a method
 spends its steps, not how long a real model takes; and random words are noise: an answer in text
-is then hardly ever one, which is said, while a [SEG] method always gives a mask.
+is then hardly ever one, which is said, while a [SEG] method always gives a mask. Only the samplers
+get words put into their mouths, once theirs are generated, or no round would follow the first.
 
-An answer is a target or "no target"; a mask is one object on one published frame; a repair is a
-note on how a completion was read. `rest` is history, pipeline and reading.
+Those with a sampler run a second time as `fast`: what that saves stands side by side, in
+completions and seconds; what it costs in quality needs trained weights. An answer is a target or
+"no target"; a mask is one object on one published frame; a repair is a note on how a completion
+was read. `rest` is history, pipeline and reading.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,25 +115,47 @@ class Stopwatch:
 
 
 class TimedModel:
-    """A language model under a stopwatch."""
+    """A language model under a stopwatch, with the number of its completions."""
 
     def __init__(
-        self, model: TransformersLanguageModel | SegLanguageModel, watch: Stopwatch
+        self,
+        model: TransformersLanguageModel | SegLanguageModel,
+        watch: Stopwatch,
+        sampler_tokens: int,
     ) -> None:
         self._model = model
         self._watch = watch
+        self._sampler_tokens = sampler_tokens  # of its requests; no other has so few
+        self.completions = 0
 
     def generate(self, request: LanguageRequest) -> CompletionStream:
-        """As the model; a sampler's temperature is above 0."""
+        """As the model."""
+        self.completions += request.num_samples
         stream = self._model.generate(request)
-        for item in self._watch.timed(stream, is_sampling=request.temperature > 0):
+        is_sampling = request.max_tokens == self._sampler_tokens
+        for item in self._watch.timed(stream, is_sampling=is_sampling):
             assert isinstance(item, Chunk)  # noqa: S101 (nothing else comes from `generate`)
-            yield item
+            yield replace(item, text="") if is_sampling else item
+        if is_sampling:
+            for sample in range(request.num_samples):
+                yield Chunk(text=sampler_words(request), sample=sample)
 
     def segment(self, request: SegmentRequest) -> SegmentStream:
         """As the model."""
         assert isinstance(self._model, SegLanguageModel)  # noqa: S101 (as `models` made it)
+        self.completions += 1
         return self._watch.timed(self._model.segment(request), is_sampling=False)
+
+
+def sampler_words(request: LanguageRequest) -> str:
+    """The middle of what is shown: its frame, or some 60 % of it where an interval is asked for."""
+    content = request.messages[0].content
+    words = "\n".join(part for part in content if isinstance(part, str))
+    if "percentage" in words:
+        return "<answer>50%</answer>"
+    labels = [int(digits) for digits in re.findall(r"(?m)^<(\d+)>$", words)]
+    margin = (max(labels) - min(labels)) / 5
+    return f"<answer>[{min(labels) + margin:.0f}, {max(labels) - margin:.0f}]</answer>"
 
 
 class TimedTracker(Sam2Tracker):
@@ -159,7 +184,8 @@ class TimedTracker(Sam2Tracker):
 class Row:
     """What came of one method."""
 
-    method: str
+    name: str  # of the method, and its setting
+    completions: int
     answers: int  # targets, or no target
     failures: tuple[str, ...]  # why there was none
     repairs: tuple[str, ...]
@@ -168,25 +194,30 @@ class Row:
 
 
 def methods(tokens: int, side: int) -> dict[str, Method]:
-    view = View(image_side_px=side)
-    words = {"view": view, "reasoning_tokens": tokens, "answer_tokens": tokens}
+    """By their rows' names; samplers say as much as answers do, less a token."""
+    says = {"view": View(image_side_px=side), "reasoning_tokens": tokens, "answer_tokens": tokens}
+    both = {**says, "sampler_tokens": max(1, tokens - 1)}
     return {
-        "veason": VeasonMethod(VeasonSettings(**words)),  # type: ignore[arg-type]
-        "videoseg": VideosegMethod(VideosegSettings(**words, sampler_tokens=tokens)),  # type: ignore[arg-type]
-        "visa": VisaMethod(VisaSettings(**words, sampler_tokens=tokens)),  # type: ignore[arg-type]
-        "fevos": FevosMethod(FevosSettings(**words)),  # type: ignore[arg-type]
+        "veason": VeasonMethod(replace(VeasonSettings(), **says)),  # type: ignore[arg-type]
+        "videoseg": VideosegMethod(replace(VideosegSettings(), **both)),  # type: ignore[arg-type]
+        "videoseg-fast": VideosegMethod(replace(VideosegSettings.fast(), **both)),  # type: ignore[arg-type]
+        "visa": VisaMethod(replace(VisaSettings(), **both)),  # type: ignore[arg-type]
+        "visa-fast": VisaMethod(replace(VisaSettings.fast(), **both)),  # type: ignore[arg-type]
+        "fevos": FevosMethod(replace(FevosSettings(), **says)),  # type: ignore[arg-type]
     }
 
 
-def models(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, TransformersLanguageModel]]:
-    """A model for each method, in four bits."""
+def models(
+    folder: Path, chosen: Mapping[str, Method]
+) -> Iterator[tuple[str, TransformersLanguageModel]]:
+    """A model for each row, in four bits."""
     with quiet():
         vlm = save_tiny_vlm(folder / "vlm")
         tiny_hiera().save_pretrained(folder / "sam2")
-    for name in names:
-        if name in SEG_METHODS:
+    for name, method in chosen.items():
+        if method.name in SEG_METHODS:
             place = folder / name
-            assemble_seg_vlm(str(vlm), folder / "sam2", place, method=name, seed=SEED)
+            assemble_seg_vlm(str(vlm), folder / "sam2", place, method=method.name, seed=SEED)
             made = load_seg_vlm(place, precision=Precision.NF4, device="cpu")
             yield name, SegLanguageModel(made)
         else:
@@ -194,9 +225,10 @@ def models(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Transforme
             yield name, TransformersLanguageModel(loaded)
 
 
-def measure(name: str, method: Method, model: TransformersLanguageModel) -> Row:
+def measure(name: str, method: Method, model: TransformersLanguageModel, tokens: int) -> Row:
     """Play the clip, ask, and track what is answered."""
     watch = TimedTracker.watch = Stopwatch()
+    timed = TimedModel(model, watch, max(1, tokens - 1))
     bundle = load_bundle("nano", threads=1)
     config = Config()
     executor = Executor(
@@ -207,7 +239,7 @@ def measure(name: str, method: Method, model: TransformersLanguageModel) -> Row:
         State.start(config, (DEFAULT_CAMERA,)),
         executor,
         output,
-        reasoner=VlmReasoner(method, TimedModel(model, watch)),
+        reasoner=VlmReasoner(method, timed),
         latencies=Latencies(tracker_ns=20_000_000, reasoner_ns=300_000_000),
     )
     began = time.perf_counter()
@@ -221,7 +253,8 @@ def measure(name: str, method: Method, model: TransformersLanguageModel) -> Row:
     seconds = {stage: watch.seconds[stage] for stage in STAGES[:-1]}
     answers = output.answers
     return Row(
-        method=name,
+        name=name,
+        completions=timed.completions,
         answers=sum(a.status in (AnswerStatus.OK, AnswerStatus.NO_TARGET) for a in answers),
         failures=tuple(a.reason for a in answers if a.status is AnswerStatus.FAILED),
         repairs=tuple(repair for answer in answers for repair in repairs_of(answer)),
@@ -242,23 +275,27 @@ def show(rows: Sequence[Row]) -> None:
         f" transformers {transformers.__version__}, Python {platform.python_version()}"
     )
     stages = "".join(f"{stage:>13}" for stage in STAGES)
-    print(f"{'method':>9} {'answers':>8} {'repairs':>8} {'masks':>6}{stages}   (seconds)")
+    counts = ("completions", "answers", "repairs", "masks")
+    print(
+        f"{'method':>13}" + "".join(f"{count:>12}" for count in counts) + f"{stages}   (seconds)"
+    )
     for row in rows:
+        numbers = (row.completions, row.answers, len(row.repairs), row.masks)
         times = "".join(f"{row.seconds[stage]:>13.3f}" for stage in STAGES)
-        print(f"{row.method:>9} {row.answers:>8} {len(row.repairs):>8} {row.masks:>6}{times}")
+        print(f"{row.name:>13}" + "".join(f"{number:>12}" for number in numbers) + times)
     for row in rows:
         for what, notes in (("repair", row.repairs), ("no answer", row.failures)):
             for note in dict.fromkeys(notes):
-                print(f"{row.method}: {what}: {note[:100]!a}")
+                print(f"{row.name}: {what}: {note[:100]!a}")
 
 
 def run(tokens: int, side: int) -> list[Row]:
     torch.set_num_threads(1)
     chosen, rows = methods(tokens, side), []
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(chosen), disable=None) as bar:
-        for name, model in models(Path(folder), list(chosen)):
+        for name, model in models(Path(folder), chosen):
             bar.set_description(name)
-            rows.append(measure(name, chosen[name], model))
+            rows.append(measure(name, chosen[name], model, tokens))
             bar.update()
     return rows
 
@@ -276,15 +313,14 @@ def main(words: Sequence[str] | None = None) -> int:
         rows = run(tokens, side)
         show(rows)
         if place is not None:
-            found = {
-                row.method: {"answers": row.answers, "masks": row.masks, "seconds": row.seconds}
-                for row in rows
-            }
+            names = ("completions", "answers", "masks", "seconds")
+            found = {row.name: {name: getattr(row, name) for name in names} for row in rows}
             write_text(place, json.dumps(found, indent=1) + "\n")
     except ForesegError as error:
         print(f"methods.py: {error}", file=sys.stderr)
         return 2
-    without = [row.method for row in rows if row.method in SEG_METHODS and not row.masks]
+    seg_rows = [row for row in rows if row.name.removesuffix("-fast") in SEG_METHODS]
+    without = [row.name for row in seg_rows if not row.masks]
     if without:
         print(f"methods.py: no mask from {' and '.join(without)}", file=sys.stderr)
     return 1 if without else 0

@@ -35,9 +35,13 @@ def test_every_method_is_timed_and_those_with_a_token_give_masks(
     place = tmp_path / "methods.json"
     assert main(["--tokens", "4", "--side", "56", "--json", str(place)]) == 0
     found = json.loads(place.read_text("utf-8"))
-    assert list(found) == ["veason", "videoseg", "visa", "fevos"]
-    for method, row in found.items():
-        seconds = row["seconds"]
+    names = ["veason", "videoseg", "videoseg-fast", "visa", "visa-fast", "fevos"]
+    assert list(found) == names
+    # of two queries; in text, a random answer is cut short and asked for once more
+    wanted = dict(zip(names, (4, 2 * (12 + 4 + 2), 2 * (1 + 1 + 2), 22, 4, 2), strict=True))
+    assert {name: row["completions"] for name, row in found.items()} == wanted
+    for name, row in found.items():
+        seconds, method = row["seconds"], name.removesuffix("-fast")
         assert all(took >= 0 for took in seconds.values())
         assert (seconds["sampling"] > 0) == (method in ("videoseg", "visa"))
         assert min(seconds["prefill"], seconds["generation"]) > 0
