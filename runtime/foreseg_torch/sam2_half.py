@@ -4,6 +4,8 @@
 The pieces cast at their boundary, so inputs and outputs stay float32. The islands:
 
 - every layer norm: it squares, and half ends at 65504;
+- every squeeze of a `timm` trunk, such as EdgeTAM's RepViT: it averages up to 65536 values, and
+  not every kernel adds them up in float32;
 - the encoding of prompt points: a half knows a pixel near 1024 only to 0.5;
 - candidate masks, the counts that judge their stability (up to 65536 pixels), the head that
   scores them and the one that says whether the object is there: near a tie, half flips the choice;
@@ -30,16 +32,16 @@ _ISLANDS = (
 )
 
 
-class Float32Norm(nn.Module):
-    """A layer norm that computes in float32 whatever it is given."""
+class Float32Island(nn.Module):
+    """A module of one input that computes in float32 whatever it is given."""
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.norm = norm
+        self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        return self.norm(x.float()).to(x.dtype)
+        """Compute."""
+        return self.module(x.float()).to(x.dtype)
 
 
 def in_half(piece: nn.Module) -> nn.Module:
@@ -51,10 +53,16 @@ def in_half(piece: nn.Module) -> nn.Module:
         if island is not None:  # as it was, not as half has rounded it
             setattr(_at(half, owner), last, copy.deepcopy(island))
     for name, module in piece.named_modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm) or _is_squeeze(module):
             owner, _, last = name.rpartition(".")
-            setattr(_at(half, owner), last, Float32Norm(copy.deepcopy(module)))
+            setattr(_at(half, owner), last, Float32Island(copy.deepcopy(module)))
     return half.eval()
+
+
+def _is_squeeze(module: nn.Module) -> bool:
+    """True for squeeze-and-excitation as `timm` writes it, which need not be installed."""
+    layers = (getattr(module, name, None) for name in ("fc1", "fc2"))
+    return hasattr(module, "gate") and all(isinstance(layer, nn.Conv2d) for layer in layers)
 
 
 def _at(module: nn.Module, path: str) -> nn.Module | Tensor | None:

@@ -32,7 +32,7 @@ from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
 from foreseg_export.parity_page import PAGE_NAME  # noqa: E402
 from foreseg_export.precision import CALIBRATION_METHODS, lowered_pieces, quantise  # noqa: E402
 from foreseg_export.sam2 import ExportOptions, export_sam2  # noqa: E402
-from foreseg_torch.sam2_half import Float32Norm, in_half  # noqa: E402
+from foreseg_torch.sam2_half import Float32Island, in_half  # noqa: E402
 from foreseg_torch.sam2_pieces import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
@@ -78,7 +78,7 @@ def test_islands_stay_float32(pieces: dict[str, torch.nn.Module]) -> None:
         assert {m.weight.dtype for m in norms} <= {torch.float32}
         plain = [m for m in piece.modules() if isinstance(m, torch.nn.LayerNorm)]
         assert all(torch.equal(a.weight, b.weight) for a, b in zip(norms, plain, strict=True))
-        assert sum(isinstance(m, Float32Norm) for m in half.modules()) == len(norms)
+        assert sum(isinstance(m, Float32Island) for m in half.modules()) == len(norms)
     decoder, half = pieces["decoder"], in_half(pieces["decoder"])
     for one in (decoder, half):
         one.side = 1024.0

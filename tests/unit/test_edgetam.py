@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,35 @@ def test_memory_encoder_resamples_as_the_model_does(model: torch.nn.Module) -> N
     ]
     assert (got - torch.cat(wanted)).abs().max() < TOLERANCE
     assert (in_half(piece)(feat, logits, object_logit, hard) - got).abs().max() < HALF_TOLERANCE
+
+
+class Squeeze(torch.nn.Module):
+    """Squeeze and excitation with the names that `timm` gives its parts."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = torch.nn.Conv2d(channels, 2, 1)
+        self.act = torch.nn.ReLU()
+        self.fc2 = torch.nn.Conv2d(2, channels, 1)
+        self.gate = torch.nn.Sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # as a kernel may do it that adds up in the type it is given: half ends at 65504
+        mean = x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        return x * self.gate(self.fc2(self.act(self.fc1(mean))))
+
+
+@torch.no_grad()
+def test_half_trunks_average_whole_maps_in_float32() -> None:
+    trunk = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), Squeeze(4)).eval()
+    for weights, value in ((trunk[0], 0.5), (trunk[1].fc1, 0.1), (trunk[1].fc2, -0.1)):
+        torch.nn.init.constant_(weights.weight, value)
+    x = random(1, 3, 256, 256).abs() + 1.0
+    wanted, half = trunk(x), in_half(trunk)
+    got = half(x.half())
+    assert half[0].weight.dtype == got.dtype == torch.float16
+    assert (got.float() - wanted).abs().max() < 2e-3 * wanted.abs().max()
+    assert not copy.deepcopy(trunk).half()(x.half()).any(), "the sum leaves half's range"
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 from tests.support.sam2_models import tiny_hiera  # noqa: E402
 
 from foreseg_torch.sam2_forms import CentredChannelNorm, centre_norms  # noqa: E402
-from foreseg_torch.sam2_half import Float32Norm, in_half  # noqa: E402
+from foreseg_torch.sam2_half import Float32Island, in_half  # noqa: E402
 
 TOLERANCE = 2e-5  # float32, of values around 1
 
@@ -43,7 +43,7 @@ def test_centred_norms_change_no_mask_that_is_remembered_or_prompted() -> None:
 def test_a_centred_norm_stays_in_float32_where_the_rest_is_half() -> None:
     norm = CentredChannelNorm(torch.nn.LayerNorm(4))
     half = in_half(torch.nn.Sequential(norm))
-    assert isinstance(half[0], Float32Norm)
+    assert isinstance(half[0], Float32Island)
     x = torch.tensor([[600.0, -600.0, 0.0, 0.0]]).reshape(1, 4, 1, 1)  # squares leave half's range
     out = half(x.half())
     assert (out.float() - norm(x)).abs().max() < 1e-3
