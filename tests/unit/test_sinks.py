@@ -217,13 +217,15 @@ def test_while_it_streams_a_rationale_shows_its_newest_words() -> None:
     assert (len(first), len(newest)) == (3, 3)
     assert first[0].startswith("word0 word1 ")
     assert newest[-1].endswith("word2999")
-    assert newest[0].startswith("…")
+    assert newest[0].startswith(("…", "..."))  # as OpenCV's version can write it
     assert all(pen.width(line) <= 280 for line in (*first, *newest))
     assert " ".join(newest[1:]) in text
 
 
 @pytest.mark.parametrize("text", ["物体将首先离开视野" * 9, "x" * 90, "one two three", ""])
 def test_wrapping_loses_nothing_that_has_room(text: str) -> None:
+    if not (text.isascii() or hasattr(cv2, "FontFace")):
+        pytest.skip("OpenCV 4 writes ASCII only")
     pen = Pen(np.zeros((100, 300, 3), np.uint8), text_px=14)
     lines = pen.wrapped(text, 150, 50)
     assert "".join(lines) == text.replace(" ", "") or " ".join(lines) == text
@@ -254,7 +256,8 @@ def test_a_failure_is_told_apart_from_an_answer() -> None:
         drawn = draw_overlay(
             image, label_map, (), Banner(query="q", answer="the cup", status=status)
         )
-        return int((drawn[:60] == RED).all(axis=2).sum())
+        distance = np.abs(drawn[:60].astype(int) - RED).max(axis=2)
+        return int((distance < 30).sum())  # OpenCV 4 blends every pixel of a stroke
 
     assert reds(AnswerStatus.FAILED) > 20
     assert reds(AnswerStatus.OK) == reds(AnswerStatus.NO_TARGET) == 0
