@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.gpu_double import HostCuda
 from tests.unit.test_manifest import make_manifest
 
 from foreseg.config import TrackerConfig
@@ -16,6 +17,7 @@ from foreseg.engines import load as loading
 from foreseg.engines import onnx_providers
 from foreseg.engines.base import TensorSpec
 from foreseg.engines.cuda import DriverCuda
+from foreseg.engines.cuda_memory import CudaDevice
 from foreseg.engines.load import Backend, bundle_folder, load_bundle, load_configured
 from foreseg.engines.local_device import LocalDevice
 from foreseg.engines.onnx_providers import (
@@ -65,6 +67,36 @@ def test_what_is_asked_for_has_no_reason(shipped: Path, caplog: pytest.LogCaptur
         assert str(bundle.backend) == "cpu"
         assert bundle.device is None
     assert caplog.text == ""
+
+
+def test_engines_that_were_opened_are_closed_before_the_next_back_end_is_tried(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that outlives its stream may crash the process when it is collected."""
+    cuda = HostCuda()
+    cuda.make_current()  # as DriverCuda does when it opens
+    monkeypatch.setattr(loading, "open_cuda", lambda: cuda)
+    real, told = loading.OnnxEngine, []
+
+    class Half:
+        def __init__(self, name: str, *_: object, device: CudaDevice, **__: object) -> None:
+            if name == "decoder":
+                msg = "no room for the decoder"
+                raise EngineError(msg)
+            self.name, self.device = name, device
+
+        def close(self) -> None:
+            self.device.enter()  # fails where the device is closed already
+            told.append(self.name)
+
+    monkeypatch.setattr(
+        loading, "OnnxEngine", lambda *a, **k: (Half if "device" in k else real)(*a, **k)
+    )
+    with load_bundle(shipped, backend="cuda", allow_fallback=True) as bundle:
+        assert bundle.backend.used is Backend.CPU
+        assert "no room for the decoder" in bundle.backend.reason
+    assert told == ["memory_attention", "image_encoder"]
+    assert cuda.live() == {"memory": 0, "streams": 0, "graphs": 0, "open": 0}
 
 
 @pytest.mark.parametrize("backend", ["gpu", "", "CUDA"])

@@ -228,24 +228,27 @@ def _open(source: _Source, choice: BackendChoice) -> Bundle:
             OnnxEngine(piece.name, graph, threads=source.threads) for piece, graph in source.graphs
         )
         return Bundle(manifest=source.manifest, engines=engines, backend=choice)
-    with contextlib.ExitStack() as undo:
-        device = CudaDevice(open_cuda())
+    on_device: list[OnnxEngine] = []
+    with contextlib.ExitStack() as undo:  # engines before the stream that they run on
+        cuda = open_cuda()
+        undo.callback(cuda.close)
+        device = CudaDevice(cuda)
         undo.callback(device.close)
-        engines = tuple(
-            OnnxEngine(
+        for piece, graph in source.graphs:
+            engine = OnnxEngine(
                 piece.name,
                 graph,
                 providers=_providers(source, piece, graph, choice.used, device),
                 threads=source.threads,
                 device=device,
             )
-            for piece, graph in source.graphs
-        )
+            undo.callback(engine.close)
+            on_device.append(engine)
         undo.pop_all()
     has_profile = choice.used is Backend.ONNX_TENSORRT
     return Bundle(
         manifest=source.manifest,
-        engines=engines,
+        engines=tuple(on_device),
         device=device,
         max_rows=source.manifest.max_objects if has_profile else None,
         backend=choice,
