@@ -31,3 +31,15 @@ def test_halving_first_changes_a_frame_by_few_grey_levels(size_wh: tuple[int, in
     levels = np.abs(found - expected)[0] * std[:, None, None] * 255
     assert levels.mean() < MEAN_LEVELS
     assert levels.max() < MAX_LEVELS
+
+
+@pytest.mark.parametrize("size_wh", [(447, 300), (640, 480), (330, 300), (1000, 240)])
+def test_no_pixel_is_skipped(size_wh: tuple[int, int]) -> None:
+    """A bright line of one pixel's width, wherever it stands, is seen: fine detail is not lost."""
+    geometry = read_manifest(bundle_folder("nano")).geometry
+    black = pixels_from_image(np.zeros((size_wh[1], size_wh[0], 3), np.uint8), geometry)
+    for x in range(size_wh[0] // 2, size_wh[0] // 2 + 12):
+        image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+        image[:, x] = 255
+        gained = (pixels_from_image(image, geometry) - black).max(axis=(0, 2, 3))
+        assert (gained * np.asarray(geometry.pixel_std) * 255 > MAX_LEVELS).all()

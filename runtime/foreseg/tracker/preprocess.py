@@ -22,6 +22,7 @@ I32 = NDArray[np.int32]
 
 NOT_A_POINT = -1  # labels as SAM2's prompt encoder counts them
 _BOX_CORNERS = (2, 3)
+_BILINEAR_UP_TO = 1.5  # source pixels to a model pixel; at 2 every other one may get nothing
 MASK_LOGIT = 10.0  # inside a mask prompt; outside it is minus this
 
 
@@ -64,23 +65,27 @@ def import_cv2() -> ModuleType:
 
 
 def pixels_from_image(image: U8Array, geometry: Sam2Geometry) -> F32:
-    """(1, 3, S, S) normalised pixels of an (h, w, 3) RGB frame, squeezed to a square."""
+    """(1, 3, S, S) normalised pixels of an (h, w, 3) RGB frame, squeezed to a square.
+
+    Sides are halved down to less than twice S. From 1.5 times S on, a bilinear filter gives every
+    pixel at least half its share, and takes a sixth of the time of areas of broken pixels.
+    """
     cv2 = import_cv2()
     side = geometry.image_size
+    while max(image.shape[:2]) >= 2 * side:
+        height, width = (n // 2 if n >= 2 * side else n for n in image.shape[:2])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     if image.shape[:2] != (side, side):
-        while min(image.shape[:2]) >= 2 * side:  # exact halves have a fast path in OpenCV
-            half_wh = (image.shape[1] // 2, image.shape[0] // 2)
-            image = cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA)
-        shrinks = image.shape[0] >= side and image.shape[1] >= side
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        is_near = max(image.shape[:2]) <= _BILINEAR_UP_TO * side
+        how = cv2.INTER_LINEAR if is_near or min(image.shape[:2]) < side else cv2.INTER_AREA
         image = cv2.resize(image, (side, side), interpolation=how)
     scale = np.float32(1 / 255) / np.asarray(geometry.pixel_std, np.float32)
     offset = np.asarray(geometry.pixel_mean, np.float32) / np.asarray(
         geometry.pixel_std, np.float32
     )
     pixels = np.empty((1, 3, side, side), np.float32)
-    for channel in range(3):
-        np.multiply(image[..., channel], scale[channel], out=pixels[0, channel])
+    for channel, plane in enumerate(cv2.split(image)):  # whole planes: strides of 3 are slow
+        np.multiply(plane, scale[channel], out=pixels[0, channel])
         pixels[0, channel] -= offset[channel]
     return pixels
 
