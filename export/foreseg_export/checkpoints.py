@@ -181,8 +181,11 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
     processor = path / _PROCESSOR
     if processor.exists():
         settings = _read_json(processor)
-        mean = _three(settings.get("image_mean"), mean)
-        std = _three(settings.get("image_std"), std)
+        mean = _three(settings.get("image_mean"), mean, f"{processor} image_mean")
+        std = _three(settings.get("image_std"), std, f"{processor} image_std")
+        if not min(std) > 0:
+            msg = f"{processor} wants an image_std above 0, got {std}"
+            raise InputError(msg)
     return Checkpoint(
         model=model.float().eval(), name=name, path=path, pixel_mean=mean, pixel_std=std
     )
@@ -222,10 +225,17 @@ def _read_json(path: Path) -> dict[str, object]:
     return data
 
 
-def _three(value: object, default: tuple[float, float, float]) -> tuple[float, float, float]:
+def _three(
+    value: object, default: tuple[float, float, float], where: str
+) -> tuple[float, float, float]:
+    if value is None:
+        return default
     if isinstance(value, list) and len(value) == 3:
-        return float(value[0]), float(value[1]), float(value[2])
-    return default
+        first, second, third = value
+        if all(isinstance(number, (int, float)) for number in value):
+            return float(first), float(second), float(third)
+    msg = f"{where} wants three numbers, got {value!r:.60}"
+    raise InputError(msg)
 
 
 @contextlib.contextmanager

@@ -28,13 +28,12 @@ from foreseg.engines.base import (
 )
 from foreseg.engines.load import Backend, BackendChoice, Bundle
 from foreseg.engines.manifest import FORMAT_VERSION, Golden, Manifest, Parity, Sam2Geometry
+from foreseg.engines.sam2_specs import sam2_specs
 from foreseg.engines.store import Store, are_consecutive
 from foreseg.errors import EngineError
 from foreseg_torch.video_models import VideoModel, cut, family_of
 
 MAX_ROWS = 8  # told in the manifest; torch takes any number
-
-_ROWS, _POINTS = "B", "P"
 
 _log = logging.getLogger(__name__)
 
@@ -212,49 +211,6 @@ class TorchEngine:
         return tensor if is_kept else tensor.numpy()
 
 
-def sam2_specs(
-    geometry: Sam2Geometry,
-) -> dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-    """Inputs and outputs of the four pieces, in the order of their arguments and results."""
-    cell, side, mask = geometry.feature_size, geometry.image_size, geometry.mask_size
-    hidden, slots = geometry.hidden_channels, 1 + geometry.num_recent
-    pointers, maps = geometry.num_pointers, (geometry.memory_tokens, geometry.memory_channels)
-    feat = _spec("feat", 1, hidden, cell, cell)
-    stride4 = _spec("stride4", 1, hidden // 8, 4 * cell, 4 * cell)
-    stride8 = _spec("stride8", 1, hidden // 4, 2 * cell, 2 * cell)
-    rows_feat = (_ROWS, hidden, cell, cell)
-    logits = _spec("mask_logits", _ROWS, mask, mask)
-    object_logit = _spec("object_logit", _ROWS)
-    attention = (
-        feat,
-        _spec("memory", _ROWS, slots, *maps),
-        _spec("memory_position", _ROWS, slots, dtype="int32"),
-        _spec("memory_valid", _ROWS, slots),
-        _spec("pointer", _ROWS, pointers, hidden),
-        _spec("pointer_age", _ROWS, pointers),
-        _spec("pointer_valid", _ROWS, pointers),
-    )
-    decoder = (
-        _spec("feat", *rows_feat),
-        stride4,
-        stride8,
-        _spec("point_coords", _ROWS, _POINTS, 2),
-        _spec("point_labels", _ROWS, _POINTS, dtype="int32"),
-        _spec("mask_input", _ROWS, mask, mask),
-        _spec("has_mask", _ROWS),
-        _spec("multimask", _ROWS),
-    )
-    decoded = (logits, _spec("score", _ROWS), object_logit, _spec("pointer_out", _ROWS, hidden))
-    encoded = (stride4, stride8, feat, _spec("feat_no_memory", 1, hidden, cell, cell))
-    memory = (feat, logits, object_logit, _spec("hard", _ROWS))
-    return {
-        "image_encoder": ((_spec("pixels", 1, 3, side, side),), encoded),
-        "memory_attention": (attention, (_spec("conditioned", *rows_feat),)),
-        "decoder": (decoder, decoded),
-        "memory_encoder": (memory, (_spec("memory", _ROWS, *maps),)),
-    }
-
-
 def torch_bundle(
     model: VideoModel,
     geometry: Sam2Geometry,
@@ -341,7 +297,3 @@ def _as_torch(tensor: Tensor) -> torch.Tensor:
         return tensor.value
     array = on_host(tensor)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
-    return TensorSpec(name=name, shape=shape, dtype=dtype)

@@ -27,6 +27,7 @@ from foreseg.engines.built import AxisRange, BuiltEngine  # noqa: E402
 from foreseg.engines.cuda_memory import CudaDevice  # noqa: E402
 from foreseg.engines.load import Backend, load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
+from foreseg.engines.sam2_specs import sam2_specs  # noqa: E402
 from foreseg.engines.store import HostStore  # noqa: E402
 from foreseg.engines.tensorrt import TensorRtEngine  # noqa: E402
 from foreseg.errors import EngineError, InputError  # noqa: E402
@@ -37,7 +38,7 @@ from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
 from foreseg_export.checkpoints import Checkpoint  # noqa: E402
 from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
 from foreseg_export.sam2 import geometry_of  # noqa: E402
-from foreseg_torch.engine import TorchEngine, TorchStore, sam2_specs, torch_bundle  # noqa: E402
+from foreseg_torch.engine import TorchEngine, TorchStore, torch_bundle  # noqa: E402
 from foreseg_torch.sam2_pieces import cut  # noqa: E402
 
 SIDE = 64

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from foreseg.engines.cuda import DriverCuda
 from foreseg.engines.cuda_memory import CudaDevice
 from foreseg.engines.load import Backend, bundle_folder, load_bundle, load_configured
 from foreseg.engines.local_device import LocalDevice
+from foreseg.engines.manifest import read_manifest, write_manifest
 from foreseg.engines.onnx_providers import (
     cache_folder,
     cache_prefix,
@@ -97,6 +99,27 @@ def test_engines_that_were_opened_are_closed_before_the_next_back_end_is_tried(
         assert "no room for the decoder" in bundle.backend.reason
     assert told == ["memory_attention", "image_encoder"]
     assert cuda.live() == {"memory": 0, "streams": 0, "graphs": 0, "open": 0}
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("image_size", r"pixels \(1, 3, 225, 225\) float32, the graph of 'image_encoder'"),
+        ("num_recent", "memory_attention"),
+        ("mask_size", "decoder"),
+    ],
+)
+def test_a_manifest_of_other_graphs_is_refused_at_once(
+    field: str, told: str, shipped: Path, tmp_path: Path
+) -> None:
+    """Otherwise numpy or OpenCV would fail on the first frame, without a word of the bundle."""
+    folder = Path(shutil.copytree(shipped, tmp_path / "bundle"))
+    manifest = read_manifest(folder)
+    size = getattr(manifest.geometry, field) + 1
+    geometry = replace(manifest.geometry, **{field: size})
+    write_manifest(folder, replace(manifest, geometry=geometry))
+    with pytest.raises(EngineError, match=f"does not fit together: .*{told}"):
+        load_bundle(folder, allow_fallback=True)
 
 
 @pytest.mark.parametrize("backend", ["gpu", "", "CUDA"])

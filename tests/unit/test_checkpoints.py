@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -210,6 +211,32 @@ def test_folders_that_are_no_checkpoint_are_refused(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "config.json" in refusal(empty, capsys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"image_mean": [0.5, "0.5", 0.5]}, "image_mean wants three numbers"),
+        ({"image_mean": 0.5}, "image_mean wants three numbers"),
+        ({"image_std": [0.5, 0.0, 0.5]}, "an image_std above 0"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_is_refused(
+    settings: dict[str, object],
+    told: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Silently taken as SAM2's own, it would spoil every mask."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    path = copy / "preprocessor_config.json"
+    path.write_text(json.dumps(settings))
+    assert told in refusal(copy, capsys)
+    path.write_text(json.dumps({"image_mean": None, "image_std": [0.5, 0.25, 0.125]}))
+    checkpoint = open_checkpoint(copy)
+    assert checkpoint.pixel_mean == checkpoints.IMAGENET_MEAN
+    assert checkpoint.pixel_std == (0.5, 0.25, 0.125)
 
 
 def test_folder_with_weights_left_out_is_refused(

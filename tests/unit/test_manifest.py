@@ -168,6 +168,8 @@ def test_manifest_that_is_no_text_is_refused(folder: Path) -> None:
         ({"opset": None}, "opset"),
         ({"calibration": 3}, "calibration"),
         ({"golden": {"file": "../golden.npz"}}, "a plain file name"),
+        ({"golden": {"file": ".."}}, "a plain file name"),
+        ({"max_objects": 0}, "at least 1 in 'max_objects'"),
         ({"sensitivity": [{"piece": "decoder"}]}, "'precision'"),
     ],
 )
@@ -175,6 +177,19 @@ def test_fields_that_do_not_fit_are_named(
     folder: Path, changes: dict[str, object], reason: str
 ) -> None:
     edit(folder, **changes)
+    with pytest.raises(EngineError, match=reason):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("image_size", -1, "at least 1"), ("pixel_std", [0.2, 0.0, 0.2], "above 0")],
+)
+def test_a_geometry_that_cannot_be_is_refused(
+    folder: Path, field: str, value: object, reason: str
+) -> None:
+    geometry = json.loads((folder / MANIFEST_NAME).read_text())["geometry"]
+    edit(folder, geometry={**geometry, field: value})
     with pytest.raises(EngineError, match=reason):
         read_manifest(folder)
 

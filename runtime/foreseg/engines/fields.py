@@ -79,6 +79,13 @@ class Fields:
         value = self._get(key, (int,), "an integer")
         return value if isinstance(value, int) else 0
 
+    def positive(self, key: str) -> int:
+        """An integer of at least 1."""
+        value = self.integer(key)
+        if value < 1:
+            self.refuse(f"wants an integer of at least 1 in {key!r}, got {value}")
+        return value
+
     def number(self, key: str) -> float:
         """An integer or a fraction."""
         value = self._get(key, (int, float), "a number")

@@ -30,6 +30,7 @@ from foreseg.engines.onnx_providers import (
     tensorrt_provider,
     tensorrt_version,
 )
+from foreseg.engines.sam2_specs import check_geometry
 from foreseg.engines.store import Device, HostStore, Store
 from foreseg.engines.tensorrt import installed_modules, open_built
 from foreseg.errors import ConfigError, EngineError, ForesegError, MissingExtraError
@@ -166,7 +167,8 @@ def load_bundle(
 
     Raises:
         ConfigError: no back-end of this name.
-        EngineError: missing, damaged, tampered with, newer, or the back-end does not start.
+        EngineError: missing, damaged, tampered with, newer, its manifest is not that of its
+            graphs, or the back-end does not start.
         InputError: no checkpoint for torch.
         MissingExtraError: the back-end's package is not installed.
     """
@@ -190,6 +192,12 @@ def load_bundle(
                 raise
             reasons.append(f"{used.value} does not start: {error}")
             continue
+        try:
+            check_geometry(bundle.engines, manifest.geometry)
+        except EngineError as error:
+            bundle.close()
+            msg = f"bundle {folder} does not fit together: {error}; export it again"
+            raise EngineError(msg) from error
         level = logging.WARNING if reasons else logging.INFO
         _log.log(
             level, "bundle %r from %s: %d pieces, parity mean IoU %.5f, runs on %s",

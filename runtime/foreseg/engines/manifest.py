@@ -258,7 +258,7 @@ def _manifest(fields: Fields, version: int) -> Manifest:
         target=fields.text("target"),
         flavour=fields.text("flavour"),
         precision=fields.text("precision"),
-        max_objects=fields.integer("max_objects"),
+        max_objects=fields.positive("max_objects"),
         opset=fields.integer("opset"),
         pieces=tuple(_piece(child) for child in fields.children("pieces")),
         source_name=fields.text("source_name"),
@@ -273,20 +273,23 @@ def _manifest(fields: Fields, version: int) -> Manifest:
 
 
 def _geometry(fields: Fields) -> Sam2Geometry:
+    pixel_std = fields.numbers("pixel_std", 3)
+    if not min(pixel_std) > 0:
+        fields.refuse(f"wants 'pixel_std' above 0, got {pixel_std}")
     return Sam2Geometry(
-        image_size=fields.integer("image_size"),
-        feature_size=fields.integer("feature_size"),
-        mask_size=fields.integer("mask_size"),
-        hidden_channels=fields.integer("hidden_channels"),
-        memory_tokens=fields.integer("memory_tokens"),
-        memory_channels=fields.integer("memory_channels"),
-        num_recent=fields.integer("num_recent"),
-        num_pointers=fields.integer("num_pointers"),
+        image_size=fields.positive("image_size"),
+        feature_size=fields.positive("feature_size"),
+        mask_size=fields.positive("mask_size"),
+        hidden_channels=fields.positive("hidden_channels"),
+        memory_tokens=fields.positive("memory_tokens"),
+        memory_channels=fields.positive("memory_channels"),
+        num_recent=fields.positive("num_recent"),
+        num_pointers=fields.positive("num_pointers"),
         multimask_min_points=fields.integer("multimask_min_points"),
         multimask_max_points=fields.integer("multimask_max_points"),
         multimask_in_tracking=fields.flag("multimask_in_tracking"),
         pixel_mean=fields.numbers("pixel_mean", 3),
-        pixel_std=fields.numbers("pixel_std", 3),
+        pixel_std=pixel_std,
         mask_kernel=fields.numbers("mask_kernel", 16),
         mask_bias=fields.number("mask_bias"),
     )
