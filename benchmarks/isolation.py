@@ -17,17 +17,19 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import trange
 
-from foreseg.commands.bundle_bench import drawn_frame
+from foreseg.commands.bundle_bench import drawn_frame, whole_number, writable_file, write_text
 from foreseg.config import config_from_settings
 from foreseg.dialogue import Answer, Query, QueryId
 from foreseg.engines.load import load_bundle
-from foreseg.errors import ConfigError
+from foreseg.errors import ConfigError, ForesegError, InputError
 from foreseg.events import Reply
 from foreseg.executor import Executor, PublishedMasks
 from foreseg.frames import DEFAULT_CAMERA
@@ -41,6 +43,30 @@ WARM_UP_S = 3.0
 START_S = 300.0  # for loading and quantising the model
 BOX = SpatialPrompt(box=BoxXyxy(80, 80, 160, 160))
 BAR = 1.5
+WIDTH_STEP = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The command line; whole numbers."""
+
+    seconds: int = 20
+    rounds: int = 3
+    rate: int = 15
+    layers: int = 4
+    hidden: int = 2048
+    threads: int = 1
+    json: Path | None = None
+
+
+MEANINGS = {  # the largest, and what it is
+    "seconds": (600, "of one stretch"),
+    "rounds": (100, "of an idle and a busy stretch"),
+    "rate": (120, "frames a second"),
+    "layers": (36, "of the language model"),
+    "hidden": (2048, f"its width, a multiple of {WIDTH_STEP}"),
+    "threads": (256, "of the tracker and of the reasoner, each"),
+}
 
 
 @dataclass
@@ -70,30 +96,36 @@ def save_model(folder: Path, layers: int, hidden: int) -> None:
     from tests.support.tiny_vlm import save_tiny_vlm, tiny_model
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    save_tiny_vlm(folder)
+    from foreseg_torch.vlm_loading import quiet
+
+    with quiet():
+        save_tiny_vlm(folder)
     config = tiny_model().config
     text, vision = config.text_config, config.vision_config
     text.hidden_size = vision.out_hidden_size = hidden
     text.intermediate_size, text.num_hidden_layers = 11_008 * hidden // 2048, layers
-    text.num_attention_heads, text.num_key_value_heads = hidden // 128, max(1, hidden // 1024)
+    text.num_attention_heads, text.num_key_value_heads = (
+        hidden // WIDTH_STEP,
+        max(1, hidden // 1024),
+    )
     text.rope_parameters = {**text.rope_parameters, "mrope_section": [16, 24, 24]}
     text.layer_types = ["full_attention"] * layers
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     num = sum(p.numel() for p in model.parameters())
     print(f"model: {num / 1e6:.0f} M parameters, {layers} layers of {hidden}", flush=True)
 
 
-def make_worker(arguments: argparse.Namespace, options: Path, watch: Watch) -> Worker:
+def make_worker(arguments: Arguments, options: Path, watch: Watch) -> Worker:
     """A worker whose reasoner is the model."""
     config = config_from_settings(
         {
             "reasoner.kind": f"transformers:{options}",
-            "reasoner.nice": arguments.nice,
-            "reasoner.threads": arguments.reasoner_threads,
+            "reasoner.threads": arguments.threads,
             "reasoner.timeout_s": 600.0,
-            "tracker.threads": arguments.tracker_threads,
+            "tracker.threads": arguments.threads,
             "scheduler.warm_up_s": 0.0,
         }
     )
@@ -157,13 +189,13 @@ def wait_until_up(worker: Worker) -> None:
     until = time.monotonic() + START_S
     while not worker.snapshot().state.reasoner_up:
         state = worker.snapshot().state
-        if time.monotonic() > until or "not built" in state.reasoner_reason:
+        if time.monotonic() > until or state.counters.get("reasoner_stops"):
             msg = f"the reasoner did not start: {state.reasoner_reason}"
             raise ConfigError(msg)
         stop.wait(0.2)
 
 
-def measure(arguments: argparse.Namespace, options: Path) -> dict[str, object]:
+def measure(arguments: Arguments, options: Path) -> dict[str, object]:
     """Alternate idle and busy stretches."""
     watch = Watch()
     worker = make_worker(arguments, options, watch)
@@ -177,7 +209,7 @@ def measure(arguments: argparse.Namespace, options: Path) -> dict[str, object]:
         idle: list[float] = []
         busy: list[float] = []
         shares: list[float] = []
-        for _ in range(arguments.rounds):
+        for _ in trange(arguments.rounds, desc="stretches", unit="pair", disable=None):
             stretch.run(1.0, busy=False)  # until a cancelled question has ended
             idle += stretch.run(arguments.seconds, busy=False)[0]
             stretch.run(1.0, busy=True)
@@ -204,40 +236,62 @@ def measure(arguments: argparse.Namespace, options: Path) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of one stretch")
-    parser.add_argument("--rounds", type=int, default=3, help="of an idle and a busy stretch")
-    parser.add_argument("--rate", type=float, default=15.0, help="frames per second")
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--hidden", type=int, default=2048, help="a multiple of 128")
-    parser.add_argument("--precision", default="nf4", choices=("nf4", "int8", "bf16", "fp32"))
-    parser.add_argument("--nice", type=int, default=5)
-    parser.add_argument("--reasoner-threads", type=int, default=1)
-    parser.add_argument("--tracker-threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        model = Path(scratch) / "model"
-        save_model(model, arguments.layers, arguments.hidden)
-        options = Path(scratch) / "options.json"
-        options.write_text(
-            json.dumps({"model": str(model), "precision": arguments.precision}), "utf-8"
-        )
-        result = measure(arguments, options)
+def arguments_from(words: Sequence[str] | None) -> Arguments:
+    """What the command line says.
+
+    Raises:
+        ForesegError: a number or a file that cannot be.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for item in fields(Arguments):
+        if item.name != "json":
+            default, about = str(item.default), MEANINGS[item.name][1]
+            parser.add_argument(
+                f"--{item.name}", default=default, metavar="N", help=f"{about}; default {default}"
+            )
+    parser.add_argument("--json", metavar="FILE", help="write what is shown there as well")
+    said = vars(parser.parse_args(words))
+    place = said.pop("json")
+    numbers = {n: whole_number(word, f"--{n}", MEANINGS[n][0]) for n, word in said.items()}
+    if numbers["hidden"] % WIDTH_STEP:
+        msg = f"--hidden wants a multiple of {WIDTH_STEP}, got {numbers['hidden']}"
+        raise InputError(msg)
+    return Arguments(**numbers, json=None if place is None else writable_file(place))
+
+
+def show(result: Mapping[str, Any]) -> None:
     load = os.getloadavg()[0]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f}")
     print(f"{'':12}{'frames':>8}{'p50 ms':>9}{'p99 ms':>9}")
     for name in ("idle", "generating"):
-        row: Any = result[name]
+        row = result[name]
         print(f"{name:12}{row['frames']:8d}{row['p50_ms']:9.1f}{row['p99_ms']:9.1f}")
     print(
         f"p99 {result['p99_ratio']:.2f}x idle (bar {BAR}x);"
         f" generating {result['share_of_time_generating']:.0%} of the busy time"
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    try:
+        arguments = arguments_from(words)
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / "model"
+            save_model(model, arguments.layers, arguments.hidden)
+            options = Path(scratch) / "options.json"
+            options.write_text(json.dumps({"model": str(model), "precision": "nf4"}), "utf-8")
+            result = measure(arguments, options)
+        show(result)
+        if arguments.json is not None:
+            write_text(arguments.json, json.dumps(result, indent=1) + "\n")
+    except ForesegError as error:
+        print(f"isolation.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nisolation.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
