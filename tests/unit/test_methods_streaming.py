@@ -95,6 +95,24 @@ def test_a_model_that_thinks_too_long_is_asked_for_its_answer() -> None:
     assert 20 < parts[-1].tokens < 20 + len(ANSWER)
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "closed"),
+    [
+        ("<think>" + "and so on " * 90, True),
+        ("and so on " * 90, True),  # the chat's template has begun it
+        ("<think>So.</think>" + "and so on " * 90, False),
+    ],
+)
+def test_thoughts_that_are_cut_short_are_closed_once(thoughts: str, closed: bool) -> None:  # noqa: FBT001
+    model = ScriptedModel(in_turn([thoughts, ANSWER]))
+    parts = parts_of(model, replace(ASK, max_reasoning_tokens=20))
+    assert isinstance(parts[-1], AnswerDone)
+    (told,) = model.requests[1].messages[1].content
+    assert isinstance(told, str)
+    assert told.count("</think>") == 1
+    assert told.endswith("</think>") is closed
+
+
 def test_a_long_rationale_after_the_answer_is_cut_at_its_budget() -> None:
     question = replace(ASK, answer_first=True, want_rationale=True, max_reasoning_tokens=20)
     model = ScriptedModel(in_turn([ANSWER + "<think>" + "and again " * 400]))

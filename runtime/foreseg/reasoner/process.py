@@ -304,7 +304,9 @@ class ReasonerProcess:
             silence_s = (self._clock.monotonic_ns() - self._since_ns) / 1e9
             if not self._is_ready:
                 if silence_s > settings.start_timeout_s:
-                    self._kill(f"was not ready within {settings.start_timeout_s:g} s")
+                    self._kill(
+                        f"was not ready within start_timeout_s, {settings.start_timeout_s:g} s"
+                    )
             elif self._owes_part or self._is_pinged:
                 if silence_s > settings.hang_timeout_s:
                     self._kill(f"hung: no sign of life for {silence_s:.1f} s")

@@ -245,7 +245,10 @@ class _Asking:
 
 def _hurried(step: AnswerStep, reader: CompletionReader) -> LanguageRequest:
     """Ask for the answer after the thoughts so far: a model that thinks too long is cut short."""
-    thoughts = Message(role=Role.ASSISTANT, content=(f"{reader.text}</think>",))
+    text = reader.text
+    is_open = text.rfind("</think>") <= text.rfind("<think>")  # a chat template may have begun it
+    closing_tag = "</think>" if is_open else ""
+    thoughts = Message(role=Role.ASSISTANT, content=(text + closing_tag,))
     hurry = Message(role=Role.USER, content=(HURRY,))
     return replace(
         step.request,
