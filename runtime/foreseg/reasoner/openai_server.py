@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import math
 import ssl
 import time
 import zlib
@@ -40,6 +39,7 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024  # of a reply, or of its unread rest
 MAX_SAID_CHARS = 20_000  # of a server's own words that are looked at
 MAX_DETAIL_CHARS = 300  # of them in an error
 MAX_WAIT_S = 30.0  # between two tries
+MAX_SECONDS = 86_400.0  # of any patience
 NS_PER_S = 1e9
 _RETRIED = {408, 429, 500, 502, 503, 504}
 _MISUNDERSTOOD = {400, 422}
@@ -69,8 +69,8 @@ class ServerSettings:
             raise ConfigError(msg)
         for name in ("timeout_s", "connect_timeout_s", "retry_wait_s"):
             value = getattr(self, name)
-            if not math.isfinite(value) or value <= 0:
-                msg = f"{name} wants a finite number of seconds above 0, got {value}"
+            if not 0 < value <= MAX_SECONDS:
+                msg = f"{name} wants more than 0 and at most {MAX_SECONDS:g} seconds, got {value}"
                 raise ConfigError(msg)
         if not 0 <= self.num_retries <= 10:  # noqa: PLR2004 (more is no patience but a fault)
             msg = f"num_retries wants 0 to 10, got {self.num_retries}"
@@ -86,11 +86,11 @@ class OpenAiServer:
     def __init__(self, settings: ServerSettings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
-        self._endpoint = Endpoint(
+        endpoint = Endpoint(
             url=settings.url.rstrip("/") + "/chat/completions",
             connect_timeout_s=settings.connect_timeout_s,
-            tls=_tls_context(settings),
         )
+        self._endpoint = replace(endpoint, tls=_tls_context(settings))  # its url is one
         self._plainness = 0  # an index of `_DIALECTS`
         parts = urlsplit(settings.url)
         if settings.api_key and parts.scheme == "http" and parts.hostname not in _LOCAL_HOSTS:
