@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_files
 
 from foreseg.errors import InputError
+from foreseg_torch.json_file import read_json_object
 from foreseg_torch.nano_tracker import load_nano_tracker, read_nano_tracker_config
 from foreseg_torch.sam2_geometry import (
     check_image_size,
@@ -155,7 +155,7 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
     if not (path / "config.json").is_file():
         msg = f"{path} is no folder that transformers saved: it has no config.json"
         raise InputError(msg)
-    kind = _read_json(path / "config.json").get("model_type")
+    kind = read_json_object(path / "config.json").get("model_type")
     if kind not in _FAMILIES:
         wanted = " or ".join(repr(family) for family in _FAMILIES)
         reason = _OTHER_KINDS.get(str(kind), f"its model_type is {kind!r}, not {wanted}")
@@ -180,7 +180,7 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     processor = path / _PROCESSOR
     if processor.exists():
-        settings = _read_json(processor)
+        settings = read_json_object(processor)
         mean = _three(settings.get("image_mean"), mean, f"{processor} image_mean")
         std = _three(settings.get("image_std"), std, f"{processor} image_std")
         if not min(std) > 0:
@@ -211,18 +211,6 @@ def _resize(config: Sam2VideoConfig | EdgeTamVideoConfig, image_size: int | None
     if image_size not in (None, config.image_size):
         check_image_size(image_size, unit=size_unit(config))
         set_image_size(config, image_size)
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        msg = f"{path} cannot be read: {error}"
-        raise InputError(msg) from error
-    if not isinstance(data, dict):
-        msg = f"{path} wants a JSON object, got {type(data).__name__}"
-        raise InputError(msg)
-    return data
 
 
 def _three(

@@ -256,20 +256,7 @@ def _manifest(
     family: str, geometry: Sam2Geometry, name: str, autocast: torch.dtype | None
 ) -> Manifest:
     """It says that nothing was exported and nothing compared: this is the reference itself."""
-    nothing = Parity(
-        reference="",
-        frames=0,
-        objects=0,
-        masks=0,
-        min_area_px=0,
-        max_abs_logit=0.0,
-        rms_logit=0.0,
-        reference_rms_logit=0.0,
-        min_iou=0.0,
-        mean_iou=0.0,
-        gate_mean_iou=0.0,
-        note="not exported: torch runs the checkpoint",
-    )
+    nothing = Parity.not_measured("not exported: torch runs the checkpoint")
     return Manifest(
         format_version=FORMAT_VERSION,
         family=family,

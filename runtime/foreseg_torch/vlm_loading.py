@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
-import json
 import logging
 import re
 import sys
@@ -34,6 +33,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import snapshot_download
 
 from foreseg.errors import ConfigError, InputError, MissingExtraError
+from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vision_inputs import ImageGeometry
 from foreseg_torch.vlm_manifest import MANIFEST_NAME, verified_manifest
 
@@ -310,7 +310,7 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     older = folder / "chat_template.json"  # where processors used to keep it
     if tokenizer.chat_template is None and older.is_file():
-        tokenizer.chat_template = _read_json(older).get("chat_template")
+        tokenizer.chat_template = read_json_object(older).get("chat_template")
     if tokenizer.chat_template is None:
         msg = f"{folder} wants a chat template beside its tokenizer, it has none"
         raise InputError(msg)
@@ -339,7 +339,7 @@ def _normalisation(config: Any, folder: Path) -> tuple[_Three, _Three]:  # noqa:
     settings: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
-            found = _read_json(folder / name)
+            found = read_json_object(folder / name)
             settings |= found.get("image_processor", found)
     family = next((f for f in _NORMALISATION if config.model_type.startswith(f)), None)
     if family is None and "image_mean" not in settings:
@@ -395,18 +395,6 @@ def _num_state_bytes(model: Any) -> int:  # noqa: ANN401
     """What quantised weights keep beside themselves."""
     states = (getattr(p, "quant_state", None) for p in model.parameters())
     return sum(s.absmax.numel() * s.absmax.element_size() for s in states if s is not None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        msg = f"{path} cannot be read: {error}"
-        raise InputError(msg) from error
-    if not isinstance(data, dict):
-        msg = f"{path} wants a JSON object, got {type(data).__name__}"
-        raise InputError(msg)
-    return data
 
 
 @contextlib.contextmanager

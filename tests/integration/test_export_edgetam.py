@@ -65,11 +65,6 @@ A = TrackKey("a")
 OWN = ("memory_attention", "memory_encoder")  # the pieces that are not SAM2's
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def bundle() -> Iterator[Bundle]:
     with load_bundle(tiny_edgetam_bundle()) as opened:

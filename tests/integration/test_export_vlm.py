@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,6 @@ from foreseg_export.vlm_quality import (  # noqa: E402
 )
 from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm  # noqa: E402
 from foreseg_torch.vlm_manifest import MANIFEST_NAME, read_vlm_manifest  # noqa: E402
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,6 @@ from foreseg_torch.language_model import CompletionText, TransformersLanguageMod
 from foreseg_torch.vlm_loading import LoadedVlm, Precision, estimated_bytes, load_vlm  # noqa: E402
 
 ROUNDING = 1e-3  # of logits around 1 in float32, read in other pieces
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=KINDS)

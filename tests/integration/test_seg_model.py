@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -65,14 +64,6 @@ FRAMES = tuple(make_frame(i) for i in range(3))
 SAID = "<think>So.</think><answer>They are [SEG] and [SEG].</answer>"
 ROUNDING = 2e-3  # of states around 1 in float32, read in pieces or at once
 ASK = Query(id=QueryId("q"), text="what falls?")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -47,11 +47,6 @@ def _tiny_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
     know_tiny_trunk(monkeypatch)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "checkpoint"

@@ -37,11 +37,6 @@ TRUNK_TOLERANCE = 1e-4  # a hundred fused convolutions
 HALF_TOLERANCE = 2e-2  # of values of deviation 1
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["all_encodings", "as_published"])
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     return tiny_edgetam(as_published=request.param)

@@ -85,6 +85,24 @@ class Parity:
     gate_mean_iou: float
     note: str = ""
 
+    @classmethod
+    def not_measured(cls, note: str) -> Parity:
+        """Nothing was compared, for the reason that the note gives."""
+        return cls(
+            reference="",
+            frames=0,
+            objects=0,
+            masks=0,
+            min_area_px=0,
+            max_abs_logit=0.0,
+            rms_logit=0.0,
+            reference_rms_logit=0.0,
+            min_iou=0.0,
+            mean_iou=0.0,
+            gate_mean_iou=1.0,
+            note=note,
+        )
+
     @property
     def passed(self) -> bool:
         """True if masks were compared and their mean overlap reached the gate."""
