@@ -154,7 +154,7 @@ def _bundle() -> Check:
             advice="install foreseg again: its shipped models are damaged",
             is_core=True,
         )
-    size = f"{num_files} graphs, {num_bytes / 1e6:.1f} MB, hashes match"
+    size = f"{num_files} files, {num_bytes / 1e6:.1f} MB, hashes match"
     return Check(name="nano bundle", level=Level.OK, found=f"{size} ({folder})", is_core=True)
 
 
