@@ -111,9 +111,12 @@ def test_a_question_is_answered_with_a_past_keyframe_and_tracked(running: Runnin
     assert client.wait_for_service(10)
     request = srv.Ask.Request(timeout_s=15.0)
     request.query.text = "what is moving?"
-    future = client.call_async(request)
-    assert robot.stream(future.done)
-    answer = future.result().answer
+    for _ in range(5):  # on a busy machine the frames of one window may come too unevenly
+        future = client.call_async(request)
+        assert robot.stream(future.done)
+        answer = future.result().answer
+        if answer.status == messages.Answer.OK:
+            break
     assert answer.status == messages.Answer.OK, (answer.reason, answer.text)
     assert answer.prompts[0].has_box
     assert list(answer.object_ids)
