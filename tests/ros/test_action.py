@@ -92,8 +92,11 @@ def test_a_goal_is_answered_with_the_masks_of_its_window(client: Client) -> None
     with robot.changed:
         for array in robot.tracks.values():
             note(array)
-    handle = client.send("what is moving?", masks=True)
-    status, result = client.result(handle)
+    for _ in range(5):  # on a busy machine the frames of one window may come too unevenly
+        client.told.clear()
+        status, result = client.result(client.send("what is moving?", masks=True))
+        if result.answer.status == messages.Answer.OK:
+            break
     assert status == GoalStatus.STATUS_SUCCEEDED, result.answer.reason
     assert result.answer.status == messages.Answer.OK
     with robot.changed:
