@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -195,15 +196,19 @@ class Row:
 
 def methods(tokens: int, side: int) -> dict[str, Method]:
     """By their rows' names; samplers say as much as answers do, less a token."""
-    says = {"view": View(image_side_px=side), "reasoning_tokens": tokens, "answer_tokens": tokens}
+    says: dict[str, Any] = {
+        "view": View(image_side_px=side),
+        "reasoning_tokens": tokens,
+        "answer_tokens": tokens,
+    }
     both = {**says, "sampler_tokens": max(1, tokens - 1)}
     return {
-        "veason": VeasonMethod(replace(VeasonSettings(), **says)),  # type: ignore[arg-type]
-        "videoseg": VideosegMethod(replace(VideosegSettings(), **both)),  # type: ignore[arg-type]
-        "videoseg-fast": VideosegMethod(replace(VideosegSettings.fast(), **both)),  # type: ignore[arg-type]
-        "visa": VisaMethod(replace(VisaSettings(), **both)),  # type: ignore[arg-type]
-        "visa-fast": VisaMethod(replace(VisaSettings.fast(), **both)),  # type: ignore[arg-type]
-        "fevos": FevosMethod(replace(FevosSettings(), **says)),  # type: ignore[arg-type]
+        "veason": VeasonMethod(replace(VeasonSettings(), **says)),
+        "videoseg": VideosegMethod(replace(VideosegSettings(), **both)),
+        "videoseg-fast": VideosegMethod(replace(VideosegSettings.fast(), **both)),
+        "visa": VisaMethod(replace(VisaSettings(), **both)),
+        "visa-fast": VisaMethod(replace(VisaSettings.fast(), **both)),
+        "fevos": FevosMethod(replace(FevosSettings(), **says)),
     }
 
 

@@ -282,7 +282,8 @@ class Executor:
         width, height = command.frame.size_wh
         output = self._output
         if command.job_id is None or output is None or output.job_id != command.job_id:
-            label_map = _held_map(command.tracks, (height, width), self._label_type)
+            label_map: LabelMap = np.zeros((height, width), dtype=self._label_type)
+            _paint_held(label_map, command.tracks)
         else:
             assert output.masks is not None  # noqa: S101 (a job that publishes ends in a track step)
             labels = {track.key: track.index for track in command.tracks}
@@ -302,15 +303,11 @@ class Executor:
         return FrameWindow(frames=frames, origin_index=origin)
 
 
-def _held_map(
-    tracks: Sequence[Track], size_hw: tuple[int, int], label_type: type[np.uint8 | np.uint16]
-) -> LabelMap:
-    """The tracks' last masks; the surer one on top."""
-    label_map: LabelMap = np.zeros(size_hw, label_type)  # type: ignore[assignment]
+def _paint_held(label_map: LabelMap, tracks: Sequence[Track]) -> None:
+    """Paint the tracks' last masks; the surer one on top."""
     for track in sorted(tracks, key=lambda track: track.score):
-        if track.mask is not None and (track.mask.height, track.mask.width) == size_hw:
+        if track.mask is not None and (track.mask.height, track.mask.width) == label_map.shape:
             label_map[mask_from_rle(track.mask)] = track.index
-    return label_map
 
 
 def _label_map(

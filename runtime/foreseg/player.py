@@ -13,12 +13,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted, Query, QueryId
 from foreseg.errors import ForesegError
 from foreseg.events import (
     AnswerPartArrived,
+    AskId,
     AskReasoner,
     Command,
     Event,
@@ -265,9 +267,7 @@ class Player:
             given = self._latencies.reasoner_ns
             self._post(
                 after_ns if given is None else given,
-                lambda at, part=part: AnswerPartArrived(  # type: ignore[misc]
-                    ask_id=command.ask_id, part=part, at_ns=at
-                ),
+                partial(_part_arrived, command.ask_id, part),
             )
 
     def _parts(
@@ -278,7 +278,7 @@ class Player:
         max_side = self._state.config.reasoner.max_side_px
         window = self._executor.take_window(ask_id, query, reasoner.window_policy)
         taken = self._executor.window_taken(ask_id, window, self._now_ns)
-        self._post(0, lambda _: taken)
+        self._post(0, partial(_as_it_is, taken))
         stream = checked_ask(reasoner, query, reduce_window(window, max_side))
         try:
             part = next(stream)
@@ -287,7 +287,7 @@ class Player:
                 if isinstance(part, FramesWanted):
                     more = self._executor.more_frames(ask_id, part.indices)
                     also = self._executor.window_taken(ask_id, more, self._now_ns)
-                    self._post(0, lambda _, also=also: also)  # type: ignore[misc]
+                    self._post(0, partial(_as_it_is, also))
                     part = stream.send(reduce_window(more, max_side))
                 else:
                     part = next(stream)
@@ -301,6 +301,14 @@ class Player:
     def _post(self, after_ns: int, make: Callable[[int], Event]) -> None:
         self._sequence += 1
         heapq.heappush(self._queue, (self._now_ns + after_ns, self._sequence, make))
+
+
+def _part_arrived(ask_id: AskId, part: AnswerPart, at_ns: int) -> Event:
+    return AnswerPartArrived(ask_id=ask_id, part=part, at_ns=at_ns)
+
+
+def _as_it_is(event: Event, _at_ns: int) -> Event:
+    return event
 
 
 def _num_network_steps(job: TrackerJob) -> int:

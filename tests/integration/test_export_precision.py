@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,8 +205,8 @@ def harmful(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
         sam2_export, "_lower", lambda shop: {n: graph(shop, n, "fp16") for n in names[1:]}
     )
 
-    def run(out: Path, **options: object) -> Path:
-        wanted = ExportOptions(name="harmful", precision="fp16", frames=6, **options)  # type: ignore[arg-type]
+    def run(out: Path, **options: Any) -> Path:
+        wanted = ExportOptions(name="harmful", precision="fp16", frames=6, **options)
         lines: list[str] = []
         export_sam2(made.parent / "nano.safetensors", out, wanted, lines.append)
         (out.parent / "log.txt").write_text("\n".join(lines))

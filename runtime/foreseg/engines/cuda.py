@@ -9,6 +9,7 @@ Never executed on a GPU in this repository: tests hold the calls against a doubl
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Protocol
 
 from foreseg.engines.local_device import CUDA_LIBRARY, LocalDevice, local_device
@@ -21,7 +22,9 @@ _PORTABLE = 1  # pinned for every context
 _POINTER = ctypes.POINTER(ctypes.c_void_p)
 _INTEGER = ctypes.POINTER(ctypes.c_int)
 _ADDRESS = ctypes.c_uint64
-_SIGNATURES: dict[str, tuple[object, ...]] = {  # of what is called; all return a CUresult
+_SIGNATURES: dict[
+    str, Sequence[type[ctypes._CDataType]]
+] = {  # of what is called; all return a CUresult
     "cuInit": (ctypes.c_uint,),
     "cuDeviceGet": (_INTEGER, ctypes.c_int),
     "cuDevicePrimaryCtxRetain": (_POINTER, ctypes.c_int),
@@ -239,7 +242,7 @@ class DriverCuda:
     def _function(self, name: str) -> ctypes._NamedFuncPointer:
         if name not in self._functions:
             function: ctypes._NamedFuncPointer = getattr(self._library, name)
-            function.argtypes = _SIGNATURES[name]  # type: ignore[assignment]
+            function.argtypes = _SIGNATURES[name]
             function.restype = ctypes.c_int
             self._functions[name] = function
         return self._functions[name]

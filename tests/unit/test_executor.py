@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is painted where no tracker ran: nothing, or the masks that are held."""
+
+from __future__ import annotations
+
+import numpy as np
+from tests.support.colour_tracker import ColourTracker
+from tests.support.scene import image_of
+
+from foreseg.config import Config
+from foreseg.events import FrameArrived, PublishMasks
+from foreseg.executor import Executor
+from foreseg.frames import DEFAULT_CAMERA, FrameRef
+from foreseg.geometry import BoxXyxy
+from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
+from foreseg.prompts import ObjectId
+from foreseg.tracker.base import TrackKey
+from foreseg.tracks import Track, TrackState
+
+SIZE_WH = (64, 48)
+
+
+def pushed() -> tuple[Executor, FrameRef]:
+    executor = Executor(Config(), (DEFAULT_CAMERA,), ColourTracker)
+    arrived = executor.push(DEFAULT_CAMERA, image_of(0, SIZE_WH), stamp_ns=0, at_ns=0)
+    assert isinstance(arrived, FrameArrived)
+    return executor, arrived.frame
+
+
+def held(index: int, box: BoxXyxy, score: float, size_wh: tuple[int, int] = SIZE_WH) -> Track:
+    mask: MaskRle = rle_from_mask(mask_from_box(box, size_wh))
+    return Track(
+        object_id=ObjectId(f"object-{index}"),
+        query_ids=(),
+        index=index,
+        key=TrackKey(f"row-{index}"),
+        state=TrackState.UNCERTAIN,
+        score=score,
+        box=box,
+        area_px=int(box.area),
+        answer_age_s=1.0,
+        catching_up=False,
+        mask=mask,
+    )
+
+
+def test_held_masks_are_painted_the_surer_one_on_top() -> None:
+    executor, frame = pushed()
+    tracks = (held(1, BoxXyxy(10, 10, 30, 30), 0.9), held(2, BoxXyxy(20, 20, 40, 40), 0.4))
+    masks = executor.render(PublishMasks(frame=frame, job_id=None, tracks=tracks))
+    assert masks.label_map.dtype == np.uint8
+    assert masks.label_map[25, 25] == 1
+    assert masks.label_map[35, 35] == 2
+    assert (masks.label_map == 1).sum() == 400
+    assert (masks.label_map == 2).sum() == 300
+
+
+def test_a_mask_of_another_size_is_not_held_and_without_tracks_the_map_is_empty() -> None:
+    executor, frame = pushed()
+    other = held(1, BoxXyxy(1, 1, 9, 9), 0.9, size_wh=(32, 24))
+    assert not executor.render(
+        PublishMasks(frame=frame, job_id=None, tracks=(other,))
+    ).label_map.any()
+    assert not executor.render(PublishMasks(frame=frame, job_id=None, tracks=())).label_map.any()
