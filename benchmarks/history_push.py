@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runtime"))
 
 from foreseg.frames import CameraId, U8Array
-from foreseg.history import History
+from foreseg.history.ring import History
 
 SIZES_WH = ((640, 480), (1920, 1080))
 BAR = 0.7

@@ -28,15 +28,15 @@ from tqdm import trange
 from foreseg.commands.bundle_bench import drawn_frame, whole_number, writable_file, write_text
 from foreseg.config import config_from_settings
 from foreseg.dialogue import Answer, Query, QueryId
+from foreseg.driving.executor import Executor, PublishedMasks
+from foreseg.driving.worker import Worker
 from foreseg.engines.load import load_bundle
 from foreseg.errors import ConfigError, ForesegError, InputError
-from foreseg.events import Reply
-from foreseg.executor import Executor, PublishedMasks
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracker.sam2 import Sam2Tracker
-from foreseg.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_S = 3.0
@@ -96,7 +96,7 @@ def save_model(folder: Path, layers: int, hidden: int) -> None:
     from tests.support.tiny_vlm import save_tiny_vlm, tiny_model
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    from foreseg_torch.vlm_loading import quiet
+    from foreseg_torch.vlm.loading import quiet
 
     with quiet():
         save_tiny_vlm(folder)

@@ -50,33 +50,33 @@ from foreseg.commands.bundle_bench import (  # noqa: E402
 )
 from foreseg.config import Config  # noqa: E402
 from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId  # noqa: E402
+from foreseg.driving.executor import Executor  # noqa: E402
+from foreseg.driving.player import Latencies, Player  # noqa: E402
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.errors import ForesegError  # noqa: E402
-from foreseg.executor import Executor  # noqa: E402
 from foreseg.frames import DEFAULT_CAMERA, Frame  # noqa: E402
-from foreseg.methods.base import Method  # noqa: E402
-from foreseg.methods.fevos import FevosMethod, FevosSettings  # noqa: E402
-from foreseg.methods.grounding import View  # noqa: E402
-from foreseg.methods.veason import VeasonMethod, VeasonSettings  # noqa: E402
-from foreseg.methods.videoseg import VideosegMethod, VideosegSettings  # noqa: E402
-from foreseg.methods.visa import VisaMethod, VisaSettings  # noqa: E402
-from foreseg.player import Latencies, Player  # noqa: E402
-from foreseg.prompts import SpatialPrompt  # noqa: E402
-from foreseg.reasoner.language import (  # noqa: E402
+from foreseg.language.base import (  # noqa: E402
     Chunk,
     CompletionStream,
     LanguageRequest,
     SegmentRequest,
     SegmentStream,
 )
+from foreseg.methods.base import Method  # noqa: E402
+from foreseg.methods.fevos import FevosMethod, FevosSettings  # noqa: E402
+from foreseg.methods.grounding import View  # noqa: E402
+from foreseg.methods.veason import VeasonMethod, VeasonSettings  # noqa: E402
+from foreseg.methods.videoseg import VideosegMethod, VideosegSettings  # noqa: E402
+from foreseg.methods.visa import VisaMethod, VisaSettings  # noqa: E402
+from foreseg.pipeline.state import State  # noqa: E402
+from foreseg.prompts import SpatialPrompt  # noqa: E402
 from foreseg.reasoner.vlm import VlmReasoner  # noqa: E402
-from foreseg.state import State  # noqa: E402
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey  # noqa: E402
 from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
-from foreseg_torch.language_model import TransformersLanguageModel  # noqa: E402
-from foreseg_torch.seg_language_model import SegLanguageModel  # noqa: E402
-from foreseg_torch.seg_store import SEG_METHODS, assemble_seg_vlm, load_seg_vlm  # noqa: E402
-from foreseg_torch.vlm_loading import Precision, load_vlm, quiet  # noqa: E402
+from foreseg_torch.seg.language_model import SegLanguageModel  # noqa: E402
+from foreseg_torch.seg.store import SEG_METHODS, assemble_seg_vlm, load_seg_vlm  # noqa: E402
+from foreseg_torch.vlm.language_model import TransformersLanguageModel  # noqa: E402
+from foreseg_torch.vlm.loading import Precision, load_vlm, quiet  # noqa: E402
 
 QUERIES = ("what will the red square hit?", "which one moves?")
 SIZE_WH = (160, 120)

@@ -21,9 +21,9 @@ import rclpy
 from rclpy.executors import MultiThreadedExecutor
 from sensor_msgs.msg import Image
 
+from foreseg.driving.executor import PublishedMasks
 from foreseg.engines.base import Array, Engine
 from foreseg.engines.onnx import OnnxEngine
-from foreseg.executor import PublishedMasks
 from foreseg.frames import CameraId
 from foreseg.geometry import BoxXyxy
 from foreseg.prompts import ObjectId, SpatialPrompt

@@ -99,7 +99,7 @@ class Transformers:
 
     def start(self, objects: int) -> None:
         """See `Contender`."""
-        from foreseg_torch.sam2_reference import Sam2Reference
+        from foreseg_torch.tracker.sam2_reference import Sam2Reference
 
         self._reference = Sam2Reference(self._model)
         for i, prompt in enumerate(drawn_prompts(objects)):

@@ -19,8 +19,8 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from foreseg_torch.nano_tracker import NanoTrunk
-from foreseg_torch.sam2_meta import renamed_tensors
+from foreseg_torch.tracker.nano_tracker import NanoTrunk
+from foreseg_torch.tracker.sam2_meta import renamed_tensors
 
 _POINT = "sam_prompt_encoder.point_embeddings.{}.weight"
 _TRUNK = ("image_encoder.trunk.", "vision_encoder.backbone.")

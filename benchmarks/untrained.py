@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from foreseg_torch.sam2_geometry import set_image_size
+from foreseg_torch.tracker.sam2_geometry import set_image_size
 
 _LAYERS = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 

@@ -62,10 +62,10 @@ CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
     "cv2": (
-        "sources.py",
-        "sinks.py",
-        "overlay.py",
-        "reasoner/openai_server.py",
+        "media/sources.py",
+        "media/sinks.py",
+        "media/overlay.py",
+        "language/openai_server.py",
         "tracker/preprocess.py",
         "tracker/postprocess.py",
     ),
@@ -76,27 +76,16 @@ CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
 # Inside the core, imports run only downwards or sideways. A module or package per name.
 LAYERS = (
     {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
-    {"history", "scenes", "slots", "windows", "engines", "telemetry", "inbox"},
-    {"tracker", "methods", "reasoner"},
-    {"degradation", "tracks", "events", "state", "turn", "roster", "scheduler", "catch_up"}
-    | {
-        "arrivals",
-        "asking",
-        "following",
-        "hindsight",
-        "observing",
-        "tracking",
-        "pipeline",
-        "trace",
-    },
-    {"machine", "executor", "player", "worker", "sources", "overlay", "filmstrip"}
-    | {"newest_answers", "sinks"},
+    {"history", "engines", "telemetry", "language"},
+    {"tracker", "methods", "reasoner", "kinematic"},
+    {"pipeline"},
+    {"driving", "media"},
     {"cli", "commands"},
 )
 # Only these may start or synchronise threads and processes.
 CONCURRENT = {
-    "worker.py": "the loop, the tracker's thread",
-    "inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
+    "driving/worker.py": "the loop, the tracker's thread",
+    "driving/inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/child.py": "the same process, seen from inside",
     "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",

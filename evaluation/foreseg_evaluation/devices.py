@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from foreseg.driving.player import Latencies
 from foreseg.errors import ConfigError
-from foreseg.player import Latencies
 
 _NS_PER_MS = 1_000_000
 

@@ -25,13 +25,13 @@ from foreseg.dialogue import (
 )
 from foreseg.errors import ForesegError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
+from foreseg.history.reduction import reduce_window
+from foreseg.history.windows import HistoryView
 from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import Reasoner
 from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.reduction import reduce_window
 from foreseg.tracker.base import TrackKey
-from foreseg.windows import HistoryView
 
 from .episode import Episode
 from .prediction import Prediction, Spoken

@@ -18,10 +18,10 @@ import numpy as np
 from foreseg.dialogue import AnswerDone, FramesWanted, NoTarget, Query, TargetsFound
 from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.geometry import BoxXyxy, box_from_mask
+from foreseg.history.windows import RecentWindow, UniformWindow, WindowPolicy
 from foreseg.masks import Mask, rle_from_mask
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
-from foreseg.windows import RecentWindow, UniformWindow, WindowPolicy
 
 from .episode import Dataset, Episode
 

@@ -24,8 +24,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
+from foreseg.driving.trace import read_steps
 from foreseg.errors import ConfigError, InputError
-from foreseg.trace import read_steps
 
 from .datasets import read_dataset
 from .devices import device_profile

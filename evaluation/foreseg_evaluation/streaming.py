@@ -19,8 +19,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId
+from foreseg.driving.executor import Executor, PublishedMasks
+from foreseg.driving.player import Latencies, Player, StepLog
 from foreseg.errors import InputError
-from foreseg.events import (
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex
+from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
+from foreseg.pipeline.events import (
     Command,
     Event,
     FrameArrived,
@@ -29,13 +33,9 @@ from foreseg.events import (
     PublishMasks,
     QueryAdded,
 )
-from foreseg.executor import Executor, PublishedMasks
-from foreseg.frames import DEFAULT_CAMERA, FrameIndex
-from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
-from foreseg.player import Latencies, Player, StepLog
+from foreseg.pipeline.state import State
+from foreseg.pipeline.tracks import Track
 from foreseg.prompts import SpatialPrompt
-from foreseg.state import State
-from foreseg.tracks import Track
 
 from .episode import Episode
 from .offline import first_masks
@@ -179,8 +179,9 @@ def play_episode(
 def record_from_steps(
     steps: Iterable[tuple[Event, Sequence[Command]]], episode: Episode
 ) -> StreamRecord:
-    """Read off a pipeline's steps (a run's, or `foreseg.trace.read_steps`) what was seen when.
+    """Read off a pipeline's steps what was seen when.
 
+    The steps are a run's, or what `foreseg.driving.trace.read_steps` finds.
     A frame's position follows from its stamp, counted from the first one at the episode's rate:
     frames that never arrived leave their neighbours in place.
 

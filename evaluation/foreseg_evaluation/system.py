@@ -29,9 +29,9 @@ from types import MappingProxyType
 from typing import Any
 
 from foreseg.config import Config, Scalar, config_from_settings
+from foreseg.driving.player import Latencies
 from foreseg.engines.load import load_configured
 from foreseg.errors import ConfigError
-from foreseg.player import Latencies
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
 from foreseg.tracker.base import Tracker

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foreseg.engines.manifest import Calibration, Sam2Geometry
 from foreseg.errors import InputError
-from foreseg.sources import SourceFrame, open_source
+from foreseg.media.sources import SourceFrame, open_source
 from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg.tracker.preprocess import pixels_from_image
 

@@ -21,15 +21,20 @@ from transformers.utils.hub import cached_files
 
 from foreseg.errors import InputError
 from foreseg_torch.json_file import read_json_object
-from foreseg_torch.nano_tracker import load_nano_tracker, read_nano_tracker_config
-from foreseg_torch.sam2_geometry import (
+from foreseg_torch.tracker.nano_tracker import load_nano_tracker, read_nano_tracker_config
+from foreseg_torch.tracker.sam2_geometry import (
     check_image_size,
     keep_memory_slots,
     set_image_size,
     size_unit,
 )
-from foreseg_torch.sam2_meta import config_from_meta, listed, model_from_meta, read_meta_checkpoint
-from foreseg_torch.video_models import VideoModel
+from foreseg_torch.tracker.sam2_meta import (
+    config_from_meta,
+    listed,
+    model_from_meta,
+    read_meta_checkpoint,
+)
+from foreseg_torch.tracker.video_models import VideoModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what SAM2 and EdgeTAM were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)

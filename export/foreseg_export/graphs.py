@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from onnxscript import ir
 from torch import Tensor, nn
 
-from foreseg_torch.video_models import VideoModel, memory_tokens
+from foreseg_torch.tracker.video_models import VideoModel, memory_tokens
 
 OPSET = 18
 IR_VERSION = 8  # the oldest that has this opset: ONNX Runtime 1.14 and later open it

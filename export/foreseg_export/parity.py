@@ -31,8 +31,8 @@ from foreseg.tracker.golden import (
     track_clip,
 )
 from foreseg.tracker.preprocess import pixels_from_image, points_from_prompt
-from foreseg_torch.sam2_reference import Sam2Reference
-from foreseg_torch.video_models import VideoModel
+from foreseg_torch.tracker.sam2_reference import Sam2Reference
+from foreseg_torch.tracker.video_models import VideoModel
 
 F32 = NDArray[np.float32]
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which piece gets which precision, and how a float32 graph becomes an int8 one.
 
-fp16 pieces are traced in half (`foreseg_torch.sam2_half`). int8 is the image encoder alone, as
-QDQ nodes around its convolutions and projections: memory attention and decoder lose ten to a
-hundred times more mask for it, the memory encoder is too small to matter. Inputs and outputs stay
-float32 in every precision. Does not know where calibration frames come from.
+fp16 pieces are traced in half (`foreseg_torch.tracker.sam2_half`). int8 is the image encoder
+alone, as QDQ nodes around its convolutions and projections: memory attention and decoder lose ten
+to a hundred times more mask for it, the memory encoder is too small to matter. Inputs and outputs
+stay float32 in every precision. Does not know where calibration frames come from.
 """
 
 from __future__ import annotations

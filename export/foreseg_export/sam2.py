@@ -62,8 +62,8 @@ from foreseg_export.parity import GATES, Judge, golden_steps
 from foreseg_export.parity_page import PAGE_NAME, write_page
 from foreseg_export.precision import INT8_PIECE, lowered_pieces, quantise
 from foreseg_export.targets import MAX_OBJECTS
-from foreseg_torch.sam2_half import in_half
-from foreseg_torch.video_models import VideoModel, cut, family_of, memory_tokens
+from foreseg_torch.tracker.sam2_half import in_half
+from foreseg_torch.tracker.video_models import VideoModel, cut, family_of, memory_tokens
 
 _EXPORTERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 

@@ -38,8 +38,8 @@ def _seg(arguments: argparse.Namespace) -> int:
         msg = f"--seed wants 0 to {MAX_SEED}, got {arguments.seed}"
         raise ConfigError(msg)
     try:
-        store = importlib.import_module("foreseg_torch.seg_store")
-        loading = importlib.import_module("foreseg_torch.vlm_loading")
+        store = importlib.import_module("foreseg_torch.seg.store")
+        loading = importlib.import_module("foreseg_torch.vlm.loading")
     except ModuleNotFoundError as error:
         extra = "vlm"
         raise MissingExtraError(error.name or "torch", extra, "joining the two models") from error

@@ -11,7 +11,7 @@ from foreseg.engines.load import Bundle
 from foreseg.errors import InputError
 from foreseg_export.checkpoints import open_checkpoint
 from foreseg_export.sam2 import geometry_of
-from foreseg_torch.engine import torch_bundle
+from foreseg_torch.tracker.engine import torch_bundle
 
 
 def bundle_from_checkpoint(where: str, threads: int = 1) -> Bundle:

@@ -20,8 +20,8 @@ from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
 from foreseg_export.vlm_quality import NOT_COMPARED, ValidationSet, measured_quality
 from foreseg_torch.new_folder import new_folder
-from foreseg_torch.vlm_loading import MB, LoadedVlm, Precision, load_vlm, quiet
-from foreseg_torch.vlm_manifest import (
+from foreseg_torch.vlm.loading import MB, LoadedVlm, Precision, load_vlm, quiet
+from foreseg_torch.vlm.manifest import (
     FORMAT_VERSION,
     Quality,
     VlmManifest,

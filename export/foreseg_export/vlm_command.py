@@ -63,7 +63,7 @@ def _vlm(arguments: argparse.Namespace) -> int:
         torch = importlib.import_module("torch")
         vlm = importlib.import_module("foreseg_export.vlm")
         quality = importlib.import_module("foreseg_export.vlm_quality")
-        loading = importlib.import_module("foreseg_torch.vlm_loading")
+        loading = importlib.import_module("foreseg_torch.vlm.loading")
     except ModuleNotFoundError as error:
         extra = "vlm"
         raise MissingExtraError(error.name or "torch", extra, "quantising a model") from error

@@ -25,18 +25,18 @@ from foreseg.frames import (
     U8Array,
 )
 from foreseg.geometry import BoxXyxy
+from foreseg.language.base import Chunk
+from foreseg.media.sources import SourceFrame, open_source
 from foreseg.methods.base import AnswerStep
 from foreseg.methods.grammar import CompletionReader
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
-from foreseg.reasoner.language import Chunk
-from foreseg.sources import SourceFrame, open_source
 from foreseg.tracker.drawn_clip import moving_shapes
-from foreseg_torch.decoding import Decoding
-from foreseg_torch.language_model import CompletionText, TransformersLanguageModel, chosen
 from foreseg_torch.reasoner import TransformersOptions, view_of
-from foreseg_torch.vision_inputs import ModelInputs
-from foreseg_torch.vlm_loading import LoadedVlm
-from foreseg_torch.vlm_manifest import Quality
+from foreseg_torch.vlm.decoding import Decoding
+from foreseg_torch.vlm.language_model import CompletionText, TransformersLanguageModel, chosen
+from foreseg_torch.vlm.loading import LoadedVlm
+from foreseg_torch.vlm.manifest import Quality
+from foreseg_torch.vlm.vision_inputs import ModelInputs
 
 NUM_FRAMES = 6  # of a window
 MAX_CLIP_FRAMES = 300  # of a clip that does not say how long it is

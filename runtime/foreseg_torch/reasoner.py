@@ -23,11 +23,15 @@ from foreseg.reasoner.options import (
     options_from_values,
 )
 from foreseg.reasoner.vlm import VlmReasoner
-from foreseg_torch.language_model import FRAME_PIXELS, VISION_CACHE_MB, TransformersLanguageModel
-from foreseg_torch.seg_language_model import SegLanguageModel
-from foreseg_torch.seg_store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
-from foreseg_torch.vision_inputs import fitted_wh
-from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm
+from foreseg_torch.seg.language_model import SegLanguageModel
+from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
+from foreseg_torch.vlm.language_model import (
+    FRAME_PIXELS,
+    VISION_CACHE_MB,
+    TransformersLanguageModel,
+)
+from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
+from foreseg_torch.vlm.vision_inputs import fitted_wh
 
 AUTO = "auto"
 MAX_SHOWN = 12  # frames in a request of a method that chooses them itself

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .shapes import ShapeKind, outline
-from .sprites import Sprite
+from .shapes.figures import ShapeKind, outline
+from .shapes.sprites import Sprite
 from .textures import TextureKind, U8Array, make_texture
 
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from .chain_scene import ChainScene
-from .emerge_scene import EmergeScene
 from .foresight import ForesightScene, SceneConfig
-from .hit_scene import HitScene, Route
-from .hop_scene import HopScene
-from .leave_scene import LeaveScene
+from .shapes.chain_scene import ChainScene
+from .shapes.emerge_scene import EmergeScene
+from .shapes.hit_scene import HitScene, Route
+from .shapes.hop_scene import HopScene
+from .shapes.leave_scene import LeaveScene
 
 SceneMaker = Callable[[int, SceneConfig], ForesightScene]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .wandering import WanderingConfig, WorldFrame, wander
+from .shapes.wandering import WanderingConfig, WorldFrame, wander
 
 HELD_OUT_SEED = 910_000_000
 _VISIBLE_SHARE = 0.8

@@ -38,8 +38,8 @@ from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
 from foreseg_export.checkpoints import Checkpoint  # noqa: E402
 from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
 from foreseg_export.sam2 import geometry_of  # noqa: E402
-from foreseg_torch.engine import TorchEngine, TorchStore, torch_bundle  # noqa: E402
-from foreseg_torch.sam2_pieces import cut  # noqa: E402
+from foreseg_torch.tracker.engine import TorchEngine, TorchStore, torch_bundle  # noqa: E402
+from foreseg_torch.tracker.sam2_pieces import cut  # noqa: E402
 
 SIDE = 64
 TOLERANCE = 2e-4  # float32 sums in another order, on logits of up to 20

@@ -23,11 +23,11 @@ from foreseg.dialogue import (
     TargetsFound,
 )
 from foreseg.frames import FrameIndex, FrameWindow
+from foreseg.history.windows import HistoryView
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
 from foreseg.reasoner.messages import AskMessage, Died, MoreFrames, PartMessage, Ready
 from foreseg.reasoner.process import ReasonerProcess
-from foreseg.windows import HistoryView
 
 Ask = Callable[[Query, FrameWindow], list[AnswerPart]]
 

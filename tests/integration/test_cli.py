@@ -23,9 +23,9 @@ from foreseg.commands.progress import ProgressBar
 from foreseg.commands.run_files import RunFiles
 from foreseg.commands.storyboard import NUM_CELLS, Scene, Storyboard
 from foreseg.config import Config
+from foreseg.driving.trace import replay
 from foreseg.errors import ConfigError, InputError
-from foreseg.sources import SourceFrame, SourceItem, SourceLost, _Closing
-from foreseg.trace import replay
+from foreseg.media.sources import SourceFrame, SourceItem, SourceLost, _Closing
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")

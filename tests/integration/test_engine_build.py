@@ -49,8 +49,8 @@ from foreseg_export.graphs import PIECE_NAMES, export_piece, piece_specs  # noqa
 from foreseg_export.precision import INT8_PIECE, quantise  # noqa: E402
 from foreseg_export.targets import BuildPlan  # noqa: E402
 from foreseg_export.tensorrt_api import open_package  # noqa: E402
-from foreseg_torch.sam2_half import in_half  # noqa: E402
-from foreseg_torch.video_models import cut  # noqa: E402
+from foreseg_torch.tracker.sam2_half import in_half  # noqa: E402
+from foreseg_torch.tracker.video_models import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 

@@ -42,10 +42,10 @@ from foreseg_export import build_command  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.graphs import OPSET, export_piece, piece_specs  # noqa: E402
 from foreseg_export.parity import GATES, compare  # noqa: E402
-from foreseg_torch.sam2_geometry import keep_memory_slots  # noqa: E402
-from foreseg_torch.sam2_half import in_half  # noqa: E402
-from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
-from foreseg_torch.video_models import cut  # noqa: E402
+from foreseg_torch.tracker.sam2_geometry import keep_memory_slots  # noqa: E402
+from foreseg_torch.tracker.sam2_half import in_half  # noqa: E402
+from foreseg_torch.tracker.sam2_reference import Sam2Reference  # noqa: E402
+from foreseg_torch.tracker.video_models import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 

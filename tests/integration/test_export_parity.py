@@ -34,7 +34,7 @@ from foreseg_export.checkpoints import open_checkpoint  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.graphs import IR_VERSION  # noqa: E402
 from foreseg_export.parity import compare  # noqa: E402
-from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
+from foreseg_torch.tracker.sam2_reference import Sam2Reference  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports two small models
 

@@ -33,8 +33,8 @@ from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
 from foreseg_export.parity_page import PAGE_NAME  # noqa: E402
 from foreseg_export.precision import CALIBRATION_METHODS, lowered_pieces, quantise  # noqa: E402
 from foreseg_export.sam2 import ExportOptions, export_sam2  # noqa: E402
-from foreseg_torch.sam2_half import Float32Island, in_half  # noqa: E402
-from foreseg_torch.sam2_pieces import cut  # noqa: E402
+from foreseg_torch.tracker.sam2_half import Float32Island, in_half  # noqa: E402
+from foreseg_torch.tracker.sam2_pieces import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 

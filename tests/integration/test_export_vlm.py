@@ -28,8 +28,8 @@ from foreseg_export.vlm_quality import (  # noqa: E402
     drawn_set,
     measured_quality,
 )
-from foreseg_torch.vlm_loading import LoadedVlm, Precision, load_vlm  # noqa: E402
-from foreseg_torch.vlm_manifest import MANIFEST_NAME, read_vlm_manifest  # noqa: E402
+from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm  # noqa: E402
+from foreseg_torch.vlm.manifest import MANIFEST_NAME, read_vlm_manifest  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from tests.support.dataset_trees import TREES
 
 import foreseg_evaluation.run as running
 from foreseg.errors import ConfigError
+from foreseg.history.windows import RecentWindow
 from foreseg.masks import rle_from_mask
-from foreseg.windows import RecentWindow
 from foreseg_evaluation.cli import finish, main
 from foreseg_evaluation.datasets import read_dataset
 from foreseg_evaluation.results import TARGET, read_results, result_path
@@ -285,8 +285,8 @@ def test_missing_predictions_fail_their_episodes(
 
 def test_traces_are_scored_in_both_protocols(worlds: Path, tmp_path: Path) -> None:
     from foreseg.config import Config
+    from foreseg.driving.trace import TraceWriter
     from foreseg.frames import DEFAULT_CAMERA
-    from foreseg.trace import TraceWriter
     from foreseg_evaluation.system import System, read_system
 
     dataset = read_dataset(worlds, "fevos", split="val")

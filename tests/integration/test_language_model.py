@@ -19,16 +19,16 @@ for name in ("transformers", "bitsandbytes", "accelerate", "cv2"):
 from tests.support.tiny_vlm import IMAGE, KINDS, save_tiny_vlm, tiny_tokenizer  # noqa: E402
 
 from foreseg.errors import ConfigError, InputError  # noqa: E402
-from foreseg.reasoner.language import (  # noqa: E402
+from foreseg.language.base import (  # noqa: E402
     Chunk,
     LanguageModelError,
     LanguageRequest,
     Message,
     Role,
 )
-from foreseg_torch.decoding import Decoding  # noqa: E402
-from foreseg_torch.language_model import CompletionText, TransformersLanguageModel  # noqa: E402
-from foreseg_torch.vlm_loading import LoadedVlm, Precision, estimated_bytes, load_vlm  # noqa: E402
+from foreseg_torch.vlm.decoding import Decoding  # noqa: E402
+from foreseg_torch.vlm.language_model import CompletionText, TransformersLanguageModel  # noqa: E402
+from foreseg_torch.vlm.loading import LoadedVlm, Precision, estimated_bytes, load_vlm  # noqa: E402
 
 ROUNDING = 1e-3  # of logits around 1 in float32, read in other pieces
 
@@ -79,7 +79,7 @@ def result_of(stream: Generator[Chunk, None, Decoding]) -> Decoding:
 def test_greedy_completions_are_those_of_generate(
     model: TransformersLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foreseg_torch.decoding.PREFILL_TOKENS", {"cpu": 17})  # through images
+    monkeypatch.setattr("foreseg_torch.vlm.decoding.PREFILL_TOKENS", {"cpu": 17})  # through images
     request = asked(images(3))
     chunks = list(model.generate(request))
     loaded = model.loaded
@@ -270,7 +270,7 @@ def test_weights_are_fetched_from_the_hub_only_if_they_will_fit(
         fetched.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr("foreseg_torch.vlm_loading.snapshot_download", snapshot)
+    monkeypatch.setattr("foreseg_torch.vlm.loading.snapshot_download", snapshot)
     with pytest.raises(ConfigError, match=r"owner/tiny as nf4 needs some \d MB"):
         load_vlm("owner/tiny", max_memory_mb=0.5)
     assert len(fetched) == 1

@@ -21,18 +21,18 @@ from foreseg import cli
 from foreseg.clock import SystemClock
 from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
-from foreseg.reasoner.base import ReasonerSpec
-from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.http_stream import Head, HttpError, ReplyParser
-from foreseg.reasoner.language import Chunk, LanguageModelError, LanguageRequest, Message, Role
-from foreseg.reasoner.load import build_reasoner
-from foreseg.reasoner.messages import AskMessage, CancelMessage, PartMessage, Ready
-from foreseg.reasoner.openai_server import (
+from foreseg.language.base import Chunk, LanguageModelError, LanguageRequest, Message, Role
+from foreseg.language.http_stream import Head, HttpError, ReplyParser
+from foreseg.language.openai_server import (
     OpenAiServer,
     ServerSettings,
     data_url,
     png_from_image,
 )
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.exchange import checked_ask
+from foreseg.reasoner.load import build_reasoner
+from foreseg.reasoner.messages import AskMessage, CancelMessage, PartMessage, Ready
 from foreseg.reasoner.process import ReasonerProcess
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")

@@ -25,18 +25,18 @@ from foreseg.dialogue import (
     QueryId,
     TargetsFound,
 )
-from foreseg.events import AskId
-from foreseg.executor import Executor
+from foreseg.driving.executor import Executor
+from foreseg.driving.player import Latencies, Player
+from foreseg.driving.trace import TraceWriter, encode, replay
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameWindow
+from foreseg.history.windows import RecentWindow, UniformWindow, WindowPolicy
+from foreseg.kinematic.reasoner import kinematic_reasoner
 from foreseg.masks import mask_from_rle, mask_iou
-from foreseg.player import Latencies, Player
+from foreseg.pipeline.events import AskId
+from foreseg.pipeline.state import State
+from foreseg.pipeline.tracks import NS, TrackState
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream, Reasoner
-from foreseg.reasoner.kinematic import kinematic_reasoner
-from foreseg.state import State
-from foreseg.trace import TraceWriter, encode, replay
-from foreseg.tracks import NS, TrackState
-from foreseg.windows import RecentWindow, UniformWindow, WindowPolicy
 
 CAMERA_HZ = 30
 INTERVAL_NS = NS // CAMERA_HZ
@@ -283,7 +283,7 @@ def test_a_trace_replays_where_no_engine_is_installed(tmp_path: Path) -> None:
         "import sys\n"
         "for name in ('onnxruntime', 'cv2', 'torch', 'rclpy'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from foreseg.trace import replay\n"
+        "from foreseg.driving.trace import replay\n"
         "report = replay(Path(sys.argv[1]))\n"
         "print(report.num_events, report.num_commands, repr(report.first_difference))\n"
     )

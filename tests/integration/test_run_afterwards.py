@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from foreseg import cli
+from foreseg.driving.trace import read_steps, replay
 from foreseg.masks import mask_iou
-from foreseg.trace import read_steps, replay
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")

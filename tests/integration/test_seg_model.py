@@ -27,19 +27,12 @@ from foreseg.dialogue import (
     RationalePart,
     TargetsFound,
 )
+from foreseg.driving.executor import Executor
+from foreseg.driving.player import Latencies, Player
 from foreseg.engines.load import load_bundle
 from foreseg.errors import ConfigError, EngineError, InputError
-from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameWindow
-from foreseg.masks import mask_from_rle, mask_iou, rle_area
-from foreseg.methods.base import Method
-from foreseg.methods.fevos import FevosMethod, FevosSettings
-from foreseg.methods.seg_answers import forced_ending
-from foreseg.methods.visa import VisaMethod, VisaSettings
-from foreseg.player import Latencies, Player
-from foreseg.reasoner.base import ReasonerSpec
-from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.language import (
+from foreseg.language.base import (
     Chunk,
     LanguageRequest,
     Message,
@@ -48,17 +41,24 @@ from foreseg.reasoner.language import (
     SegmentingModel,
     SegmentRequest,
 )
+from foreseg.masks import mask_from_rle, mask_iou, rle_area
+from foreseg.methods.base import Method
+from foreseg.methods.fevos import FevosMethod, FevosSettings
+from foreseg.methods.seg_answers import forced_ending
+from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.pipeline.state import State
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.load import build_reasoner
 from foreseg.reasoner.vlm import VlmReasoner
-from foreseg.state import State
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_export.cli import main as export_main
 from foreseg_export.vlm import save_quantised
-from foreseg_torch import seg_language_model
-from foreseg_torch.seg_language_model import SegLanguageModel
-from foreseg_torch.seg_model import MaskHead, source_masks
-from foreseg_torch.seg_store import assemble_seg_vlm, load_seg_vlm, save_seg_vlm
-from foreseg_torch.vlm_loading import Precision, load_vlm
+from foreseg_torch.seg import language_model as seg_language_model
+from foreseg_torch.seg.language_model import SegLanguageModel
+from foreseg_torch.seg.model import MaskHead, source_masks
+from foreseg_torch.seg.store import assemble_seg_vlm, load_seg_vlm, save_seg_vlm
+from foreseg_torch.vlm.loading import Precision, load_vlm
 
 FRAMES = tuple(make_frame(i) for i in range(3))
 SAID = "<think>So.</think><answer>They are [SEG] and [SEG].</answer>"

@@ -25,7 +25,7 @@ from foreseg.reasoner.base import ReasonerSpec  # noqa: E402
 from foreseg.reasoner.exchange import checked_ask  # noqa: E402
 from foreseg.reasoner.load import build_reasoner, known_kinds  # noqa: E402
 from foreseg_torch.reasoner import TransformersOptions, view_of  # noqa: E402
-from foreseg_torch.vlm_loading import Precision, load_vlm  # noqa: E402
+from foreseg_torch.vlm.loading import Precision, load_vlm  # noqa: E402
 
 SIZE_WH = (160, 120)
 
@@ -45,7 +45,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, said: str, folder: Path) -> None:
         assert 0 <= token < logits.shape[-1]
         return token, -0.5
 
-    monkeypatch.setattr("foreseg_torch.language_model.chosen", chosen)
+    monkeypatch.setattr("foreseg_torch.vlm.language_model.chosen", chosen)
 
 
 def clip_in(folder: Path) -> Path:

@@ -17,15 +17,15 @@ from tests.support.scene import WAIT_S, Recorder, box_of, image_of
 from foreseg.clock import SystemClock
 from foreseg.config import Config, HistoryConfig, ReasonerConfig, SchedulerConfig
 from foreseg.dialogue import AnswerStatus, Query, QueryId
+from foreseg.driving.executor import Executor
+from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
-from foreseg.events import Reply
-from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame
 from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import Reply
+from foreseg.pipeline.tracks import NS
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackKey
-from foreseg.tracks import NS
-from foreseg.worker import Worker
 
 LEFT, RIGHT = CameraId("left"), CameraId("right")
 CONFIG = Config(

@@ -9,8 +9,8 @@ from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, SchedulerConfig, TrackerConfig
 from foreseg.dialogue import QueryId
-from foreseg.events import Event, RequestId, ResetRequested, SceneChange, SceneMeasured
 from foreseg.frames import DEFAULT_CAMERA
+from foreseg.pipeline.events import Event, RequestId, ResetRequested, SceneChange, SceneMeasured
 
 MAX_QUERIES = 4
 CONFIG = Config(

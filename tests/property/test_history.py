@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from foreseg.errors import ConfigError, InputError
 from foreseg.frames import CameraId, Frame, FrameIndex
-from foreseg.history import History
-from foreseg.windows import UniformWindow
+from foreseg.history.ring import History
+from foreseg.history.windows import UniformWindow
 
 SIZES_WH = ((4, 3), (6, 4), (3, 9))
 HOLDERS = ("query-1", "query-2", "job-1")

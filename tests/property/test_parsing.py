@@ -17,6 +17,7 @@ from tests.support.segmenting_models import saying
 
 from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, TargetsFound
 from foreseg.frames import FrameWindow
+from foreseg.language.base import Segmented
 from foreseg.methods.base import Method, Verdict
 from foreseg.methods.fevos import FevosMethod
 from foreseg.methods.grammar import CompletionReader, Order
@@ -26,7 +27,6 @@ from foreseg.methods.seg_answers import TOKEN, forced_ending, mark_of, read_targ
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
 from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.language import Segmented
 from foreseg.reasoner.vlm import VlmReasoner
 
 WINDOW = window_of([np.zeros((45, 77, 3), np.uint8)] * 4)  # labels 0, 4, 8, 12

@@ -21,7 +21,10 @@ from foreseg.dialogue import (
     RationalePart,
     TargetsFound,
 )
-from foreseg.events import (
+from foreseg.driving.trace import TraceWriter, replay
+from foreseg.frames import CameraId, FrameIndex, FrameRef
+from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import (
     AskReasoner,
     Command,
     EnableSet,
@@ -36,13 +39,10 @@ from foreseg.events import (
     RunTracker,
     TrackerFailed,
 )
-from foreseg.frames import CameraId, FrameIndex, FrameRef
-from foreseg.geometry import BoxXyxy
-from foreseg.pipeline import step
+from foreseg.pipeline.state import State
+from foreseg.pipeline.step import step
 from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.state import State
 from foreseg.telemetry import DropCause
-from foreseg.trace import TraceWriter, replay
 
 CAMERAS = (CameraId("left"), CameraId("right"))
 IDS = ("", "mug", "object-1", "object-2")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
-from foreseg.windows import (
+from foreseg.history.windows import (
     GlobalLocalWindow,
     HistoryView,
     RecentWindow,

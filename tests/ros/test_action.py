@@ -26,7 +26,7 @@ from foreseg.config import Config
 from foreseg.dialogue import QueryId
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.masks import MaskRle, mask_from_rle, mask_iou
-from foreseg.state import State
+from foreseg.pipeline.state import State
 from foreseg_ros.action import progress_of
 from tests.ros.ros_harness import SIZE_WH, WAIT_S, NodeProcess, Robot, random_domain
 from tests.support.bench import Bench, still

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from foreseg.trace import replay
+from foreseg.driving.trace import replay
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (make venv)")
 pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
@@ -133,7 +133,7 @@ def test_a_short_file_is_played_forth_and_back_without_a_cut(tmp_path: Path) -> 
     import cv2
     import numpy as np
 
-    from foreseg.sources import open_source
+    from foreseg.media.sources import open_source
     from foreseg_ros.demo.camera import video_frames
 
     for number in range(4):

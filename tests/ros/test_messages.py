@@ -23,9 +23,9 @@ from foreseg.errors import InputError
 from foreseg.frames import CameraId, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import mask_from_rle, rle_from_mask
+from foreseg.pipeline.tracks import Track, TrackState
 from foreseg.prompts import ObjectId, Point, PointLabel, SpatialPrompt
 from foreseg.tracker.base import TrackKey
-from foreseg.tracks import Track, TrackState
 from foreseg_ros import qos, records
 
 pytestmark = pytest.mark.ros

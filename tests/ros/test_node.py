@@ -23,10 +23,10 @@ from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from foreseg.driving.trace import replay
 from foreseg.engines.load import bundle_folder
 from foreseg.masks import mask_iou
-from foreseg.overlay import AMBER
-from foreseg.trace import replay
+from foreseg.media.overlay import AMBER
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
     header_from_stamp,

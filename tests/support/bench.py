@@ -21,7 +21,10 @@ from foreseg.dialogue import (
     QueryId,
     TargetsFound,
 )
-from foreseg.events import (
+from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameRef
+from foreseg.geometry import BoxXyxy, box_iou
+from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
+from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskId,
     AskReasoner,
@@ -49,12 +52,9 @@ from foreseg.events import (
     TrackStep,
     WindowTaken,
 )
-from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameRef
-from foreseg.geometry import BoxXyxy, box_iou
-from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
-from foreseg.pipeline import step
+from foreseg.pipeline.state import State
+from foreseg.pipeline.step import step
 from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.state import State
 from foreseg.tracker.base import TrackedObject, TrackKey
 
 NS = 1_000_000_000

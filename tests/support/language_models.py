@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from foreseg.language.base import Chunk, CompletionStream, LanguageModelError, LanguageRequest
 from foreseg.methods.veason import VeasonMethod
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
-from foreseg.reasoner.language import Chunk, CompletionStream, LanguageModelError, LanguageRequest
 from foreseg.reasoner.vlm import VlmReasoner
 
 Script = Callable[[LanguageRequest], str]

@@ -27,7 +27,7 @@ OF_21 = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.
 
 def know_tiny_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the loader know the small trunk of these tests, as it knows Meta's four."""
-    from foreseg_torch.sam2_meta import KNOWN_TRUNKS, Trunk
+    from foreseg_torch.tracker.sam2_meta import KNOWN_TRUNKS, Trunk
 
     trunk = Trunk(name="test", heads=1, windows=(8, 4, 4, 2), global_blocks=(3,))
     monkeypatch.setitem(KNOWN_TRUNKS, (16, (1, 1, 2, 1)), trunk)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from foreseg.dialogue import AnswerDone, Query, RationalePart, TargetsFound
 from foreseg.frames import FrameWindow
+from foreseg.history.windows import RecentWindow
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
-from foreseg.windows import RecentWindow
 from tests.support.scene import box_of
 
 

@@ -31,8 +31,8 @@ from foreseg.frames import (
     FrameWindow,
     U8Array,
 )
+from foreseg.history.windows import RecentWindow
 from foreseg.reasoner.base import AnswerStream
-from foreseg.windows import RecentWindow
 
 ROOT = Path(__file__).parents[2]
 Options = Mapping[str, str | int | float | bool]

@@ -95,7 +95,7 @@ def tiny_nano(path: Path, *, seed: int = 0) -> Path:
     """A checkpoint of a random nano tracker at 64 px, hidden size 128 (split pointers)."""
     import torch
 
-    from foreseg_torch.nano_tracker import (
+    from foreseg_torch.tracker.nano_tracker import (
         NanoTrackerConfig,
         build_nano_tracker,
         save_nano_tracker,

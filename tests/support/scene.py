@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from foreseg.dialogue import Answer
-from foreseg.executor import PublishedMasks
+from foreseg.driving.executor import PublishedMasks
 from foreseg.frames import U8Array
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import Mask, mask_from_box

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foreseg.frames import Frame
+from foreseg.language.base import Chunk, Segmented, SegmentRequest, SegmentStream
 from foreseg.masks import Mask
 from foreseg.methods.fevos import FevosMethod
 from foreseg.methods.seg_answers import TOKEN
 from foreseg.methods.visa import VisaMethod, VisaSettings
-from foreseg.reasoner.language import Chunk, Segmented, SegmentRequest, SegmentStream
 from foreseg.reasoner.vlm import VlmReasoner
 from tests.support.language_models import ScriptedModel, in_turn
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreseg.catch_up import CatchUp, Rates, plan_catch_up
 from foreseg.config import CatchUpConfig
 from foreseg.frames import FrameIndex
+from foreseg.pipeline.catch_up import CatchUp, Rates, plan_catch_up
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
 

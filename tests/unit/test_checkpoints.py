@@ -25,9 +25,9 @@ from foreseg.errors import InputError  # noqa: E402
 from foreseg_export import checkpoints  # noqa: E402
 from foreseg_export.checkpoints import open_checkpoint  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
-from foreseg_torch.sam2_geometry import keep_memory_slots  # noqa: E402
-from foreseg_torch.sam2_meta import KNOWN_TRUNKS  # noqa: E402
-from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
+from foreseg_torch.tracker.sam2_geometry import keep_memory_slots  # noqa: E402
+from foreseg_torch.tracker.sam2_meta import KNOWN_TRUNKS  # noqa: E402
+from foreseg_torch.tracker.sam2_reference import Sam2Reference  # noqa: E402
 
 HUB_ID = "someone/tiny-sam2"
 

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreseg.config import DegradationConfig
-from foreseg.degradation import NS, Ladder, MachineReadings, Rung, Strain, climbed, strain_of
-from foreseg.machine import Machine, this_machine
+from foreseg.driving.machine import Machine, this_machine
+from foreseg.pipeline.degradation import (
+    NS,
+    Ladder,
+    MachineReadings,
+    Rung,
+    Strain,
+    climbed,
+    strain_of,
+)
 
 CONFIG = DegradationConfig(climb_s=5.0, recover_s=30.0)
 SHORT = MachineReadings(available_memory_share=0.01)

@@ -25,9 +25,9 @@ from transformers import (  # noqa: E402
 from foreseg.errors import InputError  # noqa: E402
 from foreseg_export import checkpoints  # noqa: E402
 from foreseg_export.checkpoints import open_checkpoint  # noqa: E402
-from foreseg_torch.sam2_geometry import set_image_size  # noqa: E402
-from foreseg_torch.sam2_half import in_half  # noqa: E402
-from foreseg_torch.video_models import cut, family_of, memory_tokens  # noqa: E402
+from foreseg_torch.tracker.sam2_geometry import set_image_size  # noqa: E402
+from foreseg_torch.tracker.sam2_half import in_half  # noqa: E402
+from foreseg_torch.tracker.video_models import cut, family_of, memory_tokens  # noqa: E402
 
 TOKENS = NUM_FREE + GRID**2
 SIDE, CELLS, HIDDEN, WIDTH = 64, 4, 128, 64

@@ -8,14 +8,14 @@ from tests.support.colour_tracker import ColourTracker
 from tests.support.scene import image_of
 
 from foreseg.config import Config
-from foreseg.events import FrameArrived, PublishMasks
-from foreseg.executor import Executor
+from foreseg.driving.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
+from foreseg.pipeline.events import FrameArrived, PublishMasks
+from foreseg.pipeline.tracks import Track, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
-from foreseg.tracks import Track, TrackState
 
 SIZE_WH = (64, 48)
 

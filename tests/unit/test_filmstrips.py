@@ -29,9 +29,14 @@ from foreseg.dialogue import (
     RationalePart,
     TargetsFound,
 )
+from foreseg.driving.executor import Executor
+from foreseg.driving.player import Latencies, Player
 from foreseg.errors import InputError
-from foreseg.executor import Executor
-from foreseg.filmstrip import (
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
+from foreseg.geometry import BoxXyxy
+from foreseg.history.windows import RecentWindow
+from foreseg.masks import rle_from_mask, rle_iou
+from foreseg.media.filmstrip import (
     MAX_MOMENTS,
     MAX_WINDOW_CELLS,
     WIDTH,
@@ -39,15 +44,10 @@ from foreseg.filmstrip import (
     chosen_indices,
     draw_filmstrip,
 )
-from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
-from foreseg.geometry import BoxXyxy
-from foreseg.masks import rle_from_mask, rle_iou
-from foreseg.player import Latencies, Player
+from foreseg.media.sinks import write_image
+from foreseg.pipeline.state import State
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
-from foreseg.sinks import write_image
-from foreseg.state import State
-from foreseg.windows import RecentWindow
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 

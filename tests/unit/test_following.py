@@ -8,9 +8,9 @@ from tests.support.bench import NS, SIZE_WH, Bench, still
 
 from foreseg.config import Config, SchedulerConfig
 from foreseg.dialogue import Answer, AnswerDone, AnswerPart, Outcome, RationalePart, TargetsFound
-from foreseg.events import AskReasoner, RequestId, ResetRequested
 from foreseg.frames import FrameRef
 from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import AskReasoner, RequestId, ResetRequested
 from foreseg.prompts import SpatialPrompt
 
 HORIZON_S = 3.0

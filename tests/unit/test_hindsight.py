@@ -10,7 +10,9 @@ import pytest
 
 from foreseg.dialogue import Outcome
 from foreseg.geometry import BoxXyxy
-from foreseg.hindsight import (
+from foreseg.kinematic.forecast import Side
+from foreseg.masks import mask_from_box, rle_from_mask
+from foreseg.pipeline.hindsight import (
     Claim,
     ClaimKind,
     Sighting,
@@ -19,9 +21,7 @@ from foreseg.hindsight import (
     judged,
     watched_on,
 )
-from foreseg.masks import mask_from_box, rle_from_mask
 from foreseg.prompts import ObjectId
-from foreseg.reasoner.forecast import Side
 
 SIZE_WH = (100, 80)
 ME, OTHER = ObjectId("me"), ObjectId("other")

@@ -12,12 +12,12 @@ from foreseg.dialogue import AnswerFailed, NoTarget, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
 from foreseg.geometry import BoxXyxy, box_iou
+from foreseg.history.reduction import reduce_window
+from foreseg.kinematic.forecast import Side
+from foreseg.kinematic.phrases import Description, Extreme, Kind, Request, request_from_text
+from foreseg.kinematic.reasoner import KinematicReasoner
 from foreseg.reasoner.base import ReasonerSpec
-from foreseg.reasoner.forecast import Side
-from foreseg.reasoner.kinematic import KinematicReasoner
 from foreseg.reasoner.load import build_reasoner, known_kinds
-from foreseg.reasoner.phrases import Description, Extreme, Kind, Request, request_from_text
-from foreseg.reasoner.reduction import reduce_window
 
 RED, BLUE, GREEN, WHITE = (220, 40, 40), (40, 70, 220), (40, 180, 60), (240, 240, 240)
 LAST_S = 8 / 7.5  # the newest frame's time

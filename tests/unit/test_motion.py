@@ -22,22 +22,22 @@ from foreseg.dialogue import (
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameIndex
 from foreseg.geometry import BoxXyxy
-from foreseg.prompts import SpatialPrompt
-from foreseg.reasoner import exchange
-from foreseg.reasoner.appearance import colour_names
-from foreseg.reasoner.exchange import checked_ask
-from foreseg.reasoner.motion import camera_shifts, find_motion
-from foreseg.reasoner.phrases import COLOURS
-from foreseg.reasoner.reduction import reduce_image, reduce_window
-from foreseg.reasoner.regions import (
+from foreseg.history.reduction import reduce_image, reduce_window
+from foreseg.kinematic.appearance import colour_names
+from foreseg.kinematic.motion import camera_shifts, find_motion
+from foreseg.kinematic.phrases import COLOURS
+from foreseg.kinematic.regions import (
     Region,
     dilated,
     eroded,
     label_map_from_mask,
     mean_filtered,
 )
+from foreseg.kinematic.salience import salient_regions
+from foreseg.prompts import SpatialPrompt
+from foreseg.reasoner import exchange
+from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.restart import RestartPolicy
-from foreseg.reasoner.salience import salient_regions
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 

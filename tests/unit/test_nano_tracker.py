@@ -16,7 +16,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (  # noqa: E402
     Sam2VideoInferenceSession,
 )
 
-from foreseg_torch.nano_tracker import (  # noqa: E402
+from foreseg_torch.tracker.nano_tracker import (  # noqa: E402
     NanoTrackerConfig,
     build_nano_tracker,
     load_nano_tracker,

@@ -16,15 +16,15 @@ from foreseg.commands import run_files
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, ObservedMask, Outcome, Query, QueryId
-from foreseg.executor import Executor
+from foreseg.driving.executor import Executor
+from foreseg.driving.player import Latencies, Player
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask
-from foreseg.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
-from foreseg.overlay import Banner, Inset, OverlayLabel, colour_of
-from foreseg.player import Latencies, Player
+from foreseg.media.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
+from foreseg.media.overlay import Banner, Inset, OverlayLabel, colour_of
+from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.state import State
 
 pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 

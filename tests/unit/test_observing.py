@@ -8,13 +8,13 @@ from tests.support.bench import NS, Bench, still
 
 from foreseg.config import CatchUpConfig, Config
 from foreseg.dialogue import Answer, AnswerDone, AnswerPart, AnswerStatus, TargetsFound
-from foreseg.events import AskReasoner, PromptStep, RunTracker, TrackerFailed, TrackStep
 from foreseg.frames import FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import mask_from_box, rle_from_mask
+from foreseg.pipeline.events import AskReasoner, PromptStep, RunTracker, TrackerFailed, TrackStep
+from foreseg.pipeline.state import JobKind
+from foreseg.pipeline.tracks import TrackState
 from foreseg.prompts import SpatialPrompt
-from foreseg.state import JobKind
-from foreseg.tracks import TrackState
 
 NUM_FRAMES = 6  # of a window
 

@@ -15,7 +15,9 @@ from foreseg.dialogue import (
     RationalePart,
     TargetsFound,
 )
-from foreseg.events import (
+from foreseg.frames import CameraId, FrameRef
+from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskReasoner,
     EnableSet,
@@ -26,11 +28,9 @@ from foreseg.events import (
     RunTracker,
     TrackerFailed,
 )
-from foreseg.frames import CameraId, FrameRef
-from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.tracks import TrackState
 from foreseg.prompts import SpatialPrompt
 from foreseg.telemetry import DropCause
-from foreseg.tracks import TrackState
 
 
 def moving(index: int) -> BoxXyxy:
@@ -438,7 +438,7 @@ def test_labels_rest_before_they_are_used_again() -> None:
 
 
 def remove(bench: Bench, object_id: str) -> bool:
-    from foreseg.events import ObjectRemoved
+    from foreseg.pipeline.events import ObjectRemoved
     from foreseg.prompts import ObjectId
 
     request = RequestId(10_000 + len(bench.log))

@@ -6,10 +6,10 @@ from __future__ import annotations
 from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, DegradationConfig
-from foreseg.degradation import MachineReadings, Rung
 from foreseg.dialogue import AnswerStatus
-from foreseg.events import AskReasoner, MachineRead, PublishMasks, RunTracker
-from foreseg.tracks import TrackState
+from foreseg.pipeline.degradation import MachineReadings, Rung
+from foreseg.pipeline.events import AskReasoner, MachineRead, PublishMasks, RunTracker
+from foreseg.pipeline.tracks import TrackState
 
 SHORT = MachineReadings(available_memory_share=0.01)
 FINE = MachineReadings(available_memory_share=0.5)

@@ -8,7 +8,9 @@ from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, TrackerConfig
 from foreseg.dialogue import AnswerDone, AnswerFailed, AnswerPart, AnswerStatus, RationalePart
-from foreseg.events import (
+from foreseg.frames import CameraId, FrameRef
+from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskReasoner,
     DropStep,
@@ -18,11 +20,9 @@ from foreseg.events import (
     ResetRequested,
     TrackerFailed,
 )
-from foreseg.frames import CameraId, FrameRef
-from foreseg.geometry import BoxXyxy
+from foreseg.pipeline.tracks import TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
-from foreseg.tracks import TrackState
 
 
 def moving(index: int) -> BoxXyxy:

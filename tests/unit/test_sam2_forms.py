@@ -13,8 +13,8 @@ pytest.importorskip("transformers")
 
 from tests.support.sam2_models import tiny_hiera  # noqa: E402
 
-from foreseg_torch.sam2_forms import CentredChannelNorm, centre_norms  # noqa: E402
-from foreseg_torch.sam2_half import Float32Island, in_half  # noqa: E402
+from foreseg_torch.tracker.sam2_forms import CentredChannelNorm, centre_norms  # noqa: E402
+from foreseg_torch.tracker.sam2_half import Float32Island, in_half  # noqa: E402
 
 TOLERANCE = 2e-5  # float32, of values around 1
 

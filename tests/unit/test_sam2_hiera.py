@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig  # noqa: E402
 from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock  # noqa: E402
 
-from foreseg_torch.sam2_hiera import HieraBlock  # noqa: E402
+from foreseg_torch.tracker.sam2_hiera import HieraBlock  # noqa: E402
 
 TOLERANCE = 1e-5  # float32, of values around 1
 

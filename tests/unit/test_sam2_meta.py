@@ -28,8 +28,8 @@ from tests.support.meta_sam2 import (  # noqa: E402
     tiny_meta,
 )
 
-from foreseg_torch.sam2_meta import config_from_meta, model_from_meta  # noqa: E402
-from foreseg_torch.sam2_reference import Sam2Reference  # noqa: E402
+from foreseg_torch.tracker.sam2_meta import config_from_meta, model_from_meta  # noqa: E402
+from foreseg_torch.tracker.sam2_reference import Sam2Reference  # noqa: E402
 
 # float32 sums in another order, on values of up to 10
 STAGE_TOLERANCE = 2e-5

@@ -8,7 +8,7 @@ import pytest
 
 from foreseg.dialogue import QueryId
 from foreseg.frames import U8Array
-from foreseg.scenes import SceneMemory, changed_share, sketch_from_image
+from foreseg.pipeline.scenes import SceneMemory, changed_share, sketch_from_image
 
 SIZE_HW = (120, 160)
 Q = QueryId("q")

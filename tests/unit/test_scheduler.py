@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from foreseg import scheduler
 from foreseg.config import SchedulerConfig
 from foreseg.dialogue import Query, QueryId
 from foreseg.frames import CameraId, FrameIndex, FrameRef
-from foreseg.state import CameraState, StandingQuery
-from foreseg.tracks import NS, LabelPool
+from foreseg.pipeline import scheduler
+from foreseg.pipeline.state import CameraState, StandingQuery
+from foreseg.pipeline.tracks import NS, LabelPool
 
 CONFIG = SchedulerConfig(max_queries=2, warm_up_s=1.0)
 

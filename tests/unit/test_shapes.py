@@ -13,9 +13,9 @@ cv2 = pytest.importorskip("cv2", reason="the shapes world draws with OpenCV")
 
 from foreseg_simulation.foresight import SceneConfig  # noqa: E402
 from foreseg_simulation.scenes import make_scene  # noqa: E402
-from foreseg_simulation.shapes import ShapeKind, outline  # noqa: E402
-from foreseg_simulation.sprites import Pose, Sprite, draw_sprite, full_area_px  # noqa: E402
-from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402
+from foreseg_simulation.shapes.figures import ShapeKind, outline  # noqa: E402
+from foreseg_simulation.shapes.sprites import Pose, Sprite, draw_sprite, full_area_px  # noqa: E402
+from foreseg_simulation.shapes.wandering import WanderingConfig, wander  # noqa: E402
 from foreseg_simulation.write_clips import promptable_objects  # noqa: E402
 
 RIM_PX = 0.8  # OpenCV's antialiased edge lies about half a pixel outside the polygon

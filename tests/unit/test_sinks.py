@@ -8,7 +8,7 @@ import pytest
 
 from foreseg.dialogue import AnswerStatus
 from foreseg.errors import ConfigError, InputError, StreamError
-from foreseg.overlay import (
+from foreseg.media.overlay import (
     RED,
     Banner,
     Inset,
@@ -18,15 +18,15 @@ from foreseg.overlay import (
     draw_overlay,
     inset_size,
 )
-from foreseg.sinks import (
+from foreseg.media.sinks import (
     OverlayVideoWriter,
     contact_sheet,
     voc_palette,
     write_image,
     write_palette_png,
 )
-from foreseg.sources import SourceFrame, open_source
-from foreseg.tracks import TrackState
+from foreseg.media.sources import SourceFrame, open_source
+from foreseg.pipeline.tracks import TrackState
 
 cv2 = pytest.importorskip("cv2")
 

@@ -9,8 +9,8 @@ import pytest
 
 from foreseg.clock import ManualClock
 from foreseg.errors import ConfigError, MissingExtraError, StreamError
-from foreseg.sinks import OverlayVideoWriter, write_image
-from foreseg.sources import (
+from foreseg.media.sinks import OverlayVideoWriter, write_image
+from foreseg.media.sources import (
     FIRST_RETRY_S,
     MAX_RETRY_S,
     CameraSource,

@@ -7,8 +7,8 @@ import pytest
 
 from foreseg.config import Config, TrackerConfig
 from foreseg.frames import CameraId
-from foreseg.state import CameraState, State, running_mean
-from foreseg.tracks import LabelPool
+from foreseg.pipeline.state import CameraState, State, running_mean
+from foreseg.pipeline.tracks import LabelPool
 
 
 def test_the_start_knows_its_cameras_and_nothing_else() -> None:

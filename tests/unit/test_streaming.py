@@ -14,10 +14,10 @@ pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
 from tests.support.episodes import Squares, make_dataset, make_episode, make_objects_episode
 
 from foreseg.config import Config
+from foreseg.driving.player import Latencies
+from foreseg.driving.trace import TraceWriter, read_steps
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA
-from foreseg.player import Latencies
-from foreseg.trace import TraceWriter, read_steps
 from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.scoring import score_episode, stream_scores

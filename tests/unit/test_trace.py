@@ -18,11 +18,11 @@ from tests.support.bench import Bench, still
 
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerPart, AnswerStatus, Query, QueryId
+from foreseg.driving.trace import TraceWriter, _hints, _plain, decode, encode, read_steps, replay
 from foreseg.errors import InputError
-from foreseg.events import Command, Event, JobStep, Tick
 from foreseg.frames import DEFAULT_CAMERA
+from foreseg.pipeline.events import Command, Event, JobStep, Tick
 from foreseg.prompts import Point, SpatialPrompt
-from foreseg.trace import TraceWriter, _hints, _plain, decode, encode, read_steps, replay
 
 TEXT = st.text(min_size=1, max_size=8).filter(lambda text: bool(text.strip()))
 FLOATS = st.floats(0, 1e9) | st.just(math.nan)

@@ -20,7 +20,7 @@ from foreseg_evaluation.tracking import (  # noqa: E402
     warp_by_flow,
 )
 from foreseg_evaluation.tracking_report import main, report  # noqa: E402
-from foreseg_simulation.wandering import WanderingConfig, wander  # noqa: E402
+from foreseg_simulation.shapes.wandering import WanderingConfig, wander  # noqa: E402
 from foreseg_simulation.write_clips import promptable_objects, write_clip  # noqa: E402
 
 

@@ -13,9 +13,9 @@ from foreseg.config import TrackerConfig
 from foreseg.dialogue import QueryId
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
 from foreseg.masks import MaskRle
+from foreseg.pipeline.tracks import NS, LabelPool, LiveTrack, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackedObject, TrackKey
-from foreseg.tracks import NS, LabelPool, LiveTrack, TrackState
 
 CONFIG = TrackerConfig(uncertain_below=0.5, lost_after_s=3.0)
 Q, R = QueryId("q"), QueryId("r")

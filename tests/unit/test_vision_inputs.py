@@ -14,8 +14,8 @@ from tests.support.tiny_vlm import IMAGE, tiny_tokenizer  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
-from foreseg.reasoner.language import Message, Role  # noqa: E402
-from foreseg_torch.vision_inputs import (  # noqa: E402
+from foreseg.language.base import Message, Role  # noqa: E402
+from foreseg_torch.vlm.vision_inputs import (  # noqa: E402
     ImageGeometry,
     fitted_wh,
     inputs_from_messages,

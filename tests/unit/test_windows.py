@@ -7,7 +7,7 @@ import pytest
 
 from foreseg.errors import ConfigError
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
-from foreseg.windows import GlobalLocalWindow, HistoryView, RecentWindow, UniformWindow
+from foreseg.history.windows import GlobalLocalWindow, HistoryView, RecentWindow, UniformWindow
 
 RATE_HZ = 30
 

@@ -21,12 +21,12 @@ from foreseg.commands.run_report import (
     unanswered_queries,
 )
 from foreseg.dialogue import Answer, Query
-from foreseg.events import Reply
-from foreseg.executor import Executor, PublishedMasks
+from foreseg.driving.executor import Executor, PublishedMasks
+from foreseg.driving.worker import Worker
 from foreseg.frames import DEFAULT_CAMERA
+from foreseg.media.sources import Source, SourceFrame
+from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.sources import Source, SourceFrame
-from foreseg.worker import Worker
 
 MAX_WAITING = 8  # published frames that wait to be drawn
 DRAWS_PER_FRAME = 2

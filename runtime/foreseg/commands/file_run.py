@@ -19,15 +19,15 @@ from foreseg.commands.run_report import (
 )
 from foreseg.config import Config
 from foreseg.dialogue import AnswerStatus
+from foreseg.driving.executor import Executor
+from foreseg.driving.player import Latencies, Player
 from foreseg.errors import InputError, StreamError
-from foreseg.events import Reply, RequestId
-from foreseg.executor import Executor
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex
-from foreseg.player import Latencies, Player
+from foreseg.media.sources import DEFAULT_RATE_HZ, Source, SourceFrame
+from foreseg.pipeline.events import Reply, RequestId
+from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId
 from foreseg.reasoner.base import ReasonerSpec
-from foreseg.sources import DEFAULT_RATE_HZ, Source, SourceFrame
-from foreseg.state import State
 
 NS = 1_000_000_000
 KEPT_UP_NS = NS // 1000  # the tracker's time on the simulated clock where it shall keep up

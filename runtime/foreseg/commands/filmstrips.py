@@ -16,14 +16,14 @@ import numpy as np
 
 from foreseg.commands.questions import QuestionFrames
 from foreseg.dialogue import Answer, ObservedMask, QueryId
+from foreseg.driving.executor import PublishedMasks
 from foreseg.errors import InputError
-from foreseg.executor import PublishedMasks
-from foreseg.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
-from foreseg.newest_answers import asking_key
-from foreseg.overlay import overlay_labels
-from foreseg.reasoner.reduction import reduce_image
-from foreseg.sinks import write_image
-from foreseg.tracks import Track, TrackState
+from foreseg.history.reduction import reduce_image
+from foreseg.media.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
+from foreseg.media.newest_answers import asking_key
+from foreseg.media.overlay import overlay_labels
+from foreseg.media.sinks import write_image
+from foreseg.pipeline.tracks import Track, TrackState
 
 NS = 1_000_000_000
 AGES_S = (1.0, 2.0, 4.0, 8.0)  # after the first masks

@@ -14,7 +14,7 @@ import numpy as np
 from foreseg.dialogue import Answer
 from foreseg.errors import InputError
 from foreseg.masks import mask_from_rle
-from foreseg.sinks import write_palette_png
+from foreseg.media.sinks import write_palette_png
 
 MAX_ID_CHARS = 40
 _FRAME_NAME = re.compile(r"\d{6,}\.png")

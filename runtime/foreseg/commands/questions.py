@@ -10,10 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foreseg.asking import MAX_RATIONALE_CHARS
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerDone, AnswerFailed, RationalePart
-from foreseg.events import (
+from foreseg.driving.executor import Executor
+from foreseg.driving.trace import TraceWriter
+from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow
+from foreseg.history.reduction import reduce_image
+from foreseg.media.filmstrip import chosen_indices
+from foreseg.pipeline.asking import MAX_RATIONALE_CHARS
+from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskId,
     AskReasoner,
@@ -23,12 +28,7 @@ from foreseg.events import (
     ReleaseWindow,
     WindowTaken,
 )
-from foreseg.executor import Executor
-from foreseg.filmstrip import chosen_indices
-from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow
-from foreseg.reasoner.reduction import reduce_image
-from foreseg.state import Asking
-from foreseg.trace import TraceWriter
+from foreseg.pipeline.state import Asking
 
 FRAME_SIDE_PX = 480
 KEYFRAME_SIDE_PX = 960

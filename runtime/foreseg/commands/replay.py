@@ -28,7 +28,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def replay_trace(arguments: argparse.Namespace) -> int:
     """Replay and report."""
-    from foreseg.trace import replay
+    from foreseg.driving.trace import replay
 
     path = Path(arguments.trace)
     report = replay(path)
@@ -54,8 +54,8 @@ def replay_trace(arguments: argparse.Namespace) -> int:
 
 def _answers(path: Path) -> Iterator[Answer]:
     """The answers that a valid trace published."""
-    from foreseg.events import PublishAnswer
-    from foreseg.trace import decode
+    from foreseg.driving.trace import decode
+    from foreseg.pipeline.events import PublishAnswer
 
     with path.open(encoding="utf-8") as file:
         for line in file:

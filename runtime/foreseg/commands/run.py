@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from foreseg.commands.options import RunOptions
     from foreseg.commands.run_files import RunFiles
     from foreseg.commands.run_report import RunReport
-    from foreseg.sources import Source
+    from foreseg.media.sources import Source
 
 INTERRUPTED = 130
 
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     from foreseg.commands.file_run import play_file
     from foreseg.commands.options import options_from_arguments
     from foreseg.commands.run_files import RunFiles
-    from foreseg.sources import DEFAULT_RATE_HZ, CameraSource, open_source
+    from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, open_source
 
     options = options_from_arguments(arguments)
     with open_source(options.source) as source:

@@ -20,12 +20,11 @@ from foreseg.commands.questions import QuestionFrames, Questions, RunTrace
 from foreseg.commands.storyboard import Scene, Storyboard
 from foreseg.config import Config
 from foreseg.dialogue import Answer, QueryId
+from foreseg.driving.executor import Executor, PublishedMasks
 from foreseg.errors import InputError
-from foreseg.executor import Executor, PublishedMasks
-from foreseg.following import MAX_FOLLOWED
 from foreseg.frames import DEFAULT_CAMERA
-from foreseg.newest_answers import NewestAnswers
-from foreseg.overlay import (
+from foreseg.media.newest_answers import NewestAnswers
+from foreseg.media.overlay import (
     Banner,
     banner_from_answer,
     banner_while_asking,
@@ -33,8 +32,9 @@ from foreseg.overlay import (
     overlay_labels,
     words_of,
 )
-from foreseg.sinks import OverlayVideoWriter, write_image, write_palette_png
-from foreseg.tracks import Track
+from foreseg.media.sinks import OverlayVideoWriter, write_image, write_palette_png
+from foreseg.pipeline.following import MAX_FOLLOWED
+from foreseg.pipeline.tracks import Track
 
 NS = 1_000_000_000
 MAX_RECENT = MAX_FOLLOWED  # so many answers may come again

@@ -14,11 +14,11 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, Outcome
 from foreseg.errors import InputError
-from foreseg.events import Reply
 from foreseg.masks import rle_area
-from foreseg.overlay import words_of
+from foreseg.media.overlay import words_of
+from foreseg.pipeline.events import Reply
+from foreseg.pipeline.state import State
 from foreseg.prompts import SpatialPrompt
-from foreseg.state import State
 from foreseg.tracker.base import Tracker
 
 NS = 1_000_000_000

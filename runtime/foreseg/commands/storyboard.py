@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from foreseg.frames import U8Array
-from foreseg.reasoner.reduction import reduce_image
-from foreseg.sinks import contact_sheet
+from foreseg.history.reduction import reduce_image
+from foreseg.media.sinks import contact_sheet
 
 NUM_CELLS = 9
 COLUMNS = 3

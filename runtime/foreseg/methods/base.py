@@ -20,8 +20,8 @@ from foreseg.dialogue import (
     TargetsFound,
 )
 from foreseg.frames import FrameWindow
-from foreseg.reasoner.language import LanguageRequest, Segmented, SegmentRequest
-from foreseg.windows import WindowPolicy
+from foreseg.history.windows import WindowPolicy
+from foreseg.language.base import LanguageRequest, Segmented, SegmentRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

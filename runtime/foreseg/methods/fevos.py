@@ -14,6 +14,8 @@ from functools import partial
 from foreseg.dialogue import Query
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
+from foreseg.history.windows import UniformWindow, WindowPolicy
+from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
 from foreseg.methods.answers import (
     frames_words,
     order_of,
@@ -23,8 +25,6 @@ from foreseg.methods.answers import (
 from foreseg.methods.base import Plan, SegmentStep
 from foreseg.methods.grounding import View, labelled
 from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
-from foreseg.reasoner.language import LanguageRequest, Message, Role, SegmentRequest
-from foreseg.windows import UniformWindow, WindowPolicy
 
 MAX_FRAMES = 32
 

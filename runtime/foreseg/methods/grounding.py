@@ -15,9 +15,9 @@ from enum import Enum
 from foreseg.errors import ConfigError, ForesegError, InputError
 from foreseg.frames import Frame, FrameWindow, U8Array
 from foreseg.geometry import BoxXyxy
+from foreseg.history.reduction import reduce_window
 from foreseg.methods.near_json import Json
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
-from foreseg.reasoner.reduction import reduce_window
 
 MAX_TARGETS = 64
 MILLI = 1000.0

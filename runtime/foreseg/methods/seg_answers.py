@@ -14,6 +14,7 @@ from statistics import fmean
 
 from foreseg.dialogue import AnswerFailed, NoTarget, TargetsFound
 from foreseg.frames import Frame
+from foreseg.language.base import Segmented
 from foreseg.masks import rle_from_mask
 from foreseg.methods.answers import (
     MAX_TEXT_CHARS,
@@ -27,7 +28,6 @@ from foreseg.methods.grammar import CompletionReader, Order
 from foreseg.methods.grounding import Repairs, UnusableAnswer, distinct_prompts
 from foreseg.methods.near_json import Json
 from foreseg.prompts import SpatialPrompt
-from foreseg.reasoner.language import Segmented
 
 TOKEN = "[SEG]"  # noqa: S105 (of a vocabulary)
 _OPEN, _CLOSE = "\ue000", "\ue001"  # for private use

@@ -14,6 +14,8 @@ from functools import partial
 from foreseg.dialogue import NoTarget, Query, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow, U8Array
+from foreseg.history.windows import UniformWindow, WindowPolicy
+from foreseg.language.base import LanguageRequest, Message, Role
 from foreseg.methods.answers import (
     format_words,
     frames_words,
@@ -36,8 +38,6 @@ from foreseg.methods.grounding import (
 )
 from foreseg.methods.near_json import Json
 from foreseg.prompts import SpatialPrompt
-from foreseg.reasoner.language import LanguageRequest, Message, Role
-from foreseg.windows import UniformWindow, WindowPolicy
 
 MAX_FRAMES = 64
 

@@ -19,6 +19,8 @@ from foreseg.dialogue import FramesWanted, NoTarget, Query, RationalePart, Targe
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.geometry import BoxXyxy
+from foreseg.history.windows import UniformWindow, WindowPolicy
+from foreseg.language.base import LanguageRequest, Message, Role
 from foreseg.methods.answers import (
     format_words,
     frames_words,
@@ -43,8 +45,6 @@ from foreseg.methods.grounding import (
 from foreseg.methods.near_json import Json
 from foreseg.methods.percentages import answer_in, label_at_mean, numbers_in
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
-from foreseg.reasoner.language import LanguageRequest, Message, Role
-from foreseg.windows import UniformWindow, WindowPolicy
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16

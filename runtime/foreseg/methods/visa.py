@@ -18,13 +18,13 @@ from functools import partial
 from foreseg.dialogue import FramesWanted, Query, RationalePart
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
+from foreseg.history.windows import GlobalLocalWindow, HistoryView, UniformWindow, WindowPolicy
+from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
 from foreseg.methods.answers import frames_words, order_of, query_words, reasoning_tokens_of
 from foreseg.methods.base import Plan, SampleStep, SegmentStep
 from foreseg.methods.grounding import View, label_text, labelled
 from foreseg.methods.percentages import label_at_mean
 from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
-from foreseg.reasoner.language import LanguageRequest, Message, Role, SegmentRequest
-from foreseg.windows import GlobalLocalWindow, HistoryView, UniformWindow, WindowPolicy
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from foreseg.dialogue import AnswerPart, Query
 from foreseg.frames import FrameWindow
-from foreseg.windows import WindowPolicy
+from foreseg.history.windows import WindowPolicy
 
 AnswerStream = Generator[AnswerPart, FrameWindow | None, None]
 """Yields parts; is sent the wanted frames after `FramesWanted`, None after every other part.

@@ -16,8 +16,8 @@ from pathlib import Path
 from foreseg.dialogue import NoTarget, Query, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
+from foreseg.history.windows import WindowPolicy
 from foreseg.reasoner.base import AnswerStream, Reasoner
-from foreseg.windows import WindowPolicy
 
 _LEAST = 1e-4  # confidences are held this far from 0 and 1, whose logit is infinite
 _VERSION = 1

@@ -22,7 +22,7 @@ from foreseg.reasoner.options import values_from_file
 ENTRY_POINT_GROUP = "foreseg.reasoners"
 # Our own are found without the metadata of an installation; torch is loaded only if asked for.
 OWN = {
-    "kinematic": "foreseg.reasoner.kinematic:kinematic_reasoner",
+    "kinematic": "foreseg.kinematic.reasoner:kinematic_reasoner",
     "openai": "foreseg.reasoner.openai_options:openai_reasoner",
     "transformers": "foreseg_torch.reasoner:transformers_reasoner",
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from foreseg.dialogue import AnswerPart, Query
 from foreseg.frames import FrameWindow
-from foreseg.windows import WindowPolicy
+from foreseg.history.windows import WindowPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foreseg.errors import ConfigError
+from foreseg.language.openai_server import OpenAiServer, ServerSettings
 from foreseg.methods.base import Method
 from foreseg.methods.grounding import View
-from foreseg.reasoner.openai_server import OpenAiServer, ServerSettings
 from foreseg.reasoner.options import (
     Scalar,
     coordinates_from_name,

@@ -24,12 +24,8 @@ from foreseg.dialogue import (
 )
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
-from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
-from foreseg.methods.grammar import MAX_COMPLETION_CHARS, CompletionReader, Piece
-from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
-from foreseg.methods.seg_answers import mark_of, spelled, without_marks
-from foreseg.reasoner.base import AnswerStream
-from foreseg.reasoner.language import (
+from foreseg.history.windows import WindowPolicy
+from foreseg.language.base import (
     Chunk,
     LanguageModel,
     LanguageModelError,
@@ -40,7 +36,11 @@ from foreseg.reasoner.language import (
     SegmentingModel,
     SegmentStream,
 )
-from foreseg.windows import WindowPolicy
+from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
+from foreseg.methods.grammar import MAX_COMPLETION_CHARS, CompletionReader, Piece
+from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
+from foreseg.methods.seg_answers import mark_of, spelled, without_marks
+from foreseg.reasoner.base import AnswerStream
 
 RATIONALE_CHARS = 80  # come together in one part
 CHUNKS_PER_SIGN = 16  # of life, where there is nothing to tell

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreseg_simulation.foresight import FutureTruth, SceneConfig, Skill, Topic
-from foreseg_simulation.stage import ring_layout
+from foreseg_simulation.shapes.stage import ring_layout
 
 from .futures import (
     HIT_QUESTION,

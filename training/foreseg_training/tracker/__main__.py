@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from foreseg_torch.nano_tracker import NanoTrackerConfig
+from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig
 
 from .loop import TrainingConfig, train
 

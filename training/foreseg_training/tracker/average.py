@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from foreseg_torch.nano_tracker import (
+from foreseg_torch.tracker.nano_tracker import (
     load_nano_tracker,
     read_nano_tracker_config,
     save_nano_tracker,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from foreseg_simulation.shapes.wandering import WanderingConfig, wander
 from foreseg_simulation.textures import U8Array
-from foreseg_simulation.wandering import WanderingConfig, wander
 
 from .composites import CompositeMaker
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from foreseg_simulation.shapes import ShapeKind, outline
-from foreseg_simulation.sprites import Sprite
+from foreseg_simulation.shapes.figures import ShapeKind, outline
+from foreseg_simulation.shapes.sprites import Sprite
+from foreseg_simulation.shapes.wandering import procedural_background, procedural_sprite
 from foreseg_simulation.textures import U8Array, smooth_noise
-from foreseg_simulation.wandering import procedural_background, procedural_sprite
 
 PICTURES: tuple[tuple[str, str], ...] = (
     *(

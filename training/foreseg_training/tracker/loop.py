@@ -19,7 +19,11 @@ import numpy as np
 import torch
 from transformers import Sam2VideoModel
 
-from foreseg_torch.nano_tracker import NanoTrackerConfig, build_nano_tracker, save_nano_tracker
+from foreseg_torch.tracker.nano_tracker import (
+    NanoTrackerConfig,
+    build_nano_tracker,
+    save_nano_tracker,
+)
 
 from .batches import Batch, BatchShape, PromptKind, make_batch
 from .losses import step_loss

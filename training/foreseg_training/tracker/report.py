@@ -22,7 +22,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 from foreseg_evaluation.clips import BoolArray, U8Array
 from foreseg_evaluation.tracking import Method, box_around
 from foreseg_evaluation.tracking_report import report, standard_methods
-from foreseg_torch.nano_tracker import (
+from foreseg_torch.tracker.nano_tracker import (
     NanoTrackerConfig,
     load_nano_tracker,
     read_nano_tracker_config,

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import Sam2VideoModel
 
-from foreseg_simulation.wandering import WanderingConfig, wander
+from foreseg_simulation.shapes.wandering import WanderingConfig, wander
 
 from .batches import Batch, PromptKind, choose_objects, normalise, prompt_points
 from .unroll import unroll

@@ -17,10 +17,10 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
 from foreseg.dialogue import QueryId
+from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex
-from foreseg.state import Arrival, State
-from foreseg.worker import Worker
+from foreseg.pipeline.state import Arrival, State
 from foreseg_ros.records import answer_msg_from_answer, msg_from_mask_rle
 from foreseg_ros.services import Services, refused_answer
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from foreseg.degradation import Rung
+from foreseg.driving.worker import Snapshot
 from foreseg.engines.load import BackendChoice
-from foreseg.state import CameraState, State
-from foreseg.worker import Snapshot
+from foreseg.pipeline.degradation import Rung
+from foreseg.pipeline.state import CameraState, State
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 STALE_AFTER_S = 2.0  # a camera that sent nothing for so long is an error

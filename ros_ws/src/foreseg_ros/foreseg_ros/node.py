@@ -32,14 +32,14 @@ from std_msgs.msg import Header
 
 from foreseg.clock import SystemClock
 from foreseg.config import Config
+from foreseg.driving.executor import Executor
+from foreseg.driving.trace import TraceWriter
+from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
 from foreseg.errors import ForesegError, InputError
-from foreseg.executor import Executor
 from foreseg.frames import CameraId, U8Array
 from foreseg.telemetry import DropCause
-from foreseg.trace import TraceWriter
 from foreseg.tracker.sam2 import Sam2Tracker
-from foreseg.worker import Worker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
 from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time

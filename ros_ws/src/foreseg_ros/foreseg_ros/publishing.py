@@ -17,10 +17,10 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from foreseg.dialogue import Answer, QueryId
-from foreseg.executor import Executor, PublishedMasks
+from foreseg.driving.executor import Executor, PublishedMasks
 from foreseg.frames import CameraId, Frame, FrameRef
-from foreseg.newest_answers import NewestAnswers
-from foreseg.state import Asking, State
+from foreseg.media.newest_answers import NewestAnswers
+from foreseg.pipeline.state import Asking, State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
     compressed_msg_from_rgb,
@@ -32,7 +32,7 @@ from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
 
 if TYPE_CHECKING:
-    from foreseg.overlay import Banner
+    from foreseg.media.overlay import Banner
 
 
 class RosOutput:
@@ -98,7 +98,7 @@ class RosOutput:
             shown, self._shown = self._shown, {}
         if not shown:
             return
-        from foreseg.overlay import draw_overlay, overlay_labels  # brings OpenCV
+        from foreseg.media.overlay import draw_overlay, overlay_labels  # brings OpenCV
 
         for camera, masks in shown.items():
             if masks.image is None:
@@ -132,7 +132,7 @@ class RosOutput:
         self._rationale_wanted = (self._rationale_wanted & answered) | wanted
 
     def _banner(self, frame: FrameRef, asking: Asking | None) -> Banner | None:
-        from foreseg.overlay import banner_from_answer, banner_while_asking  # brings OpenCV
+        from foreseg.media.overlay import banner_from_answer, banner_while_asking  # brings OpenCV
 
         answer = self._newest.of(frame.camera)
         banner = None

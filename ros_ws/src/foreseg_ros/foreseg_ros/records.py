@@ -15,8 +15,8 @@ from foreseg.errors import InputError
 from foreseg.frames import CameraId, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle
+from foreseg.pipeline.tracks import Track
 from foreseg.prompts import ObjectId, Point, PointLabel, SpatialPrompt
-from foreseg.tracks import Track
 from foreseg_ros.conversions import header_from_stamp, time_from_stamp_ns
 
 MAX_POINTS = 256  # of one prompt

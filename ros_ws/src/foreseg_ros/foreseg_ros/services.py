@@ -18,11 +18,11 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId
+from foreseg.driving.worker import ReplyCallback, Worker
 from foreseg.errors import InputError
-from foreseg.events import Reply
 from foreseg.frames import CameraId
+from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId
-from foreseg.worker import ReplyCallback, Worker
 from foreseg_ros import qos
 from foreseg_ros.conversions import stamp_ns_from_time
 from foreseg_ros.parameters import NodeSettings

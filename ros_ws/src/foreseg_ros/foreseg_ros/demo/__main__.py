@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from foreseg.commands.checks import PROFILE_VARIABLES, shipped_profile
 from foreseg.errors import ForesegError, InputError, StreamError
-from foreseg.sources import open_source
+from foreseg.media.sources import open_source
 from foreseg_ros.demo.clips import Clip, default_clip, users_clip
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from foreseg.frames import U8Array
-from foreseg.reasoner.reduction import reduce_image
-from foreseg.sources import DEFAULT_RATE_HZ, CameraSource, Source, SourceFrame, open_source
+from foreseg.history.reduction import reduce_image
+from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, Source, SourceFrame, open_source
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
 
 NS = 1_000_000_000

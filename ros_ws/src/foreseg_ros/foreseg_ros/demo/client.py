@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 from foreseg.dialogue import AnswerStatus
 from foreseg.errors import InputError, StreamError
 from foreseg.geometry import BoxXyxy
-from foreseg.tracks import TrackState
+from foreseg.pipeline.tracks import TrackState
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
     header_from_stamp,

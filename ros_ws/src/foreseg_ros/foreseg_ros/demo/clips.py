@@ -18,7 +18,7 @@ CAMERA_WORDS = {"camera": "0"}
 class Clip:
     """A video or camera with what is known of it."""
 
-    source: str  # as `foreseg.sources.open_source` takes it
+    source: str  # as `foreseg.media.sources.open_source` takes it
     name: str
     licence: str = ""
     box: BoxXyxy | None = None  # of an object, as shares of width and height; None = the middle

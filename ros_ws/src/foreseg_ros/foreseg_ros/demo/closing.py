@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from foreseg.commands.storyboard import Storyboard
-from foreseg.sinks import OverlayVideoWriter, contact_sheet, write_image
-from foreseg.sources import DEFAULT_RATE_HZ
+from foreseg.media.sinks import OverlayVideoWriter, contact_sheet, write_image
+from foreseg.media.sources import DEFAULT_RATE_HZ
 from foreseg_ros.demo.clips import Clip
 from foreseg_ros.demo.drawing import VIDEO_HZ, write_part
 from foreseg_ros.demo.judging import judge

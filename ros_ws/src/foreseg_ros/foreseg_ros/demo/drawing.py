@@ -10,11 +10,11 @@ from foreseg.commands.storyboard import Scene, Storyboard
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
 from foreseg.geometry import BoxXyxy
-from foreseg.newest_answers import NewestAnswers
-from foreseg.overlay import Banner, OverlayLabel, draw_overlay
+from foreseg.media.newest_answers import NewestAnswers
+from foreseg.media.overlay import Banner, OverlayLabel, draw_overlay
+from foreseg.media.sinks import OverlayVideoWriter
+from foreseg.pipeline.tracks import TrackState
 from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.sinks import OverlayVideoWriter
-from foreseg.tracks import TrackState
 from foreseg_ros.demo.parts import PartResult
 from foreseg_ros.demo.recording import Recording, SeenAnswer, SeenTrack
 

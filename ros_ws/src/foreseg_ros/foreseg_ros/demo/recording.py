@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foreseg.frames import U8Array
+from foreseg.pipeline.tracks import TrackState
 from foreseg.tracker.base import LabelMap
-from foreseg.tracks import TrackState
 
 MAX_WAITING = 64
 JPEG_QUALITY = 92

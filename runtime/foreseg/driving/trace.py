@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trace: every event and command as one JSON line, and its replay without any engine.
+
+A record is an object whose "type" is its class; tuples are lists, NaN is the string "nan".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import IO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from foreseg import dialogue
+from foreseg.config import Config, config_from_settings, settings_of
+from foreseg.errors import ForesegError, InputError
+from foreseg.frames import CameraId
+from foreseg.pipeline import events, tracks
+from foreseg.pipeline.events import Command, Event
+from foreseg.pipeline.state import State
+from foreseg.pipeline.step import step
+
+FORMAT = "foreseg-trace"
+VERSION = 2
+DEFAULT_MAX_BYTES = 1_000_000_000
+
+
+class TraceWriter:
+    """Appends to a JSONL file until `max_bytes`; what comes after is counted, not written."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        cameras: tuple[CameraId, ...],
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self.num_skipped = 0
+        self._left = max_bytes
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # by the line, so that what came before a crash can be replayed
+        self._file: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "cameras": list(cameras),
+            "config": {name: value for name, value, _ in settings_of(config)},
+        }
+        self._write(json.dumps(head))
+
+    def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
+        """One event with the commands it led to."""
+        self._write(
+            json.dumps({"event": encode(event), "commands": [encode(c) for c in commands]})
+        )
+
+    def close(self) -> None:
+        """Flush and close; writing after it is an error."""
+        self._file.close()
+
+    def _write(self, line: str) -> None:
+        if self._left < len(line) + 1:
+            self._left = 0
+            self.num_skipped += 1
+            return
+        self._left -= len(line) + 1
+        self._file.write(line + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay found."""
+
+    num_events: int
+    num_commands: int
+    first_difference: str  # "" = every command came out the same
+    state: State
+
+
+def replay(path: Path) -> ReplayReport:
+    """Feed a trace's events to the pipeline, and compare the commands with those recorded.
+
+    Raises:
+        InputError: if the file is no trace, or a line is broken; names the line.
+    """
+    state: State | None = None
+    num_events = num_commands = 0
+    difference = ""
+    for number, record in _records(path):
+        if state is None:
+            state = _decoded(path, number, record, _start, "a trace's head")
+            continue
+        event, recorded = _decoded(path, number, record, _event, "an event with its commands")
+        state, commands = step(state, event)
+        num_events += 1
+        num_commands += len(commands)
+        replayed = [encode(command) for command in commands]
+        if not difference and json.dumps(replayed) != json.dumps(recorded):
+            got, want = json.dumps(replayed)[:300], json.dumps(recorded)[:300]
+            difference = f"line {number}: recorded {want}, replayed {got}"
+    if state is None:
+        msg = f"{path} is empty, expected a trace written by foreseg"
+        raise InputError(msg)
+    return ReplayReport(
+        num_events=num_events,
+        num_commands=num_commands,
+        first_difference=difference,
+        state=state,
+    )
+
+
+def read_steps(path: Path) -> Iterator[tuple[Event, tuple[Command, ...]]]:
+    """Yield every recorded event with the commands that it led to, without running anything.
+
+    Raises:
+        InputError: if the file is no trace, or a line is broken; names the line.
+    """
+    number = 0
+    for number, record in _records(path):
+        if number == 1:
+            _decoded(path, number, record, _start, "a trace's head")
+        else:
+            yield _decoded(path, number, record, _step, "an event with its commands")
+    if not number:
+        msg = f"{path} is empty, expected a trace written by foreseg"
+        raise InputError(msg)
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(
+    path: Path,
+    number: int,
+    record: dict[str, object],
+    read: Callable[[Mapping[str, object]], _T],
+    expected: str,
+) -> _T:
+    try:
+        return read(record)
+    except (KeyError, TypeError, ValueError, ForesegError) as error:
+        msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
+        raise InputError(msg) from error
+
+
+def _event(record: Mapping[str, object]) -> tuple[Event, object]:
+    return cast("Event", decode(Event, record["event"])), record["commands"]
+
+
+def _step(record: Mapping[str, object]) -> tuple[Event, tuple[Command, ...]]:
+    event, recorded = _event(record)
+    commands = decode(tuple[Command, ...], recorded)
+    return event, cast("tuple[Command, ...]", commands)
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    msg = f"{path}, line {number}: not JSON ({error.msg})"
+                    raise InputError(msg) from error
+                if not isinstance(record, dict):
+                    msg = f"{path}, line {number}: expected an object, got {line[:40]!r}"
+                    raise InputError(msg)
+                yield number, record
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the trace {path}: {error}"
+        raise InputError(msg) from error
+
+
+def _start(head: Mapping[str, object]) -> State:
+    if head.get("format") != FORMAT or head.get("version") != VERSION:
+        msg = (
+            f"expected format {FORMAT} version {VERSION},"
+            f" got {head.get('format')!r} version {head.get('version')!r}"
+        )
+        raise InputError(msg)
+    cameras = cast("tuple[CameraId, ...]", decode(tuple[CameraId, ...], head["cameras"]))
+    settings = head["config"]
+    if not isinstance(settings, dict):
+        msg = f"expected settings, got {settings!r}"
+        raise TypeError(msg)
+    return State.start(config_from_settings(settings), cameras)
+
+
+def encode(value: object) -> object:
+    """A record as JSON-able values."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Enum):
+        plain: object = value.value
+        return plain
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value
+    if is_dataclass(value):
+        record = {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+        return {"type": type(value).__name__, **record}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    msg = f"a trace holds plain records, got {type(value).__name__}"
+    raise TypeError(msg)
+
+
+def decode(hint: object, value: object) -> object:
+    """The record that `encode` made, given the type that is expected.
+
+    Raises:
+        TypeError, ValueError, KeyError, ForesegError: for anything else.
+    """
+    hint = _plain(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return _decode_union(get_args(hint), value)
+    if get_origin(hint) is tuple:
+        return _decode_tuple(get_args(hint), value)
+    if not isinstance(hint, type):
+        msg = f"a trace cannot hold {hint}"
+        raise TypeError(msg)
+    if issubclass(hint, Enum):
+        return hint(value)
+    if issubclass(hint, tuple):
+        return _decode_named_tuple(hint, value)
+    if is_dataclass(hint):
+        return _decode_record(hint, value)
+    return _decode_plain(hint, value)
+
+
+def _decode_record(record: type, value: object) -> object:
+    if not isinstance(value, dict) or value.get("type") != record.__name__:
+        msg = f"expected {record.__name__}, got {str(value)[:40]!r}"
+        raise ValueError(msg)
+    hints = _hints(record)
+    made: object = record(**{name: decode(hints[name], value[name]) for name in hints})
+    return made
+
+
+def _decode_named_tuple(record: type, value: object) -> object:
+    made: object = record(*_decode_tuple(tuple(_hints(record).values()), value))
+    return made
+
+
+def _decode_plain(kind: type, value: object) -> object:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and is_number:
+        return value  # an int that stood for a float stays one: the replay is byte for byte
+    if kind is float and value == "nan":
+        return math.nan
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        msg = f"expected {kind.__name__}, got {value!r}"
+        raise TypeError(msg)
+    return value
+
+
+def _decode_tuple(hints: tuple[object, ...], value: object) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        msg = f"expected a list, got {value!r}"
+        raise TypeError(msg)
+    if len(hints) == 2 and hints[1] is Ellipsis:  # noqa: PLR2004 (tuple[item, ...])
+        return tuple(decode(hints[0], item) for item in value)
+    return tuple(decode(hint, item) for hint, item in zip(hints, value, strict=True))
+
+
+def _decode_union(options: tuple[object, ...], value: object) -> object:
+    if value is None and type(None) in options:
+        return None
+    left = [_plain(option) for option in options if option is not type(None)]
+    if isinstance(value, dict) and "type" in value:
+        for option in left:
+            if getattr(option, "__name__", "") == value["type"]:
+                return decode(option, value)
+        msg = f"unknown record {value['type']!r}"
+        raise ValueError(msg)
+    return decode(left[0], value)
+
+
+def _plain(hint: object) -> object:
+    while hasattr(hint, "__supertype__"):
+        hint = hint.__supertype__
+    return hint
+
+
+@cache
+def _hints(record: type) -> dict[str, object]:
+    spaces = {**vars(dialogue), **vars(tracks), **vars(events)}
+    return get_type_hints(record, localns=spaces)

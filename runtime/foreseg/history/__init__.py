@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Past frames: the ring, the sparse tier, and the windows chosen from them."""

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reasoner's side of a step: queries come and go, one question at a time is asked.
+
+The parts of its answer turn into an arrival, into "no target", or into a failure with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from foreseg.dialogue import (
+    Answer,
+    AnswerDone,
+    AnswerFailed,
+    AnswerStatus,
+    NoTarget,
+    Query,
+    QueryId,
+    RationalePart,
+    TargetsFound,
+)
+from foreseg.errors import InputError
+from foreseg.frames import FrameRef
+from foreseg.pipeline import following, observing, scheduler
+from foreseg.pipeline.degradation import Rung
+from foreseg.pipeline.events import (
+    AnswerPartArrived,
+    AskId,
+    AskReasoner,
+    CancelAsk,
+    PublishAnswer,
+    QueryAdded,
+    QueryRemoved,
+    ReasonerChanged,
+    ReleaseWindow,
+    Reply,
+    SceneMeasured,
+    WindowTaken,
+)
+from foreseg.pipeline.roster import leave_out, new_object_ids, void_running_arrival
+from foreseg.pipeline.state import Arrival, Asking, StandingQuery, running_mean
+from foreseg.pipeline.tracks import NS
+from foreseg.pipeline.turn import Turn
+from foreseg.prompts import ObjectId
+
+MAX_RATIONALE_CHARS = 20_000
+
+
+def add_query(turn: Turn, event: QueryAdded) -> None:
+    """Take a query, or refuse it with the reason."""
+    state, query = turn.state, event.query
+    problem = scheduler.refusal(query, state.queries, state.config.scheduler, state.reasoner_s)
+    if query.camera not in state.cameras:
+        known = ", ".join(sorted(state.cameras))
+        problem = f"no camera {query.camera!r}; cameras are {known}"
+    if problem is not None:
+        turn.count("requests_refused")
+        turn.reply(event.request_id, success=False, message=problem)
+        return
+    old = scheduler.find(state.queries, query.id)
+    if old is not None:
+        _supersede(turn, old, "the query was changed before its answer came")
+    wants = event.request_id if event.wants_answer else None
+    turn.set(
+        queries=scheduler.added(
+            turn.state.queries, query, turn.at_ns, request_id=wants, timeout_s=event.timeout_s
+        )
+    )
+    turn.count("queries_added")
+    if not event.wants_answer:
+        turn.emit(Reply(request_id=event.request_id, success=True, query_id=query.id))
+
+
+def remove_query(turn: Turn, event: QueryRemoved) -> None:
+    """Forget a query; tracks that only it wanted go too."""
+    entry = scheduler.find(turn.state.queries, event.query_id)
+    if entry is None:
+        known = ", ".join(sorted(q.query.id for q in turn.state.queries)) or "none"
+        turn.count("requests_refused")
+        message = f"no query {event.query_id!r} stands; standing are {known}"
+        turn.reply(event.request_id, success=False, message=message)
+        return
+    _supersede(turn, entry, "the query was removed before its answer came")
+    turn.set(queries=scheduler.without(turn.state.queries, event.query_id))
+    forget_query(turn, event.query_id)
+    turn.emit(Reply(request_id=event.request_id, success=True, query_id=event.query_id))
+
+
+def forget_query(turn: Turn, query_id: QueryId) -> None:
+    """Unlink a removed query from all tracks at once; those without any other go."""
+    limit = turn.state.config.scheduler.answers_to_let_go
+    for camera_id in turn.state.cameras:
+        for _ in range(limit):
+            leave_out(turn, camera_id, query_id, frozenset())
+
+
+def ask_next(turn: Turn) -> None:
+    """Ask the reasoner the query that is due, if it is up and idle."""
+    state = turn.state
+    if state.asking is not None or not state.reasoner_up or not state.enabled:
+        return
+    rung, limits = state.ladder.rung, state.config.degradation
+    if rung >= Rung.HELD_MASKS:
+        return  # nothing tracks what an answer would name
+    warm = [c for c in state.cameras.values() if scheduler.is_warm(c, state.config.scheduler)]
+    entry = scheduler.next_due(state.queries, warm, turn.at_ns)
+    if entry is None:
+        return
+    newest = state.cameras[entry.query.camera].newest
+    ask_id = AskId(state.next_ask)
+    turn.set(
+        next_ask=ask_id + 1,
+        held=(*state.held, ask_id),
+        queries=scheduler.asked(
+            state.queries,
+            entry.query.id,
+            turn.at_ns,
+            period_factor=limits.period_factor if rung >= Rung.LONGER_PERIODS else 1.0,
+        ),
+        asking=Asking(
+            ask_id=ask_id,
+            query=entry.query,
+            asked_ns=turn.at_ns,
+            asked_stamp_ns=0 if newest is None else newest.stamp_ns,
+        ),
+    )
+    turn.count("queries_asked")
+    query = entry.query
+    if rung >= Rung.FEWER_TOKENS:
+        tokens = min(
+            query.max_reasoning_tokens or limits.reasoning_tokens, limits.reasoning_tokens
+        )
+        query = replace(query, max_reasoning_tokens=tokens)
+    turn.emit(AskReasoner(ask_id=ask_id, query=query))
+
+
+def take_window(turn: Turn, event: WindowTaken) -> None:
+    """Frames are held for the question."""
+    asking = turn.state.asking
+    if asking is None or asking.ask_id != event.ask_id:
+        return  # released already
+    known = {frame.index: frame for frame in (*asking.frames, *event.frames)}
+    turn.set(asking=replace(asking, frames=tuple(known[i] for i in sorted(known))))
+
+
+def release_windows(turn: Turn) -> None:
+    """Let go every window that neither a question nor an arrival needs any more, once."""
+    state = turn.state
+    running = None if state.running is None else state.running.arrival
+    wanted = {a.ask_id for a in (*state.arrivals, running, state.asking) if a is not None}
+    wanted |= {f.ask_id for f in state.followed if f.observation is not None}
+    for ask_id in state.held:
+        if ask_id not in wanted:
+            turn.emit(ReleaseWindow(ask_id=ask_id))
+    turn.set(held=tuple(ask_id for ask_id in state.held if ask_id in wanted))
+
+
+def take_part(turn: Turn, event: AnswerPartArrived) -> None:
+    """More of an answer."""
+    asking = turn.state.asking
+    if asking is None or asking.ask_id != event.ask_id:
+        turn.count("answer_parts_stale")
+        return
+    part = event.part
+    is_verdict = isinstance(part, (TargetsFound, NoTarget))
+    if is_verdict and (asking.has_arrival or asking.answer is not None):
+        turn.count("answer_parts_odd")  # a second verdict
+    elif isinstance(part, RationalePart):
+        if asking.query.want_rationale:
+            text = (asking.rationale + part.text)[:MAX_RATIONALE_CHARS]
+            turn.set(asking=replace(asking, rationale=text))
+    elif isinstance(part, TargetsFound):
+        _take_targets(turn, asking, part)
+    elif isinstance(part, NoTarget):
+        answer = _draft(turn, asking, AnswerStatus.NO_TARGET)
+        turn.set(
+            asking=replace(
+                asking,
+                answer=replace(
+                    answer, reason=part.reason, text=part.text, confidence=part.confidence
+                ),
+            )
+        )
+    elif isinstance(part, AnswerFailed):
+        _fail(turn, asking, part.reason)
+    elif isinstance(part, AnswerDone):
+        _finish(turn, asking, part)
+
+
+def take_reasoner_change(turn: Turn, event: ReasonerChanged) -> None:
+    """The reasoner came up or went down; a question it had has failed."""
+    turn.set(reasoner_up=event.is_up, reasoner_reason=event.reason)
+    turn.count("reasoner_starts" if event.is_up else "reasoner_stops")
+    if turn.state.asking is not None and not event.is_up:
+        turn.emit(CancelAsk(ask_id=turn.state.asking.ask_id))
+        _fail(turn, turn.state.asking, f"the reasoner stopped: {event.reason}")
+
+
+def check_deadlines(turn: Turn) -> None:
+    """Questions that take too long, and users who wait too long."""
+    asking = turn.state.asking
+    limit_s = turn.state.config.reasoner.timeout_s
+    if asking is not None and turn.at_ns - asking.asked_ns > limit_s * NS:
+        turn.count("askings_timed_out")
+        turn.emit(CancelAsk(ask_id=asking.ask_id))
+        _fail(turn, asking, f"no complete answer within {limit_s:g} s")
+    for entry in turn.state.queries:
+        if entry.deadline_ns is None or turn.at_ns < entry.deadline_ns:
+            continue
+        turn.count("requests_timed_out")
+        followed = following.observed_of(turn, entry.query.id)
+        if followed is not None:
+            following.end_observation(turn, followed, "there was no time left for it")
+            continue
+        waited = "no answer in time"
+        if not turn.state.reasoner_up:
+            waited += f"; the reasoner is down: {turn.state.reasoner_reason}"
+        answer = _empty_answer(entry.query, AnswerStatus.FAILED, waited)
+        asking = turn.state.asking
+        if asking is not None and asking.query.id == entry.query.id:
+            draft = _draft(turn, asking, AnswerStatus.FAILED)
+            answer = replace(draft, reason=waited, rationale=asking.rationale)
+        _withdraw(turn, entry.query.id)
+        turn.count("answers_failed")
+        following.deliver(turn, answer)
+
+
+def ask_again(turn: Turn, query_ids: Sequence[QueryId]) -> None:
+    """A target was lost, or the scene has changed: its standing queries are due early."""
+    pause_s = turn.state.config.scheduler.reask_pause_s
+    turn.set(
+        queries=scheduler.due_early(turn.state.queries, query_ids, turn.at_ns, pause_s),
+    )
+
+
+def take_scene(turn: Turn, event: SceneMeasured) -> None:
+    """A scene that has changed since a query was asked makes it due early."""
+    limit = turn.state.config.scheduler.scene_change
+    changed = [change.query_id for change in event.changes if change.share > limit]
+    due_before = {e.query.id: e.due_ns for e in turn.state.queries}
+    ask_again(turn, changed)
+    moved = [e for e in turn.state.queries if e.due_ns < due_before[e.query.id]]
+    turn.count("asked_early_scene_changed", len(moved))
+
+
+def resolve_arrival(
+    turn: Turn,
+    arrival: Arrival,
+    object_ids: tuple[ObjectId, ...],
+    *,
+    labels: tuple[int, ...] = (),
+    failure: str = "",
+    is_evicted: bool = False,
+) -> None:
+    """An arrival has become tracks, or has failed: publish its answer or complete the request."""
+    if arrival.request_id is not None:
+        success = len(object_ids) == len(arrival.object_ids)
+        turn.emit(
+            Reply(
+                request_id=arrival.request_id,
+                success=success,
+                message=failure if failure or success else "no track is free",
+                object_ids=object_ids,
+                label_indices=labels,
+            )
+        )
+    if arrival.answer is None:
+        return
+    answer = replace(arrival.answer, object_ids=object_ids)
+    if failure:
+        status = AnswerStatus.EVICTED if is_evicted else AnswerStatus.FAILED
+        answer = replace(answer, status=status, reason=failure)
+    elif not object_ids:
+        answer = replace(answer, status=AnswerStatus.FAILED, reason="no track is free")
+    asking = turn.state.asking
+    if asking is not None and asking.ask_id == arrival.ask_id:
+        answer = replace(answer, rationale=asking.rationale)
+        turn.set(asking=replace(asking, answer=answer))  # once more when the rationale is whole
+    if answer.status is AnswerStatus.OK and arrival.ask_id is not None:
+        observation = observing.observation_from_arrival(arrival, arrival.ask_id)
+        following.follow(turn, answer, arrival.ask_id, observation)
+    following.deliver(turn, answer, arrival.ask_id)
+
+
+def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
+    keyframe = next((f for f in asking.frames if f.index == part.keyframe_index), None)
+    if keyframe is None:
+        turn.count("answers_evicted")
+        answer = replace(
+            _draft(turn, asking, AnswerStatus.EVICTED),
+            reason=f"keyframe {part.keyframe_index} is not among the frames held for the question",
+        )
+        turn.set(asking=replace(asking, answer=answer))
+        return
+    limit = turn.state.config.tracker.max_tracks
+    try:
+        prompts = tuple(prompt.checked(keyframe.size_wh) for prompt in part.prompts[:limit])
+    except InputError as error:
+        _fail(turn, asking, f"the answer points outside its keyframe: {error}")
+        turn.emit(CancelAsk(ask_id=asking.ask_id))
+        return
+    if not prompts:
+        _fail(turn, asking, "the answer has no target and does not say so")
+        turn.emit(CancelAsk(ask_id=asking.ask_id))
+        return
+    ids = new_object_ids(turn, len(prompts))
+    answer = replace(
+        _draft(turn, asking, AnswerStatus.OK, keyframe),
+        text=part.text,
+        confidence=part.confidence,
+        prompts=prompts,
+    )
+    arrival = Arrival(
+        camera=asking.query.camera,
+        keyframe_index=keyframe.index,
+        keyframe_stamp_ns=keyframe.stamp_ns,
+        object_ids=ids,
+        prompts=prompts,
+        query_id=asking.query.id,
+        ask_id=asking.ask_id,
+        answer=answer,
+        window=tuple(f.index for f in asking.frames) if asking.query.want_observed_masks else (),
+    )
+    newest = turn.camera(asking.query.camera).newest
+    if newest is not None and newest.index > keyframe.index:
+        turn.count("answers_late")
+    turn.set(
+        arrivals=(*turn.state.arrivals, arrival),
+        asking=replace(asking, has_arrival=True),
+    )
+
+
+def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
+    latency_s = (turn.at_ns - asking.asked_ns) / NS
+    turn.set(asking=None, reasoner_s=running_mean(turn.state.reasoner_s, latency_s))
+    turn.count("answers")
+    _complete_arrival(turn, asking, part.tokens)
+    following.amend(turn, asking.ask_id, asking.rationale, part.tokens)
+    if asking.answer is not None:
+        whole = replace(asking.answer, rationale=asking.rationale, tokens=part.tokens)
+        if not asking.has_arrival:
+            if whole.status is AnswerStatus.NO_TARGET:
+                turn.count("answers_no_target")
+                leave_out(turn, asking.query.camera, asking.query.id, frozenset())
+            following.deliver(turn, whole)
+        elif asking.rationale and asking.rationale != asking.answer.rationale:
+            turn.emit(PublishAnswer(answer=whole))
+    elif not asking.has_arrival:
+        following.deliver(
+            turn,
+            _empty_answer(
+                asking.query, AnswerStatus.FAILED, "the reasoner ended without an answer"
+            ),
+        )
+
+
+def _fail(turn: Turn, asking: Asking, reason: str) -> None:
+    turn.set(asking=None)
+    turn.count("answers_failed")
+    _complete_arrival(turn, asking, 0)
+    if not asking.has_arrival:
+        answer = replace(
+            _draft(turn, asking, AnswerStatus.FAILED), reason=reason, rationale=asking.rationale
+        )
+        following.deliver(turn, answer)
+
+
+def _complete_arrival(turn: Turn, asking: Asking, tokens: int) -> None:
+    """The completion has ended before the hop: its rationale goes with the arrival."""
+
+    def completed(arrival: Arrival) -> Arrival:
+        if arrival.ask_id != asking.ask_id or arrival.answer is None:
+            return arrival
+        whole = replace(arrival.answer, rationale=asking.rationale, tokens=tokens)
+        return replace(arrival, answer=whole)
+
+    turn.set(arrivals=tuple(completed(arrival) for arrival in turn.state.arrivals))
+    running = turn.state.running
+    if running is not None and running.arrival is not None:
+        turn.set(running=replace(running, arrival=completed(running.arrival)))
+
+
+def _withdraw(turn: Turn, query_id: QueryId) -> bool:
+    """Stop what is on its way for a query: its question, and its arrivals; True if there was.
+
+    What its earlier answers come to is not followed any more either.
+    """
+    following.abandon(turn, query_id)
+    asking = turn.state.asking
+    is_asked = asking is not None and asking.query.id == query_id
+    if asking is not None and is_asked:
+        turn.emit(CancelAsk(ask_id=asking.ask_id))
+        turn.set(asking=None)
+    rest = tuple(a for a in turn.state.arrivals if a.query_id != query_id)
+    is_waiting = len(rest) < len(turn.state.arrivals)
+    turn.set(arrivals=rest)
+    running = None if turn.state.running is None else turn.state.running.arrival
+    is_hopping = running is not None and running.query_id == query_id
+    if is_hopping:
+        void_running_arrival(turn)
+    return is_asked or is_waiting or is_hopping
+
+
+def _supersede(turn: Turn, entry: StandingQuery, reason: str) -> None:
+    """A query is no longer current: what is on its way for it is stale."""
+    if _withdraw(turn, entry.query.id):
+        turn.count("answers_stale")
+    if entry.request_id is not None:
+        answer = _empty_answer(entry.query, AnswerStatus.STALE, reason)
+        turn.emit(Reply(request_id=entry.request_id, success=False, message=reason, answer=answer))
+
+
+def _draft(
+    turn: Turn, asking: Asking, status: AnswerStatus, keyframe: FrameRef | None = None
+) -> Answer:
+    newest = turn.camera(asking.query.camera).newest
+    query = asking.query
+    basis = keyframe or (asking.frames[-1] if asking.frames else newest)
+    horizon_ns = round(query.horizon_s * NS)
+    stamp = 0 if basis is None else basis.stamp_ns
+    return Answer(
+        query_id=query.id,
+        query_text=query.text,
+        camera=query.camera,
+        status=status,
+        keyframe_index=None if keyframe is None else keyframe.index,
+        keyframe_stamp_ns=stamp,
+        frame_id="" if basis is None else basis.frame_id,
+        asked_stamp_ns=asking.asked_stamp_ns,
+        answered_stamp_ns=0 if newest is None else newest.stamp_ns,
+        valid_until_stamp_ns=stamp + horizon_ns if horizon_ns else 0,
+        latency_s=(turn.at_ns - asking.asked_ns) / NS,
+    )
+
+
+def _empty_answer(query: Query, status: AnswerStatus, reason: str) -> Answer:
+    return Answer(
+        query_id=query.id,
+        query_text=query.text,
+        camera=query.camera,
+        status=status,
+        reason=reason,
+    )

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vision-language model that segments: its [SEG] token's state becomes a prompt of SAM2.
+
+The state is the last layer's (after the norm) at the position that *reads* the token: both papers
+speak of the embedding of the token, and Sa2VA's public code takes this one in training and
+inference (VISA's, as LISA's, takes the position before, which predicts it). A two-layer perceptron
+maps it to the decoder's width; it is the only sparse prompt, and there is no dense one. Of
+the decoder's masks the first is taken always: only it is trained.
+
+Does not know how completions are generated, nor where the parts are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foreseg.errors import ConfigError
+from foreseg.frames import Frame, U8Array
+from foreseg.masks import Mask
+from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # as SAM2's own processor normalises
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecodedMasks:
+    """N tokens on F frames."""
+
+    logits: Tensor  # (F, N, m, m) float; above 0 is the object
+    quality: Tensor  # (F, N), 0..1: predicted IoU times the probability that it is visible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegOutput:
+    """What one completion says, and what its tokens mean."""
+
+    token_logits: Tensor  # (1, L, V): at each position, of the token after it
+    states: Tensor  # (N, D): of the tokens, in their order
+    masks: DecodedMasks
+
+
+class MaskHead(nn.Module):
+    """The projection and SAM2's image encoder, prompt encoder and mask decoder."""
+
+    def __init__(
+        self,
+        sam: Any,  # noqa: ANN401 (of transformers)
+        hidden_size: int,
+        nano_config: NanoTrackerConfig | None = None,
+    ) -> None:
+        """Take over `sam`, a `Sam2Model` or `Sam2VideoModel` of transformers; float32."""
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.nano_config = nano_config  # of a nano tracker
+        self.sam: Any = sam.float()
+        self.sam.mask_decoder.dynamic_multimask_via_stability = False
+        width = self.sam.prompt_encoder.hidden_size
+        self.projection = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, width)
+        )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that SAM2 sees."""
+        return int(self.sam.prompt_encoder.input_image_size)
+
+    def pixels_of(self, images: Sequence[U8Array]) -> Tensor:
+        """(F, 3, S, S) normalised pixels of (h, w, 3) frames, squeezed to a square."""
+        device = next(self.projection.parameters()).device
+        mean, std = (
+            torch.tensor(values, device=device).reshape(1, 3, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        squares = []
+        for image in images:
+            pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float()
+            side = (self.image_size, self.image_size)
+            squares.append(
+                functional.interpolate(pixels, side, mode="bilinear", antialias=True) / 255
+            )
+        return (torch.cat(squares) - mean) / std
+
+    def encoded(self, pixels: Tensor) -> list[Tensor]:
+        """The frames' feature maps, finest first, as the mask decoder takes them."""
+        found = self.sam.get_image_features(pixels, return_dict=True).fpn_hidden_states
+        maps = [*found[:-1], found[-1] + self.sam.no_memory_embedding]
+        return [
+            flat.permute(1, 2, 0).reshape(pixels.shape[0], -1, *size)
+            for flat, size in zip(maps, self.sam.backbone_feature_sizes, strict=False)
+        ]
+
+    def forward(self, states: Tensor, maps: list[Tensor]) -> DecodedMasks:
+        """Decode N states (N, D) on F encoded frames."""
+        return self.decoded(self.projection(states.float())[:, None], maps)
+
+    def decoded(self, prompts: Tensor, maps: list[Tensor]) -> DecodedMasks:
+        """Decode N sparse prompts (N, P, C) on F encoded frames."""
+        frames = maps[-1].shape[0]
+        _, dense = self.sam.prompt_encoder(None, None, None, None)
+        masks, iou, _, object_logit = self.sam.mask_decoder(
+            image_embeddings=maps[-1],
+            image_positional_embeddings=self.sam.get_image_wide_positional_embeddings().expand(
+                frames, -1, -1, -1
+            ),
+            sparse_prompt_embeddings=prompts[None].expand(frames, -1, -1, -1),
+            dense_prompt_embeddings=dense.expand(frames, -1, -1, -1),
+            multimask_output=False,
+            high_resolution_features=maps[:-1],
+        )
+        quality = iou[:, :, 0].clamp(0, 1) * torch.sigmoid(object_logit[:, :, 0])
+        return DecodedMasks(logits=masks[:, :, 0], quality=quality)
+
+
+class SegVlm(nn.Module):
+    """Model, projection and mask decoder; each may have its own precision."""
+
+    def __init__(self, vlm: Any, head: MaskHead, token_id: int) -> None:  # noqa: ANN401
+        """Take over a model of transformers that knows the token, and a head of its width."""
+        super().__init__()
+        self.vlm: Any = vlm
+        self.head = head
+        self.token_id = token_id
+        width = self.vlm.config.get_text_config().hidden_size
+        if width != head.hidden_size:
+            msg = (
+                f"the projection wants states of {head.hidden_size} numbers, the model has {width}"
+            )
+            raise ConfigError(msg)
+
+    def forward(self, inputs: dict[str, Tensor], num_prompt: int, pixels: Tensor) -> SegOutput:
+        """One whole completion after its prompt, teacher-forced; differentiable.
+
+        Args:
+            inputs: what the model's own `forward` takes: `input_ids` (1, L) and the images.
+            num_prompt: so many of the tokens are the prompt; tokens in it mean nothing.
+            pixels: (F, 3, S, S) as `MaskHead.pixels_of` makes them.
+        """
+        hidden = self.vlm.model(**inputs).last_hidden_state
+        is_token = inputs["input_ids"][0] == self.token_id
+        is_token[:num_prompt] = False
+        states = hidden[0, is_token]
+        return SegOutput(
+            token_logits=self.vlm.lm_head(hidden),
+            states=states,
+            masks=self.head(states, self.head.encoded(pixels)),
+        )
+
+
+def source_masks(decoded: DecodedMasks, frames: Sequence[Frame], token: int) -> tuple[Mask, ...]:
+    """The masks of one token in source pixels of each frame."""
+    masks = []
+    for logits, frame in zip(decoded.logits[:, token], frames, strict=True):
+        width, height = frame.ref.size_wh
+        enlarged = functional.interpolate(
+            logits[None, None].float(), (height, width), mode="bilinear", align_corners=False
+        )
+        mask: Mask = (enlarged[0, 0] > 0).cpu().numpy()
+        masks.append(mask)
+    return tuple(masks)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From messages with frames to the tensors that a Qwen-VL model reads, in training as live.
+
+Images only, each by itself; neither torchvision nor a processor of `transformers`. Does not know
+the model, its weights, or what the words mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+
+from foreseg.errors import ConfigError, InputError
+from foreseg.frames import U8Array
+from foreseg.language.base import Message
+
+IMAGE_TYPE = 1  # in `mm_token_type_ids`; 0 is text
+
+F32Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageGeometry:
+    """How a model cuts an image into patches, and where their features go in its text."""
+
+    patch_px: int
+    temporal_patch: int  # an image is repeated so often: patches are made for video
+    merge: int  # so many patches a side become one token
+    mean: tuple[float, float, float]  # RGB, of pixels in 0..1
+    std: tuple[float, float, float]
+    image_token: str  # stands for one token's worth of an image
+    image_token_id: int
+
+    @property
+    def unit_px(self) -> int:
+        """Sides of an image are multiples of this."""
+        return self.patch_px * self.merge
+
+    def fitted_wh(self, size_wh: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+        """The size at which an image of `size_wh` is read: the nearest multiples of `unit_px`.
+
+        At least one unit a side; else at most `max_pixels`, with about the same aspect.
+        """
+        return fitted_wh(size_wh, self.unit_px, max_pixels)
+
+    def patches(self, image: U8Array, max_pixels: int) -> tuple[F32Array, tuple[int, int, int]]:
+        """An (h, w, 3) RGB image as (patches, values) and its grid: 1, rows, columns of patches."""
+        width, height = self.fitted_wh((image.shape[1], image.shape[0]), max_pixels)
+        pixels = _resized(image, width, height).astype(np.float32) / np.float32(255)
+        pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        side, merge = self.patch_px, self.merge
+        rows, columns = height // side, width // side
+        blocks = pixels.reshape(
+            rows // merge, merge, side, columns // merge, merge, side, 3
+        ).transpose(0, 3, 1, 4, 6, 2, 5)  # merged tokens, patches within, then C h w of each
+        repeated = np.repeat(blocks[:, :, :, :, :, None], self.temporal_patch, axis=5)
+        flat = repeated.reshape(rows * columns, 3 * self.temporal_patch * side * side)
+        return np.ascontiguousarray(flat), (1, rows, columns)
+
+    def num_tokens(self, grid: tuple[int, int, int]) -> int:
+        """How many tokens an image of this grid takes in the text."""
+        return grid[0] * grid[1] * grid[2] // self.merge**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelInputs:
+    """One prompt. `mm_token_type_ids` say where images are: without, positions degrade silently."""
+
+    input_ids: torch.Tensor  # (1, L) int64
+    mm_token_type_ids: torch.Tensor  # (1, L) int32: 1 at an image's tokens, else 0
+    images: tuple[torch.Tensor, ...]  # each (patches, values) float32
+    image_grid_thw: torch.Tensor  # (images, 3) int64, in patches
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the prompt."""
+        return int(self.input_ids.shape[1])
+
+    def as_arguments(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+        """What a model's `forward` or `generate` takes, on a device."""
+        ids = self.input_ids.to(device)
+        arguments = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": self.mm_token_type_ids.to(device),
+        }
+        if self.images:
+            arguments["pixel_values"] = torch.cat(self.images).to(device)
+            arguments["image_grid_thw"] = self.image_grid_thw.to(device)
+        return arguments
+
+
+class Tokenizer(Protocol):
+    """What is used of a tokenizer of `transformers`."""
+
+    all_special_tokens: list[str]
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:  # noqa: ANN401 (text)
+        """Messages as one text."""
+
+    def __call__(self, text: str, **options: Any) -> Any:  # noqa: ANN401 (a BatchEncoding)
+        """A text as tokens."""
+
+
+def inputs_from_messages(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    geometry: ImageGeometry,
+    *,
+    frame_pixels: int,
+) -> ModelInputs:
+    """Build a prompt that ends where the assistant is to speak.
+
+    What looks like one of the tokenizer's special tokens in a message's text is broken up: words
+    of a query cannot end a message or show an image.
+
+    Args:
+        messages: text and images in the order in which they are read.
+        tokenizer: of `transformers`, with a chat template that knows images.
+        geometry: of the model's images.
+        frame_pixels: each image is read at this many pixels at most.
+
+    Raises:
+        ConfigError: the chat template does not show the images.
+    """
+    images = [part for m in messages for part in m.content if not isinstance(part, str)]
+    return inputs_from_text(
+        prompt_from_messages(messages, tokenizer, geometry),
+        images,
+        tokenizer,
+        geometry,
+        frame_pixels=frame_pixels,
+    )
+
+
+def prompt_from_messages(
+    messages: Sequence[Message], tokenizer: Tokenizer, geometry: ImageGeometry
+) -> str:
+    """The chat's text, with one image token for each image.
+
+    Raises:
+        ConfigError: the chat template does not show the images, or is damaged.
+    """
+    tokens = {*tokenizer.all_special_tokens, geometry.image_token}
+    conversation = [
+        {"role": message.role.value, "content": [_part(part, tokens) for part in message.content]}
+        for message in messages
+    ]
+    try:
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        msg = f"the chat template cannot be used: {error}"
+        raise ConfigError(msg) from error
+    num_images = sum(not isinstance(part, str) for m in messages for part in m.content)
+    if text.count(geometry.image_token) != num_images:
+        msg = (
+            f"the chat template wants to show each of {num_images} images by"
+            f" {geometry.image_token!r}, it does so {text.count(geometry.image_token)} times"
+        )
+        raise ConfigError(msg)
+    return str(text)
+
+
+def inputs_from_text(
+    text: str,
+    images: Sequence[U8Array],
+    tokenizer: Tokenizer,
+    geometry: ImageGeometry,
+    *,
+    frame_pixels: int,
+) -> ModelInputs:
+    """Tokenise a text that holds one image token for each image.
+
+    Raises:
+        InputError: more or fewer of them than images.
+    """
+    pieces = text.split(geometry.image_token)
+    if len(pieces) != len(images) + 1:
+        msg = f"the text shows {len(pieces) - 1} images, got {len(images)}"
+        raise InputError(msg)
+    patches, grids, whole = [], [], pieces[0]
+    for image, piece in zip(images, pieces[1:], strict=True):
+        values, grid = geometry.patches(image, frame_pixels)
+        patches.append(torch.from_numpy(values))
+        grids.append(grid)
+        whole += geometry.image_token * geometry.num_tokens(grid) + piece
+    ids = torch.tensor([tokenizer(whole, add_special_tokens=False).input_ids])
+    return ModelInputs(
+        input_ids=ids,
+        mm_token_type_ids=(ids == geometry.image_token_id).to(torch.int32) * IMAGE_TYPE,
+        images=tuple(patches),
+        image_grid_thw=torch.tensor(grids, dtype=torch.int64).reshape(-1, 3),
+    )
+
+
+def fitted_wh(size_wh: tuple[int, int], unit_px: int, max_pixels: int) -> tuple[int, int]:
+    """The nearest multiples of `unit_px`; less, with about the same aspect, beyond `max_pixels`."""
+    width, height = (max(1, round(side / unit_px)) for side in size_wh)
+    most = max(1, max_pixels // unit_px**2)
+    if width * height > most:
+        scale = math.sqrt(max_pixels / (size_wh[0] * size_wh[1])) / unit_px
+        width, height = (max(1, math.floor(side * scale + 1e-6)) for side in size_wh)
+        width, height = min(width, most), min(height, most)  # of a strip one unit wide
+    return width * unit_px, height * unit_px
+
+
+def _part(part: str | U8Array, tokens: set[str]) -> dict[str, str]:
+    if not isinstance(part, str):
+        return {"type": "image"}
+    for token in tokens:
+        part = part.replace(token, f"{token[0]} {token[1:]}")
+    return {"type": "text", "text": part}
+
+
+def _resized(image: U8Array, width: int, height: int) -> U8Array:
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    resized: U8Array = cv2.resize(image, (width, height), interpolation=method)
+    return resized
