@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes in source pixels. A box spans [x0, x1) x [y0, y1): one pixel has width 1."""
+"""Boxes in source pixels, and the sides of a picture.
+
+A box spans [x0, x1) x [y0, y1): one pixel has width 1.
+"""
 
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Side(Enum):
+    """An edge of the view."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    TOP = "top"
+    BOTTOM = "bottom"
 
 
 class BoxXyxy(NamedTuple):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from foreseg.dialogue import Outcome
-from foreseg.geometry import BoxXyxy
-from foreseg.kinematic.forecast import Side
+from foreseg.geometry import BoxXyxy, Side
 from foreseg.masks import mask_from_box, rle_from_mask
 from foreseg.pipeline.hindsight import (
     Claim,

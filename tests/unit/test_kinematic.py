@@ -11,9 +11,8 @@ from tests.support.reasoners import Disc, discs_window, query
 from foreseg.dialogue import AnswerFailed, NoTarget, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
-from foreseg.geometry import BoxXyxy, box_iou
+from foreseg.geometry import BoxXyxy, Side, box_iou
 from foreseg.history.reduction import reduce_window
-from foreseg.kinematic.forecast import Side
 from foreseg.kinematic.phrases import Description, Extreme, Kind, Request, request_from_text
 from foreseg.kinematic.reasoner import KinematicReasoner
 from foreseg.reasoner.base import ReasonerSpec

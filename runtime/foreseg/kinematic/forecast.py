@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
+from foreseg.geometry import Side
 from foreseg.kinematic.motion import Mover
 from foreseg.kinematic.regions import Region
 
@@ -20,15 +20,6 @@ MAX_STEPS = 400
 HEADING_SIGMAS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # headings that a contact is tried with
 MIN_OVERLAP_PX = 2
 MAX_BOUNDARY_POINTS = 300
-
-
-class Side(Enum):
-    """An edge of the view."""
-
-    LEFT = "left"
-    RIGHT = "right"
-    TOP = "top"
-    BOTTOM = "bottom"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

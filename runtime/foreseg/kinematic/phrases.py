@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from foreseg.kinematic.forecast import Side
+from foreseg.geometry import Side
 
 
 class Kind(Enum):

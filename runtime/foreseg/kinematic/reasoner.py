@@ -16,17 +16,12 @@ import numpy as np
 from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, Query, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameWindow
+from foreseg.geometry import Side
 from foreseg.history.reduction import reduce_image
 from foreseg.history.windows import RecentWindow, WindowPolicy
 from foreseg.kinematic.appearance import colour_name, fit_of
 from foreseg.kinematic.completion import completed
-from foreseg.kinematic.forecast import (
-    Candidate,
-    Side,
-    arrival_at,
-    exit_from_view,
-    first_contact,
-)
+from foreseg.kinematic.forecast import Candidate, arrival_at, exit_from_view, first_contact
 from foreseg.kinematic.motion import Motion, Mover, find_motion
 from foreseg.kinematic.phrases import Description, Extreme, Kind, Request, request_from_text
 from foreseg.kinematic.regions import F32Array, Region

@@ -16,8 +16,7 @@ from enum import Enum
 import numpy as np
 
 from foreseg.dialogue import Outcome
-from foreseg.geometry import BoxXyxy
-from foreseg.kinematic.forecast import Side
+from foreseg.geometry import BoxXyxy, Side
 from foreseg.masks import MaskRle, mask_from_rle
 from foreseg.prompts import ObjectId
 
