@@ -6,8 +6,6 @@ VIDEO ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(PYTHON) ros_ws/setup_venv.py
-ROOMS := $(wildcard runtime/foreseg_torch export/foreseg_export training/foreseg_training \
-	evaluation/foreseg_evaluation simulation/foreseg_simulation)
 
 # Another ROS, sourced in this shell, must not leak into the environment of the wheels.
 unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH

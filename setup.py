@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 NAME = "foreseg"
 VERSION = "0.1.0"
 
-# import package -> source root; a room without code yet is left out
-ROOMS = {
+# import package -> source root; a package without code yet is left out
+ROOTS = {
     "foreseg": "runtime",
     "foreseg_torch": "runtime",
     "foreseg_export": "export",
@@ -27,7 +27,7 @@ ROOMS = {
     "foreseg_ros": "ros_ws/src/foreseg_ros",
 }
 PRESENT = {
-    name: room for name, room in ROOMS.items() if (HERE / room / name / "__init__.py").is_file()
+    name: root for name, root in ROOTS.items() if (HERE / root / name / "__init__.py").is_file()
 }
 
 # The ROS wheels exist for Linux x86_64; robots have these packages from apt.
@@ -65,7 +65,7 @@ EXTRAS = {
         "catkin-pkg",
         "empy",
     ],
-    # rooms
+    # packages
     "simulation": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
     # the simulation's second world; needs EGL or OSMesa
     "tabletop": ["mujoco>=3.1", "opencv-python-headless>=4.6", "tqdm>=4.60"],
@@ -153,11 +153,11 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
-    package_dir={name: f"{room}/{name}" for name, room in PRESENT.items()},
+    package_dir={name: f"{root}/{name}" for name, root in PRESENT.items()},
     packages=[
         package
-        for name, room in PRESENT.items()
-        for package in find_packages(room, include=[name, f"{name}.*"])
+        for name, root in PRESENT.items()
+        for package in find_packages(root, include=[name, f"{name}.*"])
     ],
     package_data={name: ["py.typed"] for name in PRESENT}
     | {
@@ -180,7 +180,7 @@ setup(
             "foreseg-sim = foreseg_simulation.cli:main",
             "foreseg-eval = foreseg_evaluation.cli:main",
         ],
-        # subcommands of `foreseg` that other rooms bring: name = module:function(subparsers)
+        # subcommands of `foreseg` that other packages bring: name = module:function(subparsers)
         "foreseg.commands": [],
     },
     zip_safe=False,

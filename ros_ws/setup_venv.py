@@ -109,7 +109,7 @@ class VenvSetup:
             fresh = True
         else:
             fresh = False
-        package_hash = _hash_of([python_hash, *_texts_of(self._package_files()), *_rooms()])
+        package_hash = _hash_of([python_hash, *_texts_of(self._package_files()), *_packages()])
         missing = [
             extra
             for extra in (*BASE_EXTRAS, *self.extras)
@@ -393,7 +393,7 @@ def _try_lock(lock: object) -> bool:
     return True
 
 
-def _rooms() -> list[str]:
+def _packages() -> list[str]:
     """The source roots' packages: a new one has to be mapped into the environment."""
     found = [*ROOT.glob("*/foreseg*/__init__.py"), *ROOT.glob("ros_ws/src/*/foreseg*/__init__.py")]
     return sorted(str(path.parent.relative_to(ROOT)) for path in found)

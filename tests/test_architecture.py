@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which room may import which, which layer of the core lies on which, and how long things get.
+"""Which package may import which, which of its rooms may, and how long things get.
 
 Read from the syntax trees, so nothing is imported and no optional package is needed.
 """
@@ -22,7 +22,7 @@ MAX_FUNCTION_LINES = 60
 # Functions that are longer, each with its reason: "path::name": "why".
 LONG_FUNCTIONS: dict[str, str] = {}
 
-ROOMS = {
+PACKAGES = {
     "foreseg": "runtime",
     "foreseg_torch": "runtime",
     "foreseg_export": "export",
@@ -31,7 +31,7 @@ ROOMS = {
     "foreseg_simulation": "simulation",
     "foreseg_ros": "ros_ws/src/foreseg_ros",
 }
-# room -> rooms it may import, besides itself
+# package -> packages it may import, besides itself
 ARROWS: dict[str, set[str]] = {
     "foreseg": set(),
     "foreseg_torch": {"foreseg"},
@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "foreseg_ros": {"foreseg"},
 }
 DEMO_MAY_ALSO = {"foreseg_simulation", "foreseg_evaluation"}
-# packages that only some rooms may import
+# packages that only some of ours may import
 GUARDED = {
     "torch": {"foreseg_torch", "foreseg_export", "foreseg_training"},
     "transformers": {"foreseg_torch", "foreseg_export", "foreseg_training"},
@@ -73,15 +73,93 @@ CORE_EXTRAS = {
 CORE_BASE = {"numpy", "foreseg"}
 CORE_BASE |= {"typing_extensions"}  # under TYPE_CHECKING only
 
-# Inside the core, imports run only downwards or sideways. A module or package per name.
-LAYERS = (
-    {"errors", "clock", "config", "frames", "geometry", "masks", "prompts", "dialogue"},
-    {"history", "engines", "telemetry", "language"},
-    {"tracker", "methods", "reasoner", "kinematic"},
-    {"pipeline"},
-    {"driving", "media"},
-    {"cli", "commands"},
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A folder of a package, or modules of one kind that lie flat, and what it may import.
+
+    Of several places each may import those to its right. What a room may import is a room, one
+    module of it (`tracker.base`), or RECORDS for all of the last row.
+    """
+
+    places: tuple[str, ...]
+    what: str
+    may: tuple[str, ...] = ()
+
+
+RECORDS = "records"
+# From top to bottom: what a room imports stands below it. docs/architecture.md shows both tables.
+CORE_ROOMS = (
+    Room(
+        ("cli", "commands"),
+        "the command line, a subcommand a module",
+        ("driving", "media", "pipeline", "reasoner", "tracker", "history", "engines", RECORDS),
+    ),
+    Room(
+        ("driving",),
+        "what drives the step, in real time or on a simulated clock: worker, player, executor,"
+        " inbox, machine, trace",
+        ("pipeline", "reasoner", "tracker.base", "history", RECORDS),
+    ),
+    Room(
+        ("media",),
+        "sources, sinks, overlay, filmstrip, newest answers",
+        ("pipeline", "tracker.base", "history", RECORDS),
+    ),
+    Room(
+        ("pipeline",),
+        "the step: no thread, clock, engine or pixel",
+        ("tracker.base", RECORDS),
+    ),
+    Room(
+        ("kinematic",),
+        "the reasoner that needs no weights; built by its name",
+        ("reasoner.base", "history", RECORDS),
+    ),
+    Room(
+        ("reasoner",),
+        "the reasoner's contract, its process, and the reasoner that is a method over a language"
+        " model",
+        ("methods", "language", "history", RECORDS),
+    ),
+    Room(
+        ("methods",),
+        "the papers' methods: windows, words, grammar, parsing, grounding; live as in training",
+        ("language.base", "history", RECORDS),
+    ),
+    Room(("tracker",), "from prompts to masks", ("engines", RECORDS)),
+    Room(
+        ("language",),
+        "the contract of a language model that sees frames, and one behind a server",
+        (RECORDS,),
+    ),
+    Room(("history",), "ring, sparse tier, windows, reduced images", (RECORDS,)),
+    Room(("engines",), "compiled graphs, their bundles, back-ends", (RECORDS,)),
+    Room(
+        (
+            *("telemetry", "config", "dialogue", "prompts"),
+            *("masks", "frames", "geometry", "clock", "errors"),
+        ),
+        f"the {RECORDS}: words that everyone speaks",
+    ),
 )
+TORCH_ROOMS = (
+    Room(
+        ("reasoner",),
+        "the kind `transformers:FILE`: a method over a model in this process",
+        ("seg", "vlm"),
+    ),
+    Room(
+        ("seg",),
+        "a language model that segments: its model, its folder, its answers",
+        ("vlm", "tracker", "new_folder"),
+    ),
+    Room(("vlm",), "a vision-language model: loading, inputs, decoding", ("json_file",)),
+    Room(("tracker",), "the trackers' networks, and an engine that runs them in torch"),
+    Room(("new_folder", "json_file"), "files that appear whole"),
+)
+ROOMS = {"foreseg": CORE_ROOMS, "foreseg_torch": TORCH_ROOMS}
+DATA_FOLDERS = {"models"}  # no code
 # Only these may start or synchronise threads and processes.
 CONCURRENT = {
     "driving/worker.py": "the loop, the tracker's thread",
@@ -114,13 +192,13 @@ class Import:
 
 
 def files_of(package: str) -> list[Path]:
-    return sorted((ROOT / ROOMS[package] / package).rglob("*.py"))
+    return sorted((ROOT / PACKAGES[package] / package).rglob("*.py"))
 
 
 def all_files() -> list[Path]:
-    rooms = [path for package in ROOMS for path in files_of(package)]
+    packages = [path for package in PACKAGES for path in files_of(package)]
     others = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
-    return [*rooms, *others, *(ROOT / "ros_ws").glob("*.py"), *(ROOT / "launch").glob("*.py")]
+    return [*packages, *others, *(ROOT / "ros_ws").glob("*.py"), *(ROOT / "launch").glob("*.py")]
 
 
 def imports_of(path: Path) -> Iterator[Import]:
@@ -140,7 +218,7 @@ def imports_of(path: Path) -> Iterator[Import]:
 
 def _module_parts(path: Path) -> tuple[str, ...]:
     """The dotted name of a file as `from . import` counts it."""
-    for package, root in ROOMS.items():
+    for package, root in PACKAGES.items():
         base = ROOT / root
         if (base / package) in path.parents:
             return path.relative_to(base).with_suffix("").parts
@@ -151,8 +229,8 @@ def top(module: str) -> str:
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("package", ROOMS)
-def test_rooms_import_only_along_the_arrows(package: str) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_along_the_arrows(package: str) -> None:
     wrong = []
     for path in files_of(package):
         allowed = ARROWS[package] | {package}
@@ -161,16 +239,16 @@ def test_rooms_import_only_along_the_arrows(package: str) -> None:
         wrong += [
             str(item)
             for item in imports_of(path)
-            if top(item.modules[0]) in ROOMS and top(item.modules[0]) not in allowed
+            if top(item.modules[0]) in PACKAGES and top(item.modules[0]) not in allowed
         ]
     assert wrong == []
 
 
 @pytest.mark.parametrize("guarded", GUARDED)
-def test_heavy_packages_stay_in_their_rooms(guarded: str) -> None:
+def test_heavy_packages_stay_where_they_belong(guarded: str) -> None:
     wrong = [
         str(item)
-        for package in ROOMS
+        for package in PACKAGES
         if package not in GUARDED[guarded]
         for path in files_of(package)
         for item in imports_of(path)
@@ -182,7 +260,7 @@ def test_heavy_packages_stay_in_their_rooms(guarded: str) -> None:
 def test_nothing_imports_tests_or_benchmarks() -> None:
     wrong = [
         str(item)
-        for package in ROOMS
+        for package in PACKAGES
         for path in files_of(package)
         for item in imports_of(path)
         if top(item.modules[0]) in {"tests", "benchmarks"}
@@ -230,45 +308,115 @@ def test_heavy_packages_are_imported_in_functions() -> None:
     assert wrong == []
 
 
-def layer_of(module: str) -> int | None:
-    """The layer of `foreseg.x...`; None for the package itself."""
-    parts = module.split(".")
-    if len(parts) == 1:
-        return None
-    for number, names in enumerate(LAYERS):
-        if parts[1] in names:
-            return number
-    return None
-
-
-def core_modules() -> dict[str, Path]:
-    base = ROOT / "runtime"
+def modules_of(package: str) -> dict[str, Path]:
+    base = ROOT / PACKAGES[package]
     return {
         ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in files_of("foreseg")
+        for path in files_of(package)
     }
 
 
-def test_every_module_of_the_core_has_a_layer() -> None:
-    known = set().union(*LAYERS) | {"models"}
-    names = {module.split(".")[1] for module in core_modules() if "." in module}
-    assert names <= known, f"place them in LAYERS: {sorted(names - known)}"
+def place_of(module: str) -> str:
+    """The folder or flat module of a package that `module` is in or is; "" for the package."""
+    return module.partition(".")[2].partition(".")[0]
 
 
-def test_imports_in_the_core_run_only_downwards() -> None:
+def is_within(module: str, allowed: str) -> bool:
+    return module == allowed or module.startswith(f"{allowed}.")
+
+
+def allowed_of(package: str, place: str) -> set[str]:
+    """All that the modules at `place` may import of their package, itself included."""
+    rooms = ROOMS[package]
+    room = next(room for room in rooms if place in room.places)
+    right = room.places[room.places.index(place) :]
+    may = [*right, *room.may]
+    if RECORDS in may:
+        may += rooms[-1].places
+    return {f"{package}.{name}" for name in may}
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_module_has_a_room(package: str) -> None:
+    known = [place for room in ROOMS[package] for place in room.places]
+    found = {place_of(module) for module in modules_of(package)} - {""}
+    assert sorted(known) == sorted(found - DATA_FOLDERS), "the table has each place once"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_only_what_the_table_allows(package: str) -> None:
+    modules = modules_of(package)
     wrong = []
-    for module, path in core_modules().items():
-        own = layer_of(module)
+    for module, path in modules.items():
+        if not place_of(module):
+            continue
+        allowed = allowed_of(package, place_of(module))
         for item in imports_of(path):
-            layers = [layer_of(name) for name in item.modules if top(name) == "foreseg"]
-            highest = max((layer for layer in layers if layer is not None), default=None)
-            if own is not None and highest is not None and highest > own:
-                wrong.append(f"{item} (layer {highest} from layer {own})")
+            found = [name for name in item.modules[1:] if name in modules] or [item.modules[0]]
+            wrong += [
+                f"{item}, of {name}"
+                for name in found
+                if top(name) == package and name != package
+                if not any(is_within(name, each) for each in allowed)
+            ]
     assert wrong == []
 
 
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_stand_on_rooms_below(package: str) -> None:
+    rooms = ROOMS[package]
+    floors = {place: floor for floor, room in enumerate(rooms) for place in room.places}
+    floors[RECORDS] = len(rooms) - 1
+    upwards = [
+        f"{room.places[0]} on {name}"
+        for floor, room in enumerate(rooms)
+        for name in room.may
+        if floors[name.partition(".")[0]] <= floor
+    ]
+    assert upwards == []
+
+
+def table_of(package: str) -> list[str]:
+    """The rooms of a package as a table in Markdown."""
+    folder = ROOT / PACKAGES[package] / package
+
+    def shown(place: str) -> str:
+        return f"`{place}/`" if (folder / place).is_dir() else f"`{place}.py`"
+
+    rows = [
+        (
+            " ".join(shown(place) for place in room.places),
+            room.what,
+            " ".join(name if name == RECORDS else f"`{name}`" for name in room.may),
+        )
+        for room in ROOMS[package]
+    ]
+    head = [("Room", "What lives there", "May import"), ("---", "---", "---")]
+    return [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (*head, *rows)]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_documents_show_the_rooms(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = "\n".join(table_of(package))
+    assert f"\n\n{table}\n\n" in page, f"docs/architecture.md wants:\n{table}"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_says_what_it_is_and_hands_nothing_on(package: str) -> None:
+    for room in ROOMS[package]:
+        for place in room.places:
+            path = ROOT / PACKAGES[package] / package / place / "__init__.py"
+            if not path.is_file():
+                continue
+            tree = ast.parse(path.read_text("utf-8"))
+            said = (ast.get_docstring(tree) or "").split("\n\n")
+            assert len(tree.body) == 1, f"{path}: more than a docstring"
+            assert len(said) == 2, f"{path}: one sentence for what lives here, one for what not"
+
+
 def test_the_core_has_no_import_cycle() -> None:
-    modules = core_modules()
+    modules = modules_of("foreseg")
     graph = {
         module: {
             name
@@ -312,7 +460,7 @@ def test_only_the_named_files_know_threads_and_processes() -> None:
 def test_no_wall_clock() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for package in ROOMS
+        for package in PACKAGES
         for path in files_of(package)
         for node in nodes_of(path)
         if isinstance(node, ast.Attribute)

@@ -44,8 +44,8 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "PIL": "pillow",
 }
-# room -> extras that must bring what it imports
-ROOM_EXTRAS = {
+# package -> extras that must bring what it imports
+PACKAGE_EXTRAS = {
     "runtime/foreseg": ("cpu", "cuda", "tensorrt", "video"),
     "runtime/foreseg_torch": ("vlm", "export", "train"),
     "export/foreseg_export": ("export",),
@@ -73,7 +73,7 @@ def metadata() -> dict[str, Any]:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        caught["rooms"] = module.ROOMS
+        caught["roots"] = module.ROOTS
     finally:
         setuptools.setup = original
         os.chdir(before)
@@ -88,32 +88,32 @@ def pyproject() -> dict[str, Any]:
 
 
 def sources() -> Iterator[Path]:
-    for room in CODE:
-        for path in sorted((ROOT / room).rglob("*.py")):
+    for folder in CODE:
+        for path in sorted((ROOT / folder).rglob("*.py")):
             if not {"build", "install", "log"} & set(path.relative_to(ROOT).parts):
                 yield path
 
 
 def test_the_source_roots_agree(metadata: dict[str, Any], pyproject: dict[str, Any]) -> None:
-    roots = list(dict.fromkeys(metadata["rooms"].values()))
+    roots = list(dict.fromkeys(metadata["roots"].values()))
     assert pyproject["tool"]["pytest"]["ini_options"]["pythonpath"] == roots
     assert pyproject["tool"]["mypy"]["mypy_path"] == roots
     assert pyproject["tool"]["ruff"]["src"] == roots
 
 
-def test_every_room_is_a_known_package(metadata: dict[str, Any]) -> None:
-    rooms = metadata["rooms"]
+def test_every_package_of_ours_is_known(metadata: dict[str, Any]) -> None:
+    source_roots = metadata["roots"]
     found = {
         path.parent.name
-        for root in set(rooms.values())
+        for root in set(source_roots.values())
         for path in (ROOT / root).glob("*/__init__.py")
     }
-    assert found <= set(rooms)
+    assert found <= set(source_roots)
 
 
 def test_no_generic_name_becomes_importable(metadata: dict[str, Any]) -> None:
     assert {package.partition(".")[0] for package in metadata["packages"]} <= set(
-        metadata["rooms"]
+        metadata["roots"]
     )
     assert not (ROOT / "launch" / "__init__.py").exists()
 
@@ -191,18 +191,18 @@ def requirement_name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group()).lower()
 
 
-@pytest.mark.parametrize("room", ROOM_EXTRAS)
-def test_what_a_room_imports_its_extras_bring(room: str, metadata: dict[str, Any]) -> None:
+@pytest.mark.parametrize("package", PACKAGE_EXTRAS)
+def test_what_a_package_imports_its_extras_bring(package: str, metadata: dict[str, Any]) -> None:
     brought = {
         requirement_name(requirement)
         for requirement in metadata["install_requires"]
-        + [line for extra in ROOM_EXTRAS[room] for line in metadata["extras_require"][extra]]
+        + [line for extra in PACKAGE_EXTRAS[package] for line in metadata["extras_require"][extra]]
     }
-    known = set(metadata["rooms"]) | set(sys.stdlib_module_names) | OPTIONAL | {"__future__"}
+    known = set(metadata["roots"]) | set(sys.stdlib_module_names) | OPTIONAL | {"__future__"}
     known |= {"foreseg_msgs"}  # built, not installed
     missing = {
         (str(path.relative_to(ROOT)), name)
-        for path in (ROOT / room).rglob("*.py")
+        for path in (ROOT / package).rglob("*.py")
         for name in imports_of(path) - known
         if not {
             requirement_name(DISTRIBUTIONS.get(name, name)),
@@ -450,7 +450,7 @@ def test_the_wheel_has_all_that_a_user_needs(tmp_path: Path, metadata: dict[str,
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names if "dist-info" not in name}
-    assert tops - {f"foreseg-{metadata['version']}.data"} <= set(metadata["rooms"])
+    assert tops - {f"foreseg-{metadata['version']}.data"} <= set(metadata["roots"])
     for package in metadata["package_dir"]:
         assert f"{package}/__init__.py" in names
     assert "foreseg/py.typed" in names

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg-export COMMAND`: the command line of this room. Each command is a module of its own."""
+"""`foreseg-export COMMAND`: the command line of this package. Each command is a module of its own."""
 
 from __future__ import annotations
 

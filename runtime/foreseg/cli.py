@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg`: the command line of the core; other rooms add subcommands by entry point.
+"""`foreseg`: the command line of the core; other packages add subcommands by entry point.
 
 An operator's mistake is one sentence on stderr and exit code 2. Each command is a module of
 `foreseg.commands`, and what it needs is imported when it runs.

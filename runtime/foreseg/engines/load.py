@@ -58,7 +58,7 @@ FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
     Backend.TENSORRT: (Backend.CUDA, Backend.CPU),
     Backend.TORCH: (),
 }
-# in another room: loaded only if asked for
+# in another package: loaded only if asked for
 TORCH_MODULE, TORCH_FUNCTION = "foreseg_export.torch_bundle", "bundle_from_checkpoint"
 
 

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Past frames: the ring, the sparse tier, and the windows chosen from them."""
+"""Past frames: the ring, the sparse tier, the windows picked from them, and reduced copies.
+
+Nothing here knows why frames are held or what is asked about them.
+"""

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods of the papers: which frames, which words, and how a completion becomes prompts."""
+"""The papers' methods: which frames, which words, and how a completion becomes prompts.
+
+They call nothing and know no process or server, so training runs the same code as the robot.
+"""

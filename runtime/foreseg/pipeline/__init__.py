@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The step without a thread, clock, engine or pixel."""
+"""The step, `step(state, event) -> (state, commands)`, and the records it turns over.
+
+No thread, clock, engine or pixel enters, and no particular reasoner or tracker.
+"""

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reasoners: from a query and a window of past frames to spatial prompts on a keyframe."""
+"""Reasoners: their contract, their process, and the one that is a method over a language model.
+
+No method's words and no model's protocol stand here, and nothing about tracks or masks over time.
+"""

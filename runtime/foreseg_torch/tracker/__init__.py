@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trackers in torch: what is exported, and what stands in for an engine."""
+"""The trackers' networks in torch, as they are trained and exported, and an engine that runs them.
+
+No language model, and nothing of how a stream is tracked: that is `foreseg.tracker`.
+"""

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of drawn shapes, seen from above, with a known future."""
+"""The shapes world: drawn things that move on a plane, and its scenes.
+
+What the tabletop world needs too lies beside the two, and nothing here knows of clips or files.
+"""
