@@ -157,7 +157,7 @@ class Stretch:
             if busy and not self._is_waiting:
                 self._is_waiting = True
                 query = Query(id=QueryId("q"), text="what next?", max_reasoning_tokens=2000)
-                self._worker.ask(query, self._take_reply, wants_answer=True)
+                self._worker.requests.ask(query, self._take_reply, wants_answer=True)
             image = drawn_frame(self._index).image
             stamp = time.time_ns()
             self._sent_ns[stamp] = time.perf_counter_ns()
@@ -166,7 +166,7 @@ class Stretch:
             self._index += 1
             time.sleep(max(0.0, self._period_s - (time.monotonic() - began)))
         if not busy:
-            self._worker.remove_query(QueryId("q"), _ignore)
+            self._worker.requests.remove_query(QueryId("q"), _ignore)
         out = self._watch.out_ns
         took = [(out[s] - self._sent_ns[s]) / 1e6 for s in sent if s in out]
         return took, open_questions / max(1, len(sent))
@@ -204,7 +204,7 @@ def measure(arguments: Arguments, options: Path) -> dict[str, object]:
         wait_until_up(worker)
         stretch = Stretch(worker, watch, arguments.rate)
         stretch.run(0.5, busy=False)
-        worker.add_objects(DEFAULT_CAMERA, [(ObjectId("disc"), BOX)], _ignore)
+        worker.requests.add_objects(DEFAULT_CAMERA, [(ObjectId("disc"), BOX)], _ignore)
         stretch.run(WARM_UP_S, busy=True)
         idle: list[float] = []
         busy: list[float] = []

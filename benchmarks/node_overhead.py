@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, watch: Stopwatch) -> list[int]:
         if index == OBJECT_AT:
             box = BoxXyxy(x0, height // 3, x0 + width // 6, height // 2)
             prompts = [(ObjectId("box"), SpatialPrompt(box=box))]
-            node._worker.add_objects(CameraId("camera"), prompts, lambda _: None)  # noqa: SLF001
+            node._worker.requests.add_objects(CameraId("camera"), prompts, lambda _: None)  # noqa: SLF001
         if index >= WARM_UP and arrived:
             stamps.append(stamp)
         time.sleep(max(0.0, 1 / arguments.rate - (time.monotonic() - began)))

@@ -162,7 +162,10 @@ ROOMS = {"foreseg": CORE_ROOMS, "foreseg_torch": TORCH_ROOMS}
 DATA_FOLDERS = {"models"}  # no code
 # Only these may start or synchronise threads and processes.
 CONCURRENT = {
-    "driving/worker.py": "the loop, the tracker's thread",
+    "driving/worker.py": "the loop",
+    "driving/tracker_thread.py": "the tracker's thread",
+    "driving/reasoner_link.py": "the thread that talks to the reasoner's process",
+    "driving/requests.py": "who waits for which reply: a lock, no thread of its own",
     "driving/inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/child.py": "the same process, seen from inside",

@@ -123,14 +123,16 @@ class Rig:
         prompt = SpatialPrompt(box=box_of(name, self.number - 1))
         where = camera or self.cameras[0]
         return self.call(
-            lambda done: self.worker.add_objects(
+            lambda done: self.worker.requests.add_objects(
                 where, [(ObjectId(name), prompt)], done, stamp_ns=stamp_ns
             )
         )
 
     def add_box(self, *corners: float) -> Reply:
         objects = [(ObjectId(""), SpatialPrompt(box=BoxXyxy(*corners)))]
-        return self.call(lambda done: self.worker.add_objects(DEFAULT_CAMERA, objects, done))
+        return self.call(
+            lambda done: self.worker.requests.add_objects(DEFAULT_CAMERA, objects, done)
+        )
 
     def ask(self, text: str = "which one?", query_id: str = "q") -> list[Reply]:
         """Ask; the list gets the reply."""
@@ -141,7 +143,7 @@ class Rig:
             got.append(reply)
             self.output.notify()
 
-        self.worker.ask(query, take, wants_answer=True, timeout_s=WAIT_S)
+        self.worker.requests.ask(query, take, wants_answer=True, timeout_s=WAIT_S)
         return got
 
     def wait_for_reasoner(self) -> None:
@@ -317,8 +319,14 @@ def test_objects_are_refused_with_the_reason(rig: Rig) -> None:
     assert "with the stamp 77 ns" in rig.add("blue", stamp_ns=77).message
     assert "outside the image" in rig.add_box(500, 500, 600, 600).message
     assert "finite x0 < x1" in rig.add_box(5, 5, 5, 9).message
-    assert rig.call(lambda done: rig.worker.remove_object(ObjectId("no"), done)).success is False
-    assert rig.call(lambda done: rig.worker.remove_query(QueryId("no"), done)).success is False
+    assert (
+        rig.call(lambda done: rig.worker.requests.remove_object(ObjectId("no"), done)).success
+        is False
+    )
+    assert (
+        rig.call(lambda done: rig.worker.requests.remove_query(QueryId("no"), done)).success
+        is False
+    )
     assert rig.add("blue").success
     assert rig.output.masks
 
@@ -360,13 +368,13 @@ def test_a_change_of_resolution_keeps_the_object(rig: Rig) -> None:
 
 def test_a_paused_worker_drops_frames_and_goes_on_when_enabled(rig: Rig) -> None:
     rig.frame()
-    assert rig.call(lambda done: rig.worker.enable(False, done)).success  # noqa: FBT003
+    assert rig.call(lambda done: rig.worker.requests.enable(False, done)).success  # noqa: FBT003
     before = len(rig.output.masks)
     rig.frame()
     rig.frame()
     assert rig.counters()["dropped_disabled"] == 2
     assert len(rig.output.masks) == before
-    assert rig.call(lambda done: rig.worker.enable(True, done)).success  # noqa: FBT003
+    assert rig.call(lambda done: rig.worker.requests.enable(True, done)).success  # noqa: FBT003
     rig.frame()
     rig.output.wait_for(lambda: len(rig.output.masks) > before, "masks go on")
 
@@ -404,7 +412,7 @@ def test_stopping_joins_every_thread_leaves_no_process_and_refuses_what_is_open(
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert got
-    assert rig.call(rig.worker.reset).message == "foreseg is stopping"
+    assert rig.call(rig.worker.requests.reset).message == "foreseg is stopping"
     rig.worker.stop()
 
 

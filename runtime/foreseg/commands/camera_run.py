@@ -120,7 +120,7 @@ class _CameraRun:
         """Until the source or the wish for frames ends."""
         try:
             for query in self._options.queries:
-                self._worker.ask(query, self._warn_of_refusal(query), wants_answer=False)
+                self._worker.requests.ask(query, self._warn_of_refusal(query), wants_answer=False)
             for item in source:
                 if not isinstance(item, SourceFrame):
                     self._bar.say(f"{item.reason}; again in {item.retry_in_s:.1f} s")
@@ -154,7 +154,9 @@ class _CameraRun:
         def keep(reply: Reply) -> None:
             self.replies[object_id] = reply
 
-        self._worker.add_objects(DEFAULT_CAMERA, [(object_id, prompt)], keep, stamp_ns=stamp_ns)
+        self._worker.requests.add_objects(
+            DEFAULT_CAMERA, [(object_id, prompt)], keep, stamp_ns=stamp_ns
+        )
 
     def _warn_of_refusal(self, query: Query) -> Callable[[Reply], None]:
         def warn(reply: Reply) -> None:

@@ -1,54 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads: one loop owns all state; a tracker thread and a reasoner connection post to it.
+"""The loop: the one thread that owns all state, and carries out what the pipeline commands.
 
-Callbacks of any thread hand frames and requests over through a bounded inbox and never wait.
-Knows nothing of ROS: a node, a command line or a test gives it an `Output`.
+The tracker's thread and the reasoner's link post to its bounded inbox; frames and users' requests
+come through the same inbox from any thread, which never waits. Knows nothing of ROS: a node, a
+command line or a test gives it an `Output`.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.config import Config
-from foreseg.dialogue import AnswerFailed, FramesWanted, Query, QueryId
-from foreseg.driving.executor import Executor, FrameEvictedError, JobOutput, Output, PreparedJob
+from foreseg.dialogue import AnswerFailed, FramesWanted
+from foreseg.driving.executor import Executor, FrameEvictedError, Output
 from foreseg.driving.inbox import Inbox, WaitingFrame
 from foreseg.driving.machine import Machine, this_machine
+from foreseg.driving.reasoner_link import FromLink, MachineLooked, ReasonerLink
+from foreseg.driving.requests import LoopCall, Requests
 from foreseg.driving.trace import TraceWriter
-from foreseg.errors import ForesegError, InputError
+from foreseg.driving.tracker_thread import JobEnded, TrackerThread
+from foreseg.errors import InputError
 from foreseg.frames import CameraId, U8Array
-from foreseg.history.reduction import reduce_window
 from foreseg.history.windows import WindowPolicy
-from foreseg.pipeline.degradation import Ladder, MachineReadings
+from foreseg.pipeline.degradation import Ladder
 from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskId,
     AskReasoner,
     CancelAsk,
     Command,
-    EnableSet,
     Event,
     FrameArrived,
     FrameDropped,
     MachineRead,
-    ObjectRemoved,
-    ObjectsAdded,
     PublishAnswer,
     PublishMasks,
-    QueryAdded,
-    QueryRemoved,
     ReasonerChanged,
     ReleaseWindow,
     Reply,
-    RequestId,
-    ResetRequested,
     RunTracker,
     Tick,
     TrackerFailed,
@@ -56,8 +50,6 @@ from foreseg.pipeline.events import (
 )
 from foreseg.pipeline.state import State
 from foreseg.pipeline.step import step
-from foreseg.prompts import ObjectId, SpatialPrompt
-from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.messages import (
     AskMessage,
     CancelMessage,
@@ -66,37 +58,18 @@ from foreseg.reasoner.messages import (
     PartMessage,
     Ready,
 )
-from foreseg.reasoner.process import ProcessSettings, ReasonerProcess
-from foreseg.reasoner.restart import RestartPolicy
 from foreseg.telemetry import DropCause, LatencySummary, StageTimer
 
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-POLL_S = 0.02
-MACHINE_PERIOD_NS = 1_000_000_000  # between two looks at memory and heat
 
-ReplyCallback = Callable[[Reply], None]
+_Message = JobEnded | FromLink | LoopCall
 
 
 def _tell_rung(ladder: Ladder) -> None:
     what = ladder.rung.name.lower().replace("_", " ")
     _log.warning("the machine: %s%s", what, f" ({ladder.reason})" if ladder.reason else "")
-
-
-def _machine_read(readings: MachineReadings, at_ns: int) -> Event:
-    return MachineRead(readings=readings, at_ns=at_ns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _JobEnded:
-    prepared: PreparedJob
-    output: JobOutput | None
-    reason: str
-    elapsed_ns: int
-
-
-_Message = _JobEnded | Ready | PartMessage | Died | Callable[[int], Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,47 +98,30 @@ class Worker:
         reasoner_options: Mapping[str, str | int | float | bool] | None = None,
         machine: Machine | None = None,
     ) -> None:
-        self._config = config
         self._state = State.start(config, tuple(cameras))
         self._executor = executor
         self._output = output
         self._clock = clock or SystemClock()
         self._trace = trace
-        self._machine = machine or this_machine()
         self._cameras = frozenset(cameras)
         self._inbox: Inbox[_Message] = Inbox()
         self._own: deque[Event] = deque()  # what the loop says to itself
-        self._jobs: queue.Queue[PreparedJob | None] = queue.Queue(maxsize=1)
-        self._outbox: queue.Queue[AskMessage | MoreFrames | CancelMessage] = queue.Queue(64)
-        self._replies: dict[RequestId, ReplyCallback] = {}
-        self._next_request = 1
-        self._request_lock = threading.Lock()
         self._stopping = threading.Event()
         self._timer = StageTimer()
         self._failure = ""
         self._policy: WindowPolicy | None = None  # the reasoner's, once it is ready
-        self._waiting: AskMessage | None = None  # until the process is done with a cancelled one
-        self._process = ReasonerProcess(
-            ReasonerSpec(
-                kind=config.reasoner.kind,
-                options=dict(reasoner_options or {}),
-                calibration=config.reasoner.calibration,
-            ),
-            ProcessSettings(
-                start_timeout_s=config.reasoner.start_timeout_s,
-                nice=config.reasoner.nice,
-                num_threads=config.reasoner.threads,
-                max_memory_mb=config.reasoner.max_memory_mb,
-            ),
+        self.requests = Requests(executor, self._inbox.offer, self._stopping)
+        self._tracker = TrackerThread(executor, self._clock, self._inbox.put)
+        self._reasoner = ReasonerLink(
+            config.reasoner,
+            reasoner_options or {},
+            machine=machine or this_machine(),
+            clock=self._clock,
+            post=self._inbox.put,
+            stopping=self._stopping,
         )
-        self._threads = [
-            threading.Thread(target=target, name=f"foreseg-{name}", daemon=True)
-            for name, target in (
-                ("loop", self._run_loop),
-                ("tracker", self._run_tracker),
-                ("reasoner", self._run_reasoner),
-            )
-        ]
+        loop = threading.Thread(target=self._run_loop, name="foreseg-loop", daemon=True)
+        self._threads = (loop, self._tracker.thread, self._reasoner.thread)
 
     # ---- for any thread ----
 
@@ -181,11 +137,8 @@ class Worker:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout_s)
-        self._process.stop()
-        with self._request_lock:
-            left, self._replies = self._replies, {}
-        for request_id, callback in left.items():
-            callback(Reply(request_id=request_id, success=False, message="foreseg stopped"))
+        self._reasoner.stop_process()
+        self.requests.close()
         if self._trace is not None:
             self._trace.close()
         if any(thread.is_alive() for thread in self._threads):
@@ -216,105 +169,15 @@ class Worker:
         """Count a frame that was refused before it could be handed over."""
         self._inbox.offer(lambda at: FrameDropped(camera=camera, cause=cause, at_ns=at))
 
-    def ask(
-        self, query: Query, on_reply: ReplyCallback, *, wants_answer: bool, timeout_s: float = 0.0
-    ) -> None:
-        """Add a query; the callback gets the answer, or with `wants_answer` off the acceptance."""
-        self._request(
-            lambda request_id, at: QueryAdded(
-                query=query,
-                request_id=request_id,
-                wants_answer=wants_answer,
-                timeout_s=timeout_s,
-                at_ns=at,
-            ),
-            on_reply,
-        )
-
-    def remove_query(self, query_id: QueryId, on_reply: ReplyCallback) -> None:
-        """Remove a query."""
-        self._request(
-            lambda request_id, at: QueryRemoved(
-                query_id=query_id, request_id=request_id, at_ns=at
-            ),
-            on_reply,
-        )
-
-    def add_objects(
-        self,
-        camera: CameraId,
-        prompts: Sequence[tuple[ObjectId, SpatialPrompt]],
-        on_reply: ReplyCallback,
-        *,
-        stamp_ns: int = 0,
-    ) -> None:
-        """Prompt objects on the frame with this stamp (0 = the newest)."""
-
-        def make(request_id: RequestId, at: int) -> Event:
-            try:
-                frame = self._executor.find_frame(camera, stamp_ns) if stamp_ns else None
-                basis = frame or self._executor.newest_frame(camera)
-                if stamp_ns and frame is None:
-                    msg = f"no frame of {camera!r} with the stamp {stamp_ns} ns is at hand"
-                    raise InputError(msg)  # noqa: TRY301 (refused like a bad prompt)
-                fitted = tuple(prompt.checked(basis.size_wh) for _, prompt in prompts)
-            except InputError as error:
-                self._complete(Reply(request_id=request_id, success=False, message=str(error)))
-                return Tick(at_ns=at)
-            return ObjectsAdded(
-                camera=camera,
-                frame_index=None if frame is None else frame.index,
-                frame_stamp_ns=basis.stamp_ns,
-                object_ids=tuple(object_id for object_id, _ in prompts),
-                prompts=fitted,
-                request_id=request_id,
-                at_ns=at,
-            )
-
-        self._request(make, on_reply)
-
-    def remove_object(self, object_id: ObjectId, on_reply: ReplyCallback) -> None:
-        """Drop an object."""
-        self._request(
-            lambda request_id, at: ObjectRemoved(
-                object_id=object_id, request_id=request_id, at_ns=at
-            ),
-            on_reply,
-        )
-
-    def reset(self, on_reply: ReplyCallback) -> None:
-        """Forget all tracks."""
-        self._request(
-            lambda request_id, at: ResetRequested(request_id=request_id, at_ns=at), on_reply
-        )
-
-    def enable(self, enabled: bool, on_reply: ReplyCallback) -> None:  # noqa: FBT001
-        """Go on or pause."""
-        self._request(
-            lambda request_id, at: EnableSet(enabled=enabled, request_id=request_id, at_ns=at),
-            on_reply,
-        )
-
     def snapshot(self) -> Snapshot:
         """How it is now."""
         return Snapshot(
             state=self._state,
             received_to_published=self._timer.summary(),
             num_messages_dropped=self._inbox.num_refused,
-            reasoner_pid=self._process.pid,
+            reasoner_pid=self._reasoner.pid,
             failure=self._failure,
         )
-
-    def _request(self, make: Callable[[RequestId, int], Event], on_reply: ReplyCallback) -> None:
-        with self._request_lock:
-            request_id = RequestId(self._next_request)
-            self._next_request += 1
-            self._replies[request_id] = on_reply
-        if self._stopping.is_set() or not self._inbox.offer(lambda at: make(request_id, at)):
-            message = (
-                "foreseg is stopping" if self._stopping.is_set() else "too many requests wait"
-            )
-            self._complete(Reply(request_id=request_id, success=False, message=message))
 
     # ---- the loop's thread ----
 
@@ -325,7 +188,7 @@ class Worker:
                 next_tick_ns = self._turn(next_tick_ns)
             except Exception as error:  # noqa: BLE001 (the thread's outermost frame)
                 self._note(error)
-        self._jobs.put(None)
+        self._tracker.end()
 
     def _turn(self, next_tick_ns: int) -> int:
         """One message, and a tick if it is time; returns when the next one is due."""
@@ -345,7 +208,7 @@ class Worker:
     def _handle(self, message: _Message | WaitingFrame) -> None:
         if isinstance(message, WaitingFrame):
             self._handle_frame(message)
-        elif isinstance(message, _JobEnded):
+        elif isinstance(message, JobEnded):
             self._handle_job(message)
         elif isinstance(message, Ready):
             self._policy = message.window_policy
@@ -356,6 +219,9 @@ class Worker:
             self._step(ReasonerChanged(is_up=False, reason=message.reason, at_ns=now))
         elif isinstance(message, PartMessage):
             self._handle_part(message)
+        elif isinstance(message, MachineLooked):
+            now = self._clock.monotonic_ns()
+            self._step(MachineRead(readings=message.readings, at_ns=now))
         else:
             self._step(message(self._clock.monotonic_ns()))
 
@@ -377,7 +243,7 @@ class Worker:
             if measured is not None:
                 self._step(measured)
 
-    def _handle_job(self, ended: _JobEnded) -> None:
+    def _handle_job(self, ended: JobEnded) -> None:
         self._executor.finish_job(ended.prepared, ended.output)
         job_id, now = ended.prepared.job.id, self._clock.monotonic_ns()
         if ended.output is None:
@@ -451,7 +317,7 @@ class Worker:
         elif isinstance(command, PublishAnswer):
             self._output.publish_answer(command.answer)
         elif isinstance(command, Reply):
-            self._complete(command)
+            self.requests.complete(command)
 
     def _execute_job(self, command: RunTracker) -> None:
         job_id = command.job.id
@@ -463,7 +329,7 @@ class Worker:
                 TrackerFailed(job_id=job_id, reason=str(error), is_evicted=True, at_ns=now)
             )
             return
-        self._jobs.put(prepared)  # never waits: the pipeline has one job at a time
+        self._tracker.give(prepared)
 
     def _execute_ask(self, command: AskReasoner) -> None:
         ask_id, now = command.ask_id, self._clock.monotonic_ns()
@@ -473,94 +339,7 @@ class Worker:
         self._send(AskMessage(ask_id=ask_id, query=command.query, window=window))
 
     def _send(self, message: AskMessage | MoreFrames | CancelMessage) -> None:
-        try:
-            self._outbox.put_nowait(message)
-        except queue.Full:
+        if not self._reasoner.send(message):
             part = AnswerFailed(reason="the connection to the reasoner is full")
             ask_id, now = AskId(message.ask_id), self._clock.monotonic_ns()
             self._own.append(AnswerPartArrived(ask_id=ask_id, part=part, at_ns=now))
-
-    def _complete(self, reply: Reply) -> None:
-        with self._request_lock:
-            callback = self._replies.pop(reply.request_id, None)
-        if callback is not None:
-            callback(reply)
-
-    # ---- the tracker's thread ----
-
-    def _run_tracker(self) -> None:
-        while True:
-            prepared = self._jobs.get()
-            if prepared is None:
-                return
-            began = self._clock.monotonic_ns()
-            output, reason = None, ""
-            try:
-                output = self._executor.run_job(prepared)
-            except ForesegError as error:
-                reason = str(error)
-            except Exception as error:  # noqa: BLE001 (the thread's outermost frame)
-                reason = f"{type(error).__name__}: {error}"
-                _log.exception("a tracker job failed")
-            elapsed_ns = self._clock.monotonic_ns() - began
-            self._inbox.put(
-                _JobEnded(prepared=prepared, output=output, reason=reason, elapsed_ns=elapsed_ns)
-            )
-
-    # ---- the reasoner connection's thread ----
-
-    def _run_reasoner(self) -> None:
-        restart = RestartPolicy()
-        ready_ns: int | None = None
-        start_ns: int | None = self._clock.monotonic_ns()
-        message: Ready | PartMessage | Died | None
-        look_ns = self._clock.monotonic_ns()
-        while not self._stopping.is_set():
-            now = self._clock.monotonic_ns()
-            if now >= look_ns:
-                look_ns = now + MACHINE_PERIOD_NS
-                readings = self._machine.read()
-                self._inbox.put(partial(_machine_read, readings))
-            if start_ns is not None and now >= start_ns:
-                start_ns = None
-                message = self._start_process()
-            else:
-                self._forward()
-                message = self._process.receive(POLL_S)
-                if message is None and self._process.pid is None:
-                    self._stopping.wait(POLL_S)
-            if isinstance(message, Ready):
-                ready_ns = now
-            elif isinstance(message, Died):
-                _log.warning("the reasoner process is gone: %s", message.reason)
-                restart = restart.after_death(ready_ns=ready_ns, died_ns=now)
-                ready_ns, self._waiting = None, None
-                start_ns = now + restart.wait_ns if message.can_restart else None
-            if message is not None:
-                self._inbox.put(message)
-
-    def _start_process(self) -> Died | None:
-        try:
-            self._process.start()
-        except ForesegError as error:
-            return Died(reason=str(error), can_restart=False)
-        return None
-
-    def _forward(self) -> None:
-        """Pass on what the loop wants said; an asking waits until a cancelled one has ended."""
-        while True:
-            try:
-                message = self._outbox.get_nowait()
-            except queue.Empty:
-                break
-            if isinstance(message, CancelMessage):
-                if self._waiting is not None and self._waiting.ask_id == message.ask_id:
-                    self._waiting = None
-                    continue
-            else:
-                window = reduce_window(message.window, self._config.reasoner.max_side_px)
-                message = replace(message, window=window)
-            if not self._process.send(message) and isinstance(message, AskMessage):
-                self._waiting = message
-        if self._waiting is not None and self._process.send(self._waiting):
-            self._waiting = None

@@ -94,7 +94,7 @@ class AskForesightServer:
             self._goals.append(goal)
         try:
             reply = await self._services.replied(
-                lambda done: self._worker.ask(query, done, wants_answer=True)
+                lambda done: self._worker.requests.ask(query, done, wants_answer=True)
             )
             answer = reply.answer or refused_answer(handle.request.query, reply.message)
             result.answer = answer_msg_from_answer(answer)
@@ -123,7 +123,7 @@ class AskForesightServer:
                 continue
             if goal.handle.is_cancel_requested and not goal.is_withdrawn:
                 goal.is_withdrawn = True
-                self._worker.remove_query(goal.query_id, lambda _: None)
+                self._worker.requests.remove_query(goal.query_id, lambda _: None)
             progress = progress_of(state, goal.query_id)
             if progress == goal.told or not goal.handle.is_active:
                 continue

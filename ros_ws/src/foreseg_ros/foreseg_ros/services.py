@@ -18,7 +18,8 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId
-from foreseg.driving.worker import ReplyCallback, Worker
+from foreseg.driving.requests import ReplyCallback
+from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import CameraId
 from foreseg.pipeline.events import Reply
@@ -79,7 +80,9 @@ class Services:
             response.answer = answer_msg_from_answer(refused_answer(request.query, str(error)))
             return response
         reply = await self.replied(
-            lambda done: self._worker.ask(query, done, wants_answer=True, timeout_s=timeout_s)
+            lambda done: self._worker.requests.ask(
+                query, done, wants_answer=True, timeout_s=timeout_s
+            )
         )
         answer = reply.answer or refused_answer(request.query, reply.message)
         response.answer = answer_msg_from_answer(answer)
@@ -93,7 +96,9 @@ class Services:
         except InputError as error:
             response.success, response.message = False, str(error)
             return response
-        reply = await self.replied(lambda done: self._worker.ask(query, done, wants_answer=False))
+        reply = await self.replied(
+            lambda done: self._worker.requests.ask(query, done, wants_answer=False)
+        )
         response.success, response.message = reply.success, reply.message
         response.query_id = query.id if reply.success else ""
         return response
@@ -102,7 +107,7 @@ class Services:
         self, request: srv.RemoveQuery.Request, response: srv.RemoveQuery.Response
     ) -> srv.RemoveQuery.Response:
         query_id = QueryId(request.query_id)
-        reply = await self.replied(lambda done: self._worker.remove_query(query_id, done))
+        reply = await self.replied(lambda done: self._worker.requests.remove_query(query_id, done))
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -125,7 +130,9 @@ class Services:
         camera = CameraId(request.camera) if request.camera else self._settings.cameras[0]
         stamp_ns = stamp_ns_from_time(request.header.stamp)
         reply = await self.replied(
-            lambda done: self._worker.add_objects(camera, prompts, done, stamp_ns=stamp_ns)
+            lambda done: self._worker.requests.add_objects(
+                camera, prompts, done, stamp_ns=stamp_ns
+            )
         )
         response.success, response.message = reply.success, reply.message
         response.object_ids = list(reply.object_ids)
@@ -136,7 +143,9 @@ class Services:
         self, request: srv.RemoveObject.Request, response: srv.RemoveObject.Response
     ) -> srv.RemoveObject.Response:
         object_id = ObjectId(request.object_id)
-        reply = await self.replied(lambda done: self._worker.remove_object(object_id, done))
+        reply = await self.replied(
+            lambda done: self._worker.requests.remove_object(object_id, done)
+        )
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -144,7 +153,7 @@ class Services:
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         del request
-        reply = await self.replied(self._worker.reset)
+        reply = await self.replied(self._worker.requests.reset)
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -152,7 +161,7 @@ class Services:
         self, request: SetBool.Request, response: SetBool.Response
     ) -> SetBool.Response:
         enabled = bool(request.data)
-        reply = await self.replied(lambda done: self._worker.enable(enabled, done))
+        reply = await self.replied(lambda done: self._worker.requests.enable(enabled, done))
         response.success, response.message = reply.success, reply.message
         return response
 
@@ -163,7 +172,7 @@ class Services:
         except InputError as error:
             self._node.get_logger().warning(f"~/query is refused: {error}")
             return
-        self._worker.ask(query, self._log_refusal, wants_answer=False)
+        self._worker.requests.ask(query, self._log_refusal, wants_answer=False)
 
     def _log_refusal(self, reply: Reply) -> None:
         if not reply.success:
