@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.support.sam2_models import make_frame
-from tests.unit.test_manifest import make_manifest
+from tests.unit.engines.test_manifest import make_manifest
 
 from foreseg.engines.base import Array, TensorSpec, check_inputs
 from foreseg.engines.load import Bundle

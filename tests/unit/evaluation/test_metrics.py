@@ -23,7 +23,7 @@ from foreseg_evaluation.metrics import (
     robustness_sane,
 )
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "metrics"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "metrics"
 CASES = json.loads((GOLDEN / "cases.json").read_text())["cases"]
 TOLERANCE = 1e-9  # the evaluators compute in float64
 FLOAT32_TOLERANCE = 2**-22  # but gIoU and cIoU: two roundings of at most 2^-24 of values <= 1

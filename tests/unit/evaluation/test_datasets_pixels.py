@@ -14,7 +14,7 @@ pytest.importorskip("cv2", reason="datasets need the extra [evaluation]")
 pytest.importorskip("pycocotools.mask", reason="the trees' run lengths")
 
 from tests.support import dataset_trees as trees  # noqa: E402
-from tests.unit.test_datasets_problems import in_json, put  # noqa: E402
+from tests.unit.evaluation.test_datasets_problems import in_json, put  # noqa: E402
 
 from foreseg.errors import InputError  # noqa: E402
 from foreseg_evaluation.datasets import read_dataset  # noqa: E402

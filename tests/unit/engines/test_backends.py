@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.gpu_double import HostCuda
-from tests.unit.test_manifest import make_manifest
+from tests.unit.engines.test_manifest import make_manifest
 
 from foreseg.config import TrackerConfig
 from foreseg.engines import load as loading
