@@ -41,7 +41,7 @@ _EXAMPLES = """examples:
   foreseg-sim generate --world shapes --clips 20 --seed 1 --split val --out worlds
   foreseg-eval --dataset worlds --form fevos --system kinematic --out runs/kinematic
   foreseg-eval --dataset worlds --form fevos --system nano --protocol streaming --out runs/live
-  foreseg-eval --dataset DAVIS --form davis2017 --system nano --out runs/davis
+  foreseg-eval --dataset DAVIS --form davis2017 --system first-frame-mask --out runs/davis
   foreseg-eval --dataset ReVOS --form revos --predictions my_pngs --out runs/mine
   foreseg-eval --merge machine_a machine_b --out runs/all
   foreseg-eval --out runs/kinematic --compare runs/mine      (the report anew, beside another run)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The papers' protocol: all frames are there first, and masks go both ways from the keyframe.
 
-Objects given by their first masks are tracked forward only, as DAVIS and SA-V have it. Does not
+Objects that are given on the first frame with them are tracked forward only, as DAVIS and SA-V have it. Does not
 know: time, scores.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -48,10 +48,11 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
 
     Raises:
         AnswerError: the reasoner failed.
+        ConfigError: nothing is asked, and the reasoner only answers questions.
         ForesegError: an unreadable frame or mask, a refused prompt.
     """
     if episode.question is None:
-        return Prediction(masks=_follow_first_masks(system, episode))
+        return Prediction(masks=_follow_given(system, episode))
     reasoner = system.reasoner(episode, is_live=False)
     max_side_px = system.config.config().reasoner.max_side_px
     spoken = ask_over_all(reasoner, episode, max_side_px)
@@ -168,31 +169,15 @@ def _track(
     return masks
 
 
-def first_masks(episode: Episode) -> Mapping[int, list[tuple[str, Mask]]]:
-    """Map positions to the objects that show for the first time there, with their true masks."""
-    found: dict[int, list[tuple[str, Mask]]] = {}
-    left = list(episode.object_ids)
-    for position in episode.annotated:
-        if not left:
-            break
-        for object_id in tuple(left):
-            mask = episode.media.mask(object_id, position)
-            if mask is not None and mask.any():
-                found.setdefault(position, []).append((object_id, mask))
-                left.remove(object_id)
-    return found
-
-
-def _follow_first_masks(system: System, episode: Episode) -> dict[str, dict[int, MaskRle]]:
+def _follow_given(system: System, episode: Episode) -> dict[str, dict[int, MaskRle]]:
     tracker = system.tracker(max(1, len(episode.object_ids)))
     refs = frame_refs(episode)
-    starts = first_masks(episode)
+    starts = system.first_prompts(episode)
     masks: dict[str, dict[int, MaskRle]] = {object_id: {} for object_id in episode.object_ids}
     keys: list[TrackKey] = []
     for position in range(min(starts, default=0), episode.num_frames):
         frame = Frame(ref=refs[position], image=episode.image(position))
-        for object_id, mask in starts.get(position, ()):
-            prompt = SpatialPrompt(mask=rle_from_mask(mask))
+        for object_id, prompt in starts.get(position, ()):
             tracker.prompt(frame, TrackKey(object_id), prompt)
             keys.append(TrackKey(object_id))
         labels = tracker.track(frame, keys).label_map  # where two overlap, the surer one wins

@@ -74,7 +74,7 @@ class OracleReasoner:
         if position is None or not masks:
             yield NoTarget(reason="no true target is in view")
         else:
-            prompts = tuple(_prompt(mask, as_mask=self.as_masks) for mask in masks)
+            prompts = tuple(prompt_from_mask(mask, as_mask=self.as_masks) for mask in masks)
             text = _answer_at(self.episode, position)
             yield TargetsFound(keyframe_index=FrameIndex(position), prompts=prompts, text=text)
         yield AnswerDone()
@@ -100,7 +100,6 @@ class RandomBoxReasoner:
     """Points at a random box on the newest frame: the same one whenever an episode is asked."""
 
     episode: Episode
-    seed: int = 0
 
     @property
     def window_policy(self) -> WindowPolicy:
@@ -110,11 +109,7 @@ class RandomBoxReasoner:
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         """Point somewhere."""
         del query
-        rng = np.random.default_rng([self.seed, zlib.crc32(self.episode.id.encode())])
-        size = np.array(window.newest.ref.size_wh, dtype=np.float64)
-        sides = rng.uniform(*_BOX_SHARE, 2) * size
-        corner = rng.uniform(0, size - sides)
-        box = BoxXyxy(*map(float, (*corner, *(corner + sides))))
+        box = random_box(self.episode.id, window.newest.ref.size_wh)
         yield TargetsFound(
             keyframe_index=window.newest.index, prompts=(SpatialPrompt(box=box),), text="a box"
         )
@@ -144,13 +139,22 @@ class MajorityReasoner:
         masks = [self.episode.media.mask(object_id, newest) for object_id in self.object_ids]
         found = [mask for mask in masks if mask is not None and mask.any()]
         if found:
-            prompts = tuple(_prompt(mask, as_mask=True) for mask in found)
+            prompts = tuple(prompt_from_mask(mask, as_mask=True) for mask in found)
             yield TargetsFound(
                 keyframe_index=window.newest.index, prompts=prompts, text=self.answer
             )
         else:
             yield NoTarget(reason="not in this video", text=self.answer)
         yield AnswerDone()
+
+
+def random_box(key: str, size_wh: tuple[int, int]) -> BoxXyxy:
+    """A box somewhere in a frame of (W, H) pixels: the same one whenever the key is the same."""
+    rng = np.random.default_rng([0, zlib.crc32(key.encode())])
+    size = np.array(size_wh, dtype=np.float64)
+    sides = rng.uniform(*_BOX_SHARE, 2) * size
+    corner = rng.uniform(0, size - sides)
+    return BoxXyxy(*map(float, (*corner, *(corner + sides))))
 
 
 def majority_answer(dataset: Dataset) -> str:
@@ -196,7 +200,8 @@ def _visible(episode: Episode, position: int) -> list[Mask]:
     return [mask for mask in episode.target_masks(position).values() if mask.any()]
 
 
-def _prompt(mask: Mask, *, as_mask: bool) -> SpatialPrompt:
+def prompt_from_mask(mask: Mask, *, as_mask: bool) -> SpatialPrompt:
+    """A true mask (H, W) with a pixel, as it is or as its box."""
     if as_mask:
         return SpatialPrompt(mask=rle_from_mask(mask))
     return SpatialPrompt(box=box_from_mask(mask))

@@ -30,6 +30,7 @@ from foreseg.errors import ConfigError, InputError
 from .datasets import read_dataset
 from .devices import device_profile
 from .episode import Dataset, Episode
+from .first_prompts import check_first_prompts
 from .offline import predict_offline
 from .prediction_files import PredictionFiles
 from .problems import DatasetError
@@ -197,7 +198,8 @@ def run(
         The dataset, as read.
 
     Raises:
-        ConfigError: `out` holds another run, or parts that cannot be built.
+        ConfigError: `out` holds another run, parts that cannot be built, or a system that cannot
+            do what the dataset wants.
         DatasetError: an unreadable dataset; with `strict`, the first problem.
     """
     dataset = read_dataset(
@@ -208,14 +210,16 @@ def run(
         split = f"split {dataset.split!r}" if dataset.split else "this part"
         msg = f"{spec.dataset}: {split} comes without truth: nothing can be scored"
         raise ConfigError(msg)
-    begin_run(spec, out, dataset)
-    todo = [episode for episode in episodes if not _is_done(out, episode)]
-    for episode in todo:  # what failed before is tried again, and must not pass for done
-        result_path(out, episode.id).unlink(missing_ok=True)
-    begin(len(episodes))
-    progress(len(episodes) - len(todo))
-    evaluator = Evaluator(spec, dataset)  # with several workers: finds early what cannot work
+    if spec.system is not None and any(episode.question is None for episode in episodes):
+        check_first_prompts(spec.system.reasoner)
+    evaluator = Evaluator(spec, dataset)  # finds what cannot work before anything is written
     try:
+        begin_run(spec, out, dataset)
+        todo = [episode for episode in episodes if not _is_done(out, episode)]
+        for episode in todo:  # what failed before is tried again, and must not pass for done
+            result_path(out, episode.id).unlink(missing_ok=True)
+        begin(len(episodes))
+        progress(len(episodes) - len(todo))
         if workers == 1:
             for episode in todo:
                 write_result(out, attempt(evaluator, episode, strict=spec.strict))

@@ -35,10 +35,8 @@ from foreseg.pipeline.events import (
 )
 from foreseg.pipeline.state import State
 from foreseg.pipeline.tracks import Track
-from foreseg.prompts import SpatialPrompt
 
 from .episode import Episode
-from .offline import first_masks
 from .prediction import Prediction, Spoken
 from .results import TARGET
 from .system import System
@@ -146,6 +144,7 @@ def play_episode(
         trace: gets every step, as a `TraceWriter` that `--traces` reads later.
 
     Raises:
+        ConfigError: nothing is asked, and the reasoner only answers questions.
         ForesegError: an unreadable frame or mask.
     """
     config = system.config.config()
@@ -161,13 +160,13 @@ def play_episode(
         latencies=latencies or system.config.given_latencies(),
         trace=steps,
     )
-    starts = first_masks(episode) if episode.question is None else {}
+    starts = system.first_prompts(episode) if episode.question is None else {}
     if episode.question is not None:
         player.ask(Query(id=QUERY_ID, text=episode.question.text, period_s=system.config.period_s))
     for position in range(episode.num_frames):
-        for object_id, mask in starts.get(position, ()):
+        for object_id, prompt in starts.get(position, ()):
             player.add_object(
-                DEFAULT_CAMERA, SpatialPrompt(mask=rle_from_mask(mask)), object_id,
+                DEFAULT_CAMERA, prompt, object_id,
                 frame_index=FrameIndex(position),
                 frame_stamp_ns=episode.stamp_ns(position),
             )  # fmt: skip

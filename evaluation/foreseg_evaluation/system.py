@@ -5,6 +5,8 @@
 about: one line
 reasoner: kinematic        # a kind of `foreseg run` (as openai:FILE.json), or oracle_mask, oracle_box,
                            # oracle_first_mask, random_box, majority
+                           # where objects are given and nothing is asked (DAVIS, SA-V):
+                           # oracle_first_mask, oracle_box or random_box is what is given
 reasoner_options: {}       # of that kind
 tracker: nano              # a bundle's name or folder, or repeat, flow; with the setting
                            # tracker.backend: torch a checkpoint
@@ -39,6 +41,7 @@ from foreseg.tracker.sam2 import Sam2Tracker
 
 from .baselines import flow_tracker, repeat_tracker
 from .episode import Dataset, Episode
+from .first_prompts import FirstPrompts, first_prompts
 from .reasoners import (
     Keyframe,
     MajorityReasoner,
@@ -123,6 +126,21 @@ def read_system(name_or_path: str) -> SystemConfig:
     return _checked(name_or_path, name, values)
 
 
+def _check_is_used(source: str, system: SystemConfig) -> None:
+    """Refuse what would stand in `run.json` and change nothing."""
+    for setting, key in (("tracker.bundle", "tracker"), ("reasoner.kind", "reasoner")):
+        if setting in system.settings:
+            msg = f"system {source}: {setting} is the key {key} here, and not among the settings"
+            raise ConfigError(msg)
+    if system.reasoner not in {*_ORACLES, "random_box", "majority"}:
+        return
+    calibration = system.settings.get("reasoner.calibration")
+    given = [*system.reasoner_options, *(["reasoner.calibration"] if calibration else [])]
+    if given:
+        msg = f"system {source}: the reasoner {system.reasoner} takes no options, got {given}"
+        raise ConfigError(msg)
+
+
 def _shipped_folder() -> Any:  # noqa: ANN401 (a Traversable has two homes over Python's versions)
     return importlib.resources.files("foreseg_evaluation") / "systems"
 
@@ -150,6 +168,7 @@ def _checked(source: str, name: str, values: object) -> SystemConfig:
             msg = f"system {source}: latencies want tracker_ms and reasoner_ms >= 0, got {key}: {value!r}"
             raise ConfigError(msg)
     system.config()
+    _check_is_used(source, system)
     return system
 
 
@@ -211,6 +230,15 @@ class System:
             return MajorityReasoner(episode=episode, answer=self._majority, object_ids=ids)
         assert self._own is not None  # noqa: S101 (built in __init__)
         return self._own
+
+    def first_prompts(self, episode: Episode) -> FirstPrompts:
+        """Where nothing is asked: each object's prompt by the first position that shows it.
+
+        Raises:
+            ConfigError: the reasoner only answers questions.
+            DatasetError: a true mask that cannot be read.
+        """
+        return first_prompts(episode, self.config.reasoner)
 
     def close(self) -> None:
         """Close the engines."""

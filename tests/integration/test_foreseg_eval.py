@@ -223,6 +223,24 @@ def test_objects_that_were_followed_elsewhere_are_scored(tree: str, tmp_path: Pa
     assert results_of(tmp_path / "run")["j_and_f"] == 100.0
 
 
+@pytest.mark.parametrize("tree", ["davis2016", "davis2017", "sa_v"])
+@pytest.mark.parametrize("name", ["kinematic", "nano", "oracle-prompt", "majority-answer"])
+def test_a_system_that_only_answers_is_refused_where_nothing_is_asked(
+    tree: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form, split, write = TREES[tree]
+    write(tmp_path / "data")
+    words = ["--dataset", str(tmp_path / "data"), "--form", form, "--split", split]
+    for protocol in ("offline", "streaming"):
+        with pytest.raises(SystemExit) as exit_:
+            main(
+                [*words, "--system", name, "--protocol", protocol, "--out", str(tmp_path / "run")]
+            )
+        assert exit_.value.code == 2
+        assert "first-frame-mask" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_split_without_truth_is_refused(tmp_path: Path) -> None:
     form, split, write = TREES["ref_youtube_vos valid"]
     write(tmp_path / "data")

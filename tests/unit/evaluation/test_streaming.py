@@ -140,12 +140,15 @@ def test_without_any_answer_nothing_is_claimed() -> None:
 
 def test_objects_given_by_first_masks_are_streamed_too() -> None:
     episode = make_objects_episode()
-    record = play(episode)
+    record = play(episode, reasoner="oracle_first_mask")
     result = score_episode(episode, prediction_on_screen(record, episode))
     by_id = {row.object_id: row for row in result.objects}
     assert by_id["blue"].j[0] == 1.0
     assert by_id["red"].j[0] == 1.0  # not there yet, and nothing shown
     assert (by_id["red"].j[5] or 0.0) > 0.8
+    anywhere = play(episode, reasoner="random_box", tracker="repeat")
+    result = score_episode(episode, prediction_on_screen(anywhere, episode))
+    assert max(j for row in result.objects for j in row.j[3:] if j is not None) < 0.5
 
 
 def test_device_latencies_take_the_place_of_the_systems_own() -> None:

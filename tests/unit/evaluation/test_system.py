@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,14 @@ from tests.support.episodes import make_dataset, make_episode, make_objects_epis
 
 from foreseg.config import TrackerConfig
 from foreseg.errors import ConfigError
-from foreseg.masks import mask_from_rle, mask_iou
+from foreseg.geometry import box_from_mask
+from foreseg.masks import MaskRle, mask_from_box, mask_from_rle, mask_iou, rle_from_mask
 from foreseg_evaluation import system as system_module
+from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.offline import predict_offline
 from foreseg_evaluation.reasoners import majority_answer
 from foreseg_evaluation.results import TARGET
+from foreseg_evaluation.streaming import play_episode
 from foreseg_evaluation.system import System, SystemConfig, read_system, shipped_systems
 
 
@@ -55,20 +60,69 @@ def test_the_majority_answer_counts_answers() -> None:
         majority_answer(make_dataset(make_objects_episode()))
 
 
-@pytest.mark.parametrize("name", ["repeat-first-mask", "flow-warp", "oracle-prompt"])
-def test_first_masks_are_followed_forward_from_where_an_object_appears(name: str) -> None:
-    episode = make_objects_episode()
+def followed(name: str, episode: Episode) -> Mapping[str, Mapping[int, MaskRle]]:
     system = System(read_system(name), make_dataset(episode))
     masks = predict_offline(system, episode).masks
     system.close()
+    return masks
+
+
+@pytest.mark.parametrize("name", ["repeat-first-mask", "flow-warp", "first-frame-mask"])
+def test_first_masks_are_followed_forward_from_where_an_object_appears(name: str) -> None:
+    episode = make_objects_episode()
+    masks = followed(name, episode)
     assert min(masks["blue"]) == 0
     assert min(masks["red"]) == 2
     assert mask_iou(mask_from_rle(masks["red"][2]), episode.media.mask("red", 2)) == 1.0  # type: ignore[arg-type]
 
 
+def test_objects_that_are_given_are_given_as_the_system_says() -> None:
+    episode = make_objects_episode()
+    size_wh = episode.size_wh
+    blue = episode.media.mask("blue", 0)
+    assert blue is not None
+    box = box_from_mask(blue)
+    given = {
+        name: dict(System(read_system(name), make_dataset(episode)).first_prompts(episode)[0])
+        for name in ("first-frame-mask", "first-frame-box", "random-box")
+    }
+    assert given["first-frame-mask"]["blue"].mask == rle_from_mask(blue)
+    assert given["first-frame-box"]["blue"].box == box
+    anywhere = given["random-box"]["blue"].box
+    assert anywhere is not None
+    assert anywhere != box
+    assert followed("random-box", episode)["blue"][4] == rle_from_mask(
+        mask_from_box(anywhere, size_wh)
+    )
+    repeated, random, boxed, masked = (
+        followed(name, episode)
+        for name in ("repeat-first-mask", "random-box", "first-frame-box", "first-frame-mask")
+    )
+    assert random["blue"] != repeated["blue"]
+    assert random["red"][5] != random["blue"][5]  # a box for each object
+    assert boxed["blue"] != masked["blue"]
+
+
+@pytest.mark.parametrize("reasoner", ["kinematic", "oracle_mask", "majority"])
+def test_a_reasoner_that_only_answers_questions_cannot_be_given_objects(reasoner: str) -> None:
+    config = replace(read_system("first-frame-mask"), reasoner=reasoner, tracker="repeat")
+    episode = make_objects_episode()
+    system = System(config, make_dataset(make_episode(), episode))
+    with pytest.raises(
+        ConfigError, match=f"{reasoner}.*oracle_first_mask, oracle_box, random_box"
+    ):
+        predict_offline(system, episode)
+    with pytest.raises(ConfigError, match="asks nothing"):
+        play_episode(system, episode)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("reasoner: random_box\nreasoner_options: {seed: 3}", "takes no options, got .'seed'"),
+        ("reasoner: oracle_box\nsettings: {reasoner.calibration: f.json}", "calibration"),
+        ("settings: {tracker.bundle: mine}", "tracker.bundle is the key tracker here"),
+        ("settings: {reasoner.kind: mine}", "reasoner.kind is the key reasoner here"),
         ("trackr: nano", "unknown key 'trackr'"),
         ("period_s: soon", "period_s wants float"),
         ("period_s: -1", "period_s wants a finite number >= 0"),
