@@ -44,7 +44,7 @@ class NanoTrackerConfig:
 
     image_size: int = 224
     widths: tuple[int, int, int, int] = (24, 48, 96, 144)
-    num_blocks: tuple[int, int, int] = (1, 2, 2)
+    num_blocks: tuple[int, int, int] = (1, 2, 4)
     hidden_size: int = 128
     num_attention_layers: int = 2
     attention_mlp_size: int = 512

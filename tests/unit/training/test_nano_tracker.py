@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the nano tracker's training needs torch")
 pytest.importorskip("transformers", reason="the nano tracker is built from transformers")
 
+from tests.support.sam2_models import make_frame  # noqa: E402
 from transformers.models.sam2_video.modeling_sam2_video import (  # noqa: E402
     Sam2VideoInferenceSession,
 )
@@ -50,9 +51,9 @@ def stream(model, pixels, points, labels):  # noqa: ANN001, ANN201
     return [model(inference_session=session, frame=frame) for frame in pixels]
 
 
-def test_default_model_stays_within_three_million_parameters() -> None:
+def test_default_model_stays_within_four_million_parameters() -> None:
     model = build_nano_tracker(NanoTrackerConfig())
-    assert sum(p.numel() for p in model.parameters()) <= 3_000_000
+    assert sum(p.numel() for p in model.parameters()) <= 4_000_000
 
 
 def test_bad_geometry_is_refused_with_the_value() -> None:
@@ -73,7 +74,7 @@ def test_checkpoint_keeps_config_and_weights(small_model, tmp_path: Path) -> Non
 
 @torch.no_grad()
 @pytest.mark.parametrize("presence", [2.0, 0.0, -2.0])
-@pytest.mark.parametrize("kind", ["box", "point", "points", "mask"])
+@pytest.mark.parametrize("kind", ["box", "point", "points", "box and points", "mask"])
 def test_training_unroll_equals_streaming(
     small_model,  # noqa: ANN001
     kind: str,
@@ -114,6 +115,77 @@ def test_training_unroll_equals_streaming(
             assert difference < LOGIT_TOLERANCE, f"frame {t}: {difference}"
         else:
             assert float(theirs.pred_masks.max()) < -1000
+
+
+@torch.no_grad()
+def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) -> None:  # noqa: ANN001
+    from foreseg.geometry import BoxXyxy
+    from foreseg.prompts import Point, PointLabel, SpatialPrompt
+    from foreseg.tracker.base import TrackKey
+    from foreseg.tracker.sam2 import Sam2Tracker
+    from foreseg_export.checkpoints import Checkpoint
+    from foreseg_export.sam2 import geometry_of
+    from foreseg_torch.tracker.engine import torch_bundle
+    from foreseg_training.tracker import unroll as unrolling
+    from foreseg_training.tracker.batches import Batch, PromptKind, normalise
+
+    model = small_model.eval()
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
+    frames = [make_frame(i, size_wh=(64, 64)) for i in range(7)]
+    box = (12.0, 20.0, 40.0, 44.0)
+    batch = Batch(
+        pixels=normalise(
+            np.stack([f.image for f in frames])[None], SMALL.pixel_mean, SMALL.pixel_std
+        ),
+        rows=torch.zeros(1, dtype=torch.int64),
+        targets=torch.zeros(1, 7, 64, 64),
+        kind=PromptKind.BOX,
+        points=torch.tensor(box).reshape(1, 1, 2, 2),
+        labels=torch.tensor([[[2, 3]]], dtype=torch.int32),
+        refine_at=3,
+        click_seed=4,
+    )
+    clicked = []
+
+    def recorded(*arguments):  # noqa: ANN002, ANN202
+        clicked.append(correcting_clicks(*arguments))
+        return clicked[-1]
+
+    correcting_clicks = unrolling.correcting_clicks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unrolling, "correcting_clicks", recorded)
+        mine = [step.masks[0, step.selected[0]] for step in unrolling.unroll(model, batch)]
+    (points, labels) = clicked[0]
+    x, y = points[0, 0, 0].tolist()
+    checkpoint = Checkpoint(
+        model=model,
+        name="small",
+        path=Path(),
+        pixel_mean=SMALL.pixel_mean,
+        pixel_std=SMALL.pixel_std,
+    )
+    with torch_bundle(model, geometry_of(checkpoint), name="small") as bundle:
+        tracker, key = Sam2Tracker(bundle), TrackKey("a")
+        theirs = []
+        for frame in frames:
+            if frame.index == 0:
+                tracker.prompt(frame, key, SpatialPrompt(box=BoxXyxy(*box)))
+            else:
+                tracker.track(frame, [key])
+            if frame.index == 3:
+                click = Point(x, y, PointLabel(int(labels[0, 0, 0])))
+                tracker.prompt(frame, key, SpatialPrompt(points=(click,)))
+            theirs.append(torch.from_numpy(tracker.logits_of(key)))
+    unrefined = [
+        step.masks[0, step.selected[0]]
+        for step in unrolling.unroll(model, dataclasses.replace(batch, refine_at=None))
+    ]
+    apart = [float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True)]
+    moved = [float((a - b).abs().max()) for a, b in zip(mine, unrefined, strict=True)]
+    assert max(apart) < LOGIT_TOLERANCE, apart
+    assert moved[:3] == [0, 0, 0]
+    assert moved[3] > 10 * LOGIT_TOLERANCE
+    assert min(moved[4:]) > 2 * LOGIT_TOLERANCE, moved  # what it remembers differs too
 
 
 def test_a_short_training_changes_the_weights_and_leaves_a_checkpoint_that_loads(

@@ -13,13 +13,26 @@ import torch
 from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig
 
 from .loop import TrainingConfig, train
+from .photos import read_photos
 
 
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget")
+    parser.add_argument("--minutes", type=float, default=60.0, help="minutes of one core")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        help="folder of photographs with masks (see foreseg_training.tracker.photos)",
+    )
+    parser.add_argument(
+        "--weight",
+        action="append",
+        default=[],
+        metavar="SOURCE=W",
+        help="how often to draw a source of photographs against the others, which have 1",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-size", type=int, default=224, help="model pixels a side")
     parser.add_argument("--threads", type=int, default=1)
@@ -31,7 +44,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(0)
+    photos = None
+    if arguments.photos is not None:
+        photos = read_photos(arguments.photos, dict(map(_weight, arguments.weight)))
     config = TrainingConfig(
+        photos=photos,
         out=arguments.out,
         minutes=arguments.minutes,
         seed=arguments.seed,
@@ -42,6 +59,11 @@ def main() -> None:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(config, NanoTrackerConfig(image_size=arguments.image_size))
+
+
+def _weight(text: str) -> tuple[str, float]:
+    source, _, weight = text.partition("=")
+    return source, float(weight)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 
 from foreseg_simulation.textures import U8Array
 
-from .clips import Clip, make_clip
+from .clips import Clip, MakeClip
 
 _MIN_AREA_SHARE = 0.002  # of the frame, for an object on the prompted frame
 
@@ -26,6 +26,7 @@ class PromptKind(enum.Enum):
     BOX = "box"
     POINT = "point"
     POINTS = "points"
+    BOX_POINTS = "box and points"
     MASK = "mask"
 
 
@@ -42,6 +43,8 @@ class Batch:
     kind: PromptKind
     points: torch.Tensor | None  # (O, 1, P, 2) float32
     labels: torch.Tensor | None  # (O, 1, P) int32
+    refine_at: int | None = None  # a later frame on which every row gets a click on its error
+    click_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +66,18 @@ def normalise(images: U8Array, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 def make_batch(
     rng: np.random.Generator,
+    make_clip: MakeClip,
     shape: BatchShape,
     kind: PromptKind,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    *,
+    refine: bool = False,
 ) -> Batch:
-    """Render clips, choose objects visible on the first frame, and prompt them."""
+    """Render clips, choose objects visible on the first frame, and prompt them.
+
+    With `refine`, clips of several frames get a correcting click on one later frame.
+    """
     clips: list[Clip] = []
     chosen: list[list[int]] = []
     while len(clips) < shape.num_clips:
@@ -93,6 +102,10 @@ def make_batch(
         kind=kind,
         points=points,
         labels=labels,
+        refine_at=int(rng.integers(1, shape.num_frames))
+        if refine and shape.num_frames > 1
+        else None,
+        click_seed=int(rng.integers(1 << 40)),
     )
 
 
@@ -131,18 +144,54 @@ def prompt_points(
     """Prompt (S, S) bool masks; returns points (O, 1, P, 2) and labels (O, 1, P), or Nones."""
     if kind is PromptKind.MASK:
         return None, None
-    if kind is PromptKind.BOX:
+    points: list[np.ndarray] = [np.zeros((0, 2))] * len(masks)
+    labels: list[tuple[int, ...]] = [()] * len(masks)
+    if kind in {PromptKind.BOX, PromptKind.BOX_POINTS}:
         points = [_jittered_box(rng, mask).reshape(2, 2) for mask in masks]
-        labels: list[tuple[int, ...]] = [(2, 3)] * len(masks)
-    else:
-        num_points = 1 if kind is PromptKind.POINT else int(rng.integers(2, 5))
+        labels = [(2, 3)] * len(masks)
+    if kind is not PromptKind.BOX:
+        num_points = 1
+        if kind is PromptKind.POINTS:
+            num_points = int(rng.integers(2, 6))
+        elif kind is PromptKind.BOX_POINTS:
+            num_points = int(rng.integers(1, 4))
         clicks = [_clicks(rng, mask, num_points) for mask in masks]
-        points = [np.stack([xy for xy, _ in click]) for click in clicks]
-        labels = [tuple(label for _, label in click) for click in clicks]
+        points = [
+            np.concatenate([corners, *([xy[None] for xy, _ in click])])
+            for corners, click in zip(points, clicks, strict=True)
+        ]
+        labels = [
+            (*corners, *(label for _, label in click))
+            for corners, click in zip(labels, clicks, strict=True)
+        ]
     return (
         torch.from_numpy(np.stack(points).astype(np.float32))[:, None],
         torch.tensor(labels, dtype=torch.int32)[:, None],
     )
+
+
+def correcting_clicks(
+    rng: np.random.Generator, predicted: np.ndarray, truth: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Click where masks (O, H, W) bool are wrong, as SAM 2 does in training.
+
+    Inside a region that was missed, or (label 0) one that was taken wrongly; on the object where
+    nothing is wrong, and on the background where the object is away.
+
+    Returns:
+        Points (O, 1, 1, 2) float32 in pixels of the masks, labels (O, 1, 1) int32.
+    """
+    points = np.zeros((len(truth), 1, 1, 2), np.float32)
+    labels = np.zeros((len(truth), 1, 1), np.int32)
+    for row, (said, true) in enumerate(zip(predicted, truth, strict=True)):
+        wrong = said ^ true
+        region = wrong if wrong.any() else true if true.any() else ~true
+        inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        ys, xs = np.nonzero(inner if inner.any() else region)
+        j = rng.integers(len(ys))
+        points[row, 0, 0] = xs[j], ys[j]
+        labels[row] = int(true[ys[j], xs[j]])
+    return torch.from_numpy(points), torch.from_numpy(labels)
 
 
 def _jittered_box(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
@@ -164,7 +213,7 @@ def _clicks(
     near = cv2.dilate(mask.astype(np.uint8), np.ones((25, 25), np.uint8)).astype(bool) & ~mask
     clicks = []
     for i in range(num_points):
-        background = i > 0 and bool(near.any()) and rng.random() < 0.4
+        background = i > 0 and bool(near.any()) and rng.random() < 0.5
         ys, xs = np.nonzero(near if background else inside)
         j = rng.integers(len(ys))
         clicks.append((np.array([xs[j], ys[j]], dtype=np.float64), 0 if background else 1))

@@ -7,6 +7,7 @@ Does not know: prompts, tensors, models.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +28,19 @@ class Clip:
     images: U8Array  # (T, S, S, 3) RGB
     instance_ids: U8Array  # (T, S, S)
     full_areas_px: tuple[float, ...]  # model pixels on the first frame, of object k at k - 1
+
+
+MakeClip = Callable[[int, int, int], Clip]  # seed, frames, model pixels a side
+
+
+def mixed(first: MakeClip, second: MakeClip, share: float) -> MakeClip:
+    """Draw from `first` with a probability of `share`, else from `second`, by the seed."""
+
+    def make(seed: int, num_frames: int, image_size: int) -> Clip:
+        is_first = np.random.default_rng([seed, 5]).random() < share
+        return (first if is_first else second)(seed, num_frames, image_size)
+
+    return make
 
 
 def make_clip(seed: int, num_frames: int, image_size: int) -> Clip:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,33 +25,59 @@ from foreseg_torch.tracker.nano_tracker import (
 )
 
 from .batches import Batch, BatchShape, PromptKind, make_batch
+from .clips import MakeClip, make_clip, mixed
 from .losses import step_loss
+from .photo_clips import PhotoClipMaker
+from .photos import PhotoSet
 from .unroll import unroll
-from .validation import held_out_batch, score
+from .validation import held_out_batch, held_out_clips, score
 
 _LOG = logging.getLogger(__name__)
-_KINDS = (PromptKind.BOX, PromptKind.POINT, PromptKind.POINTS, PromptKind.MASK)
-_KIND_SHARES = (0.5, 0.2, 0.15, 0.15)
-_EMA_DECAY = 0.995
+_KIND_SHARES = {
+    PromptKind.BOX: 0.40,
+    PromptKind.POINT: 0.18,
+    PromptKind.POINTS: 0.12,
+    PromptKind.BOX_POINTS: 0.13,
+    PromptKind.MASK: 0.17,
+}
+_EMA_DECAY = 0.998
+_REFINE_SHARE = 0.15  # of the batches with later frames
+_PHOTO_SHARE = 0.7  # of the clips, where there are photographs; the others are simulated
+_STEADY_SHARE = 0.7  # of the budget at the peak rate, after which it falls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Clips of one length and size, until a share of the budget is spent."""
+class Length:
+    """Batches of clips of one length."""
 
-    until: float
-    image_scale: float  # of the model's image size
+    share: float  # of the steps, against the other lengths of a stage
     num_clips: int
     num_frames: int
     num_objects: int = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Clips of some lengths at one size, until a share of the budget is spent."""
+
+    until: float
+    image_scale: float  # of the model's image size
+    lengths: tuple[Length, ...]
+
+
+_ONE = Length(share=0.4, num_clips=12, num_frames=1)
+_THREE = Length(share=0.3, num_clips=6, num_frames=3)
+_ALL = (
+    _ONE,
+    _THREE,
+    Length(share=0.2, num_clips=4, num_frames=5),
+    Length(share=0.1, num_clips=3, num_frames=8),
+)
 STAGES: tuple[Stage, ...] = (
-    Stage(until=0.17, image_scale=6 / 7, num_clips=16, num_frames=1),
-    Stage(until=0.38, image_scale=6 / 7, num_clips=8, num_frames=3),
-    Stage(until=0.65, image_scale=1.0, num_clips=5, num_frames=4),
-    Stage(until=0.87, image_scale=1.0, num_clips=4, num_frames=6),
-    Stage(until=1.00, image_scale=1.0, num_clips=3, num_frames=8),
+    Stage(until=0.08, image_scale=5 / 7, lengths=(Length(share=1, num_clips=16, num_frames=1),)),
+    Stage(until=0.20, image_scale=6 / 7, lengths=(_ONE, _THREE)),
+    Stage(until=0.55, image_scale=6 / 7, lengths=_ALL),
+    Stage(until=1.0, image_scale=1.0, lengths=_ALL),
 )
 
 
@@ -62,7 +87,9 @@ class TrainingConfig:
 
     Attributes:
         out: folder for `state.pt`, `best.safetensors` and `latest.safetensors`.
-        minutes: wall-clock budget, over all resumed parts.
+        minutes: budget of the training thread's own processor time, over all resumed parts: what a
+            core of its own takes by the clock.
+        photos: photographs with masks for seven clips of ten; without them all are simulated.
         peak_rate: AdamW's rate after warm-up.
         score_every_s: seconds between scores on held-out clips, each with a checkpoint.
         bfloat16: run the network under bfloat16 autocast.
@@ -70,6 +97,7 @@ class TrainingConfig:
 
     out: Path
     minutes: float = 60.0
+    photos: PhotoSet | None = None
     seed: int = 0
     peak_rate: float = 1e-3
     weight_decay: float = 0.02
@@ -92,6 +120,13 @@ class _Run:
         self.config, self.tracker = config, tracker
         self.rng = np.random.default_rng([config.seed, 3])
         self.step, self.spent_s, self.best = 0, 0.0, -1.0
+        self.make_clip: MakeClip = make_clip
+        self.selection: MakeClip | None = None
+        if config.photos is not None:
+            train_photos, held_out = config.photos.split()
+            self.selection = PhotoClipMaker(photos=held_out).make
+            maker = PhotoClipMaker(photos=train_photos)
+            self.make_clip = mixed(maker.make, make_clip, _PHOTO_SHARE)
         self._build(tracker)
         if config.resume:
             self._restore()
@@ -113,7 +148,10 @@ class _Run:
         self.optimiser.load_state_dict(optimiser)
         self.stage, self.current, self.best = stage, current, -1.0
         mean, std = current.pixel_mean, current.pixel_std
-        self.held_out = held_out_batch(self.config.num_held_out, size, mean, std)
+        self.held_out = {"simulated": held_out_batch(self.config.num_held_out, size, mean, std)}
+        if self.selection is not None:
+            number = 2 * self.config.num_held_out
+            self.held_out["photos"] = held_out_clips(self.selection, number, size, mean, std)
         _LOG.info("stage %s at %d px", stage, size)
 
     def _build(self, tracker: NanoTrackerConfig) -> None:
@@ -128,14 +166,14 @@ class _Run:
 
     def go(self) -> None:
         budget_s = self.config.minutes * 60
-        started = time.monotonic() - self.spent_s
+        started = time.thread_time() - self.spent_s
         next_score_s = self.spent_s + self.config.score_every_s
         losses: list[float] = []
         while self.spent_s < budget_s:
             if self._stage() is not self.stage:
                 self._enter(self._stage())
             losses.append(self._update(self.spent_s / budget_s))
-            self.spent_s = time.monotonic() - started
+            self.spent_s = time.thread_time() - started
             if len(losses) % 50 == 0:
                 recent = float(np.mean(losses[-50:]))
                 _LOG.info("%7.1f s step %6d loss %.4f", self.spent_s, self.step, recent)
@@ -165,15 +203,19 @@ class _Run:
         return float(loss.detach())
 
     def _draw(self, stage: Stage) -> Batch:
-        kind = _KINDS[self.rng.choice(len(_KINDS), p=_KIND_SHARES)]
+        kinds = list(_KIND_SHARES)
+        kind = kinds[self.rng.choice(len(kinds), p=list(_KIND_SHARES.values()))]
+        shares = np.array([length.share for length in stage.lengths])
+        length = stage.lengths[self.rng.choice(len(shares), p=shares / shares.sum())]
         shape = BatchShape(
-            num_clips=stage.num_clips,
-            num_frames=stage.num_frames,
-            num_objects=stage.num_objects,
+            num_clips=length.num_clips,
+            num_frames=length.num_frames,
+            num_objects=length.num_objects,
             image_size=self.current.image_size,
         )
         mean, std = self.tracker.pixel_mean, self.tracker.pixel_std
-        return make_batch(self.rng, shape, kind, mean, std)
+        refine = bool(self.rng.random() < _REFINE_SHARE)
+        return make_batch(self.rng, self.make_clip, shape, kind, mean, std, refine=refine)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -183,20 +225,25 @@ class _Run:
         torch._foreach_lerp_(old, new, 1 - decay)
 
     def _checkpoint(self, loss: float) -> None:
-        result = score(self.average, self.held_out)
-        quality = 0.5 * (result.prompted + result.tracked)
+        results = {name: score(self.average, batch) for name, batch in self.held_out.items()}
+        quality = float(np.mean([0.5 * (r.prompted + r.tracked) for r in results.values()]))
         best = quality > self.best
         self.best = max(self.best, quality)
-        _LOG.info(
-            "%7.1f s step %6d loss %.4f held-out J prompted %.3f tracked %.3f "
-            "(repeat %.3f) presence %.3f%s",
-            self.spent_s, self.step, loss, result.prompted, result.tracked,
-            result.repeated, result.presence, " best" if best else "",
-        )  # fmt: skip
+        _LOG.info("%7.1f s step %6d loss %.4f%s", self.spent_s, self.step, loss, " best" * best)
+        for name, result in results.items():
+            _LOG.info(
+                "  held-out %-9s J prompted %.3f tracked %.3f (repeat %.3f)"
+                " said absent: %.2f of absent, %.3f of visible",
+                name, result.prompted, result.tracked, result.repeated,
+                result.absent_found, result.visible_lost,
+            )  # fmt: skip
         notes = {
             "foreseg.step": str(self.step),
             "foreseg.seed": str(self.config.seed),
-            "foreseg.held_out_j": f"prompted {result.prompted:.4f} tracked {result.tracked:.4f}",
+            "foreseg.held_out_j": "; ".join(
+                f"{name} prompted {r.prompted:.4f} tracked {r.tracked:.4f}"
+                for name, r in results.items()
+            ),
         }
         for name in ("latest", "best") if best else ("latest",):
             path = self.config.out / f"{name}.safetensors"
@@ -231,6 +278,10 @@ def _attend_eagerly(model: Sam2VideoModel) -> None:
 
 
 def _rate_factor(progress: float, step: int) -> float:
-    """Warm up over 200 steps, then a cosine down to a fiftieth."""
+    """Warm up over 200 steps, stay, then fall linearly to a fiftieth.
+
+    A steady rate lets a run be given more minutes later without having been spent already.
+    """
     warm = min(1.0, (step + 1) / 200)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    fallen = max(0.0, (progress - _STEADY_SHARE) / (1 - _STEADY_SHARE))
+    return warm * (1 - 0.98 * min(1.0, fallen))

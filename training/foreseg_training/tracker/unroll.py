@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -18,7 +19,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE, get_1d_sine_pe
 
 from .attention import MemoryAttention, ProjectedMemory
-from .batches import Batch, PromptKind
+from .batches import Batch, PromptKind, correcting_clicks
 
 _NUM_POINTERS = 16
 
@@ -47,34 +48,57 @@ class _Memory:
 
 
 def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
-    """Prompt the first frame and track through the others, yielding each frame's output."""
+    """Prompt the first frame and track through the others, yielding each frame's output.
+
+    On the batch's `refine_at` a click on the tracked mask's error is decoded with the same memory,
+    and the frame becomes the conditioning one, as `foreseg.tracker.sam2` does; what is yielded
+    there is the refined output.
+    """
     num_frames = batch.pixels.shape[1]
     features_at, position = _encode_frames(model, batch)
     attention = MemoryAttention(model, position)
     memories: list[_Memory] = []
+    conditioning = [0]  # frames that were one; the last is
     for t in range(num_frames):
         current = features_at(t)
         mask_prompt = None
+        points, labels = (batch.points, batch.labels) if t == 0 else (None, None)
         if t:
-            conditioned = _attend(model, attention, current.top, memories)
+            conditioned = _attend(model, attention, current.top, memories, conditioning)
         elif batch.kind is PromptKind.MASK:
             conditioned = current.top
             mask_prompt = batch.targets[:, 0:1]
         else:
             conditioned = current.top + model.no_memory_embedding[0, 0, :, None, None]
-        prompted = t == 0
+        prompted = t in (0, batch.refine_at)
+        if t and prompted:
+            points, labels = _clicks(model, batch, t, current, conditioned)
+            conditioning.append(t)
         output, tokens = _decode(
-            model,
-            current,
-            conditioned,
-            points=batch.points if prompted else None,
-            labels=batch.labels if prompted else None,
-            mask_prompt=mask_prompt,
+            model, current, conditioned, points=points, labels=labels, mask_prompt=mask_prompt
         )
         yield output
         if t + 1 < num_frames:
             features, pointer = _remember(model, current, output, tokens, mask_prompt, prompted)
             memories.append(_Memory(projected=attention.project(features), pointer=pointer))
+
+
+@torch.no_grad()
+def _clicks(
+    model: Sam2VideoModel,
+    batch: Batch,
+    t: int,
+    current: _Features,
+    conditioned: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Track the frame, and click on what came out wrong."""
+    tracked, _ = _decode(model, current, conditioned, points=None, labels=None, mask_prompt=None)
+    logits = tracked.masks[torch.arange(len(tracked.masks)), tracked.selected][:, None]
+    side = batch.targets.shape[-2:]
+    logits = functional.interpolate(logits, size=side, mode="bilinear", align_corners=False)
+    said = (logits[:, 0] > 0) & (tracked.object_logits > 0)[:, None, None]
+    rng = np.random.default_rng([batch.click_seed, t])
+    return correcting_clicks(rng, said.numpy(), batch.targets[:, t].numpy() > 0.5)
 
 
 def _encode_frames(
@@ -139,13 +163,24 @@ def _twice(x: torch.Tensor) -> torch.Tensor:
 
 
 def _attend(
-    model: Sam2VideoModel, attention: MemoryAttention, top: torch.Tensor, memories: list[_Memory]
+    model: Sam2VideoModel,
+    attention: MemoryAttention,
+    top: torch.Tensor,
+    memories: list[_Memory],
+    conditioning: list[int],
 ) -> torch.Tensor:
-    """Condition top features (O, C, h, w) on the memories of all frames so far."""
-    now = len(memories)
-    recent = range(max(1, now - model.num_maskmem + 1), now)
-    entries = [(0, memories[0].projected), *((now - i, memories[i].projected) for i in recent)]
-    pointer_frames = [0, *(i for i in range(now - 1, max(0, now - _NUM_POINTERS), -1))]
+    """Condition top features (O, C, h, w) on the memories of all frames so far.
+
+    Of the frames that were conditioning ones only the last counts: a new prompt took its place.
+    """
+    now, first = len(memories), conditioning[-1]
+    others = [i for i in range(now) if i not in conditioning]
+    recent = [i for i in others if now - i < model.num_maskmem]
+    entries = [
+        (0, memories[first].projected),
+        *((now - i, memories[i].projected) for i in recent),
+    ]
+    pointer_frames = [first, *others[::-1][: _NUM_POINTERS - 1]]
     ages = torch.tensor([now - i for i in pointer_frames], dtype=torch.float32)
     sine = get_1d_sine_pe(ages / (_NUM_POINTERS - 1), dim=model.hidden_dim)
     positions = model.temporal_positional_encoding_projection_layer(sine)

@@ -18,6 +18,7 @@ from transformers import Sam2VideoModel
 from foreseg_simulation.shapes.wandering import WanderingConfig, wander
 
 from .batches import Batch, PromptKind, choose_objects, normalise, prompt_points
+from .clips import MakeClip
 from .unroll import unroll
 
 HELD_OUT_SEED = 900_000_000  # training draws seeds at random below 2**40: a collision is a 1e-9
@@ -30,7 +31,8 @@ class HeldOutScore:
     prompted: float
     tracked: float
     repeated: float  # the first true mask, repeated
-    presence: float  # share of frames whose object score has the right sign
+    absent_found: float  # share of absent object-frames that are said absent; NaN without any
+    visible_lost: float  # share of visible object-frames that are said absent
 
 
 def held_out_batch(
@@ -58,10 +60,43 @@ def held_out_batch(
             np.stack([cv2.resize(f.image, side, interpolation=cv2.INTER_AREA) for f in frames])
         )
         masks += [ids == k for k in objects]
+    return _boxed(rng, images, masks, mean, std)
+
+
+def held_out_clips(
+    make_clip: MakeClip,
+    num_clips: int,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Batch:
+    """Draw 6-frame clips with two boxed objects each, at least 80 % visible at first."""
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    rng = np.random.default_rng(HELD_OUT_SEED)
+    seed = HELD_OUT_SEED
+    while len(images) < num_clips:
+        clip = make_clip(seed, 6, image_size)
+        seed += 1
+        objects = choose_objects(rng, clip.instance_ids[0], clip.full_areas_px, 0.8, 2)
+        if objects:
+            images.append(clip.images)
+            masks += [clip.instance_ids == k for k in objects]
+    return _boxed(rng, images, masks, mean, std)
+
+
+def _boxed(
+    rng: np.random.Generator,
+    images: list[np.ndarray],
+    masks: list[np.ndarray],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Batch:
+    """Make a batch of two boxed objects a clip."""
     points, labels = prompt_points(rng, [mask[0] for mask in masks], PromptKind.BOX)
     return Batch(
         pixels=normalise(np.stack(images), mean, std),
-        rows=torch.arange(num_clips).repeat_interleave(2),
+        rows=torch.arange(len(images)).repeat_interleave(2),
         targets=torch.from_numpy(np.stack(masks)).to(torch.float32),
         kind=PromptKind.BOX,
         points=points,
@@ -75,7 +110,8 @@ def score(model: Sam2VideoModel, batch: Batch) -> HeldOutScore:
     model.eval()
     targets = functional.avg_pool2d(batch.targets, 2) > 0.5  # (O, T, h, w)
     every = torch.arange(len(targets))
-    ious, repeated, right = [], [], []
+    ious, repeated = [], []
+    seen, truth = [], []
     for t, output in enumerate(unroll(model, batch)):
         logits = output.masks[every, output.selected][:, None]
         side = targets.shape[-2:]
@@ -84,12 +120,15 @@ def score(model: Sam2VideoModel, batch: Batch) -> HeldOutScore:
         predicted = (logits[:, 0] > 0) & visible[:, None, None]
         ious.append(_iou(predicted, targets[:, t]))
         repeated.append(_iou(targets[:, 0], targets[:, t]))
-        right.append((visible == targets[:, t].flatten(1).any(dim=1)).float())
+        seen.append(visible)
+        truth.append(targets[:, t].flatten(1).any(dim=1))
+    said, there = torch.stack(seen[1:]), torch.stack(truth[1:])
     return HeldOutScore(
         prompted=float(ious[0].mean()),
         tracked=float(torch.stack(ious[1:]).mean()),
         repeated=float(torch.stack(repeated[1:]).mean()),
-        presence=float(torch.stack(right[1:]).mean()),
+        absent_found=float((~said)[~there].float().mean()),
+        visible_lost=float((~said)[there].float().mean()),
     )
 
 
