@@ -96,6 +96,7 @@ EXTRAS = {
         "safetensors>=0.4",
         "scikit-image>=0.22",  # its photographs and textures
         "scikit-learn>=1.3",  # its photographs
+        "scipy>=1.7",
         "torch>=2.4",
         "transformers>=5.0",
     ],
