@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foreseg.frames import FrameRef
-from foreseg.pipeline import asking, following, tracking
+from foreseg.pipeline import asking, following, objects, publishing, results, tracking
 from foreseg.pipeline.degradation import climbed
 from foreseg.pipeline.events import (
     AnswerPartArrived,
@@ -80,9 +80,9 @@ def _take(turn: Turn, event: Event) -> None:
     elif isinstance(event, FrameDropped):
         turn.count(f"dropped_{event.cause.value}")
     elif isinstance(event, TrackerFinished):
-        tracking.finish_job(turn, event)
+        results.finish_job(turn, event)
     elif isinstance(event, TrackerFailed):
-        tracking.fail_job(turn, event)
+        results.fail_job(turn, event)
     elif isinstance(event, WindowTaken):
         asking.take_window(turn, event)
     elif isinstance(event, SceneMeasured):
@@ -95,18 +95,18 @@ def _take(turn: Turn, event: Event) -> None:
         _take_machine(turn, event)
     elif isinstance(event, Tick):
         asking.check_deadlines(turn)
-        tracking.forget_lost(turn)
+        objects.forget_lost(turn)
     else:
         _take_request(turn, event)
 
 
 def _take_request(turn: Turn, event: Request) -> None:
     if isinstance(event, ObjectsAdded):
-        tracking.add_objects(turn, event)
+        objects.add_objects(turn, event)
     elif isinstance(event, ObjectRemoved):
-        tracking.remove_object(turn, event)
+        objects.remove_object(turn, event)
     elif isinstance(event, ResetRequested):
-        tracking.reset(turn, event)
+        objects.reset(turn, event)
     elif isinstance(event, QueryAdded):
         asking.add_query(turn, event)
     elif isinstance(event, QueryRemoved):
@@ -144,4 +144,4 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
             changes["frame_interval_ns"] = running_mean(before.frame_interval_ns, interval)
     turn.set_camera(frame.camera, **changes)
     following.judge_due(turn, frame.camera, frame.stamp_ns)
-    tracking.publish_untracked(turn, frame)
+    publishing.publish_untracked(turn, frame)
