@@ -8,7 +8,7 @@ from dataclasses import replace
 from foreseg.dialogue import QueryId
 from foreseg.frames import CameraId, FrameRef
 from foreseg.masks import rle_iou
-from foreseg.pipeline import asking, following, observing
+from foreseg.pipeline import asking, following, observing, queries
 from foreseg.pipeline.arrivals import match_arrival
 from foreseg.pipeline.catch_up import CatchUp
 from foreseg.pipeline.events import DropStep, StepResult, TrackerFailed, TrackerFinished
@@ -168,7 +168,7 @@ def _update(turn: Turn, frame: FrameRef, final: StepResult) -> None:
     turn.set_camera(camera.camera, tracks=tuple(tracks))
     if lost:
         turn.count("targets_lost")
-        asking.ask_again(turn, lost)
+        queries.ask_again(turn, lost)
     following.watch(turn, frame)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foreseg.frames import FrameRef
-from foreseg.pipeline import asking, following, objects, publishing, results, tracking
+from foreseg.pipeline import asking, following, objects, publishing, queries, results, tracking
 from foreseg.pipeline.degradation import climbed
 from foreseg.pipeline.events import (
     AnswerPartArrived,
@@ -86,7 +86,7 @@ def _take(turn: Turn, event: Event) -> None:
     elif isinstance(event, WindowTaken):
         asking.take_window(turn, event)
     elif isinstance(event, SceneMeasured):
-        asking.take_scene(turn, event)
+        queries.take_scene(turn, event)
     elif isinstance(event, AnswerPartArrived):
         asking.take_part(turn, event)
     elif isinstance(event, ReasonerChanged):
@@ -94,7 +94,8 @@ def _take(turn: Turn, event: Event) -> None:
     elif isinstance(event, MachineRead):
         _take_machine(turn, event)
     elif isinstance(event, Tick):
-        asking.check_deadlines(turn)
+        asking.check_deadline(turn)
+        queries.check_deadlines(turn)
         objects.forget_lost(turn)
     else:
         _take_request(turn, event)
@@ -108,9 +109,9 @@ def _take_request(turn: Turn, event: Request) -> None:
     elif isinstance(event, ResetRequested):
         objects.reset(turn, event)
     elif isinstance(event, QueryAdded):
-        asking.add_query(turn, event)
+        queries.add_query(turn, event)
     elif isinstance(event, QueryRemoved):
-        asking.remove_query(turn, event)
+        queries.remove_query(turn, event)
     elif isinstance(event, EnableSet):
         turn.set(enabled=event.enabled)
         turn.reply(event.request_id, success=True)
