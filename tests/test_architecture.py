@@ -64,7 +64,7 @@ CORE_EXTRAS = {
     "cv2": (
         "media/sources.py",
         "media/sinks.py",
-        "media/overlay.py",
+        "media/pen.py",
         "language/openai_server.py",
         "tracker/preprocess.py",
         "tracker/postprocess.py",

@@ -19,9 +19,9 @@ from foreseg.dialogue import Answer, ObservedMask, QueryId
 from foreseg.driving.executor import PublishedMasks
 from foreseg.errors import InputError
 from foreseg.history.reduction import reduce_image
+from foreseg.media.captions import overlay_labels
 from foreseg.media.filmstrip import MAX_MOMENTS, Filmstrip, Moment, draw_filmstrip
 from foreseg.media.newest_answers import asking_key
-from foreseg.media.overlay import overlay_labels
 from foreseg.media.sinks import write_image
 from foreseg.pipeline.tracks import Track, TrackState
 

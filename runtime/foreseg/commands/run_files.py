@@ -23,15 +23,15 @@ from foreseg.dialogue import Answer, QueryId
 from foreseg.driving.executor import Executor, PublishedMasks
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA
-from foreseg.media.newest_answers import NewestAnswers
-from foreseg.media.overlay import (
+from foreseg.media.captions import (
     Banner,
     banner_from_answer,
     banner_while_asking,
-    draw_overlay,
     overlay_labels,
     words_of,
 )
+from foreseg.media.newest_answers import NewestAnswers
+from foreseg.media.overlay import draw_overlay
 from foreseg.media.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.pipeline.following import MAX_FOLLOWED
 from foreseg.pipeline.tracks import Track

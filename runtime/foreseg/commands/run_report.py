@@ -15,7 +15,7 @@ from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, Outcome
 from foreseg.errors import InputError
 from foreseg.masks import rle_area
-from foreseg.media.overlay import words_of
+from foreseg.media.captions import words_of
 from foreseg.pipeline.events import Reply
 from foreseg.pipeline.state import State
 from foreseg.prompts import SpatialPrompt

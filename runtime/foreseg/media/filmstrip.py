@@ -16,15 +16,9 @@ import numpy as np
 from foreseg.dialogue import Answer, AnswerStatus, ObservedMask, Outcome
 from foreseg.frames import Frame, FrameIndex, FrameWindow, U8Array
 from foreseg.masks import MaskRle, mask_from_rle
-from foreseg.media.overlay import (
-    Colour,
-    OverlayLabel,
-    Pen,
-    colour_of,
-    draw_masks,
-    import_cv2,
-    words_of,
-)
+from foreseg.media.captions import OverlayLabel, words_of
+from foreseg.media.overlay import colour_of, draw_masks
+from foreseg.media.pen import Colour, Pen, import_cv2
 from foreseg.prompts import ObjectId, PointLabel, SpatialPrompt
 from foreseg.tracker.base import LabelMap
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
 from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef
 from foreseg.history.reduction import reduce_image
+from foreseg.media.captions import OverlayLabel
 from foreseg.media.filmstrip import draw_keyframe
-from foreseg.media.overlay import Inset, OverlayLabel, inset_size, text_px_of
+from foreseg.media.overlay import Inset, inset_size
+from foreseg.media.pen import text_px_of
 from foreseg.pipeline.following import MAX_FOLLOWED
 
 SHOWN_NS = 8_000_000_000  # an inset leaves so long after its answer

@@ -1,37 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drawing onto frames: masks with names, a legend, question, answer, rationale, an inset.
 
-Images come in and go out as (H, W, 3) uint8 RGB. Knows nothing of files or messages. OpenCV is
-imported when something is drawn; version 5's own font writes Latin, Greek, Cyrillic, Chinese,
-Japanese and Korean, version 4's ASCII; other letters become question marks.
+Images come in and go out as (H, W, 3) uint8 RGB. Knows nothing of files or messages; what is
+said is in `captions`, how letters are written in `pen`.
 """
 
 from __future__ import annotations
 
 import colorsys
 import math
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from types import ModuleType
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from foreseg.dialogue import Answer, AnswerStatus
-from foreseg.errors import InputError, MissingExtraError
+from foreseg.dialogue import AnswerStatus
+from foreseg.errors import InputError
 from foreseg.frames import U8Array
 from foreseg.geometry import BoxXyxy, box_iou
-from foreseg.pipeline.state import Asking
-from foreseg.pipeline.tracks import Track, TrackState
+from foreseg.media.captions import Banner, OverlayLabel
+from foreseg.media.pen import PANEL, WHITE, Colour, Pen, blended, text_px_of
+from foreseg.pipeline.tracks import TrackState
 from foreseg.tracker.base import LabelMap
 
-Colour = tuple[int, int, int]  # RGB
-
-WHITE: Colour = (255, 255, 255)
 GREY: Colour = (176, 182, 190)
 AMBER: Colour = (255, 196, 64)
 RED: Colour = (255, 112, 96)
-PANEL: Colour = (16, 20, 26)
 PANEL_ALPHA = 0.6
 RATIONALE_ALPHA = 0.5
 FILL_ALPHA = 0.42
@@ -43,40 +37,11 @@ MAX_RATIONALE_LINES = 4
 INSET_SHARE = 0.2  # of the image's width
 MAX_INSET_SHARE = 0.35  # of its height
 MAX_BANNER_LINES = 3
-FAILURES = (AnswerStatus.FAILED, AnswerStatus.STALE, AnswerStatus.EVICTED)
-MAX_LINE_CHARS = 400
-TAIL_STEP_CHARS = (
-    400  # where a rationale's newest part begins moves in such steps, not by the word
-)
-ASCII_FOR = str.maketrans({"…": "...", "·": "-", "\u2013": "-", "→": "->", "“": '"', "”": '"'})
 FIRST_COLOURS: tuple[Colour, ...] = (
     (255, 140, 0), (0, 176, 255), (124, 222, 48), (236, 72, 153), (168, 120, 255), (250, 219, 20),
     (0, 209, 178), (255, 92, 80), (94, 129, 255), (202, 161, 104),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayLabel:
-    """What the legend says of one label of the map."""
-
-    index: int  # value in the label map
-    name: str
-    state: TrackState = TrackState.TRACKED
-    detail: str = ""  # which query it answers, how old that answer is
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Banner:
-    """The question and what is known of its answer; what is not given is not shown."""
-
-    query: str
-    answer: str = ""  # or why there is none
-    status: AnswerStatus = AnswerStatus.OK
-    age_s: float | None = None  # of the frame that the answer is about
-    keyframe: int | None = None
-    confidence: float = math.nan
-    rationale: str = ""
-    is_thinking: bool = False  # the rationale still grows: its newest part is shown
+FAILURES = (AnswerStatus.FAILED, AnswerStatus.STALE, AnswerStatus.EVICTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,52 +50,6 @@ class Inset:
 
     image: U8Array  # (h, w, 3) RGB, shown as it is
     age_s: float
-
-
-def overlay_labels(tracks: Iterable[Track]) -> tuple[OverlayLabel, ...]:
-    """Legend rows of published tracks."""
-    return tuple(
-        OverlayLabel(
-            index=track.index,
-            name=track.object_id,
-            state=track.state,
-            detail=", ".join((*track.query_ids, *(("catching up",) if track.catching_up else ()))),
-        )
-        for track in tracks
-    )
-
-
-def banner_from_answer(answer: Answer, stamp_ns: int) -> Banner:
-    """What an answer says, seen from a frame with this stamp."""
-    has_keyframe = answer.keyframe_index is not None
-    age_s = max(0, stamp_ns - answer.keyframe_stamp_ns) / 1e9 if has_keyframe else None
-    return Banner(
-        query=answer.query_text,
-        answer=words_of(answer),
-        status=answer.status,
-        age_s=age_s,
-        keyframe=answer.keyframe_index,
-        confidence=answer.confidence,
-        rationale=answer.rationale,
-    )
-
-
-def banner_while_asking(asking: Asking, before: Banner | None) -> Banner:
-    """While a question is with the reasoner: its thoughts, where they are wanted, else `before`."""
-    thought = asking.rationale if asking.query.want_rationale else ""
-    text = asking.query.text
-    banner = before
-    if banner is None or (thought and banner.query != text):
-        banner = Banner(query=text)
-    return replace(banner, rationale=thought, is_thinking=True) if thought else banner
-
-
-def words_of(answer: Answer) -> str:
-    """An answer in a sentence: its text, or what became of it and why."""
-    if answer.status is AnswerStatus.OK:
-        return answer.text or "an answer without words"
-    name = answer.status.name.lower().replace("_", " ")
-    return f"{name}: {answer.reason or answer.text}".rstrip(": ")
 
 
 def colour_of(index: int) -> Colour:
@@ -174,7 +93,7 @@ def draw_overlay(
         room = (max([top, *(round(box.y1) for box in taken)]), bottom)
         taken += _draw_inset(small, inset, label_map, rows=room)
     for label, x, y in sorted(tops, key=lambda item: item[0].state):
-        taken += small.chip((x, y), label, taken, rows=(top, bottom))
+        taken += _draw_chip(small, (x, y), label, taken, rows=(top, bottom))
     return canvas
 
 
@@ -201,160 +120,6 @@ def draw_masks(
     return tops
 
 
-class Pen:
-    """Draws text and panels onto one image, at one size of text."""
-
-    def __init__(self, canvas: U8Array, *, text_px: int) -> None:
-        self.cv2 = import_cv2("drawing")
-        self.canvas = canvas
-        self.text_px = text_px
-        self.line_px = round(text_px * 1.45)
-        self.margin_px = max(3, text_px // 2)
-        self._face = self.cv2.FontFace("sans") if hasattr(self.cv2, "FontFace") else None
-        self._dots = "..." if self._face is None else "…"
-
-    def width(self, text: str, *, is_bold: bool = False) -> int:
-        """Pixels that the text takes."""
-        if self._face is None:
-            size, _ = self.cv2.getTextSize(text, 0, self.text_px / 29, 1 + is_bold)
-            return int(size[0])
-        size_wh = (0, 0)
-        weight = 700 if is_bold else 500
-        box = self.cv2.getTextSize(size_wh, text, (0, 0), self._face, self.text_px, weight)
-        return int(box[0] + box[2])
-
-    def cut(self, text: str, max_width: int, *, is_bold: bool = False) -> str:
-        """The text on one line, cut with an ellipsis where it is too wide."""
-        flat = self._flat(text[:MAX_LINE_CHARS])
-        if self._num_fitting(flat, max_width, is_bold=is_bold) == len(flat):
-            return flat
-        fits = self._num_fitting(flat, max_width, is_bold=is_bold, end=self._dots)
-        return flat[:fits].rstrip() + self._dots if fits else ""
-
-    def wrapped(
-        self,
-        text: str,
-        max_width: int,
-        max_lines: int,
-        *,
-        is_bold: bool = False,
-        from_end: bool = False,
-    ) -> list[str]:
-        """The text on lines, broken at spaces where there are; an ellipsis stands for the rest.
-
-        With `from_end` the last lines are given, else the first.
-        """
-        num_chars = max_lines * MAX_LINE_CHARS
-        if from_end and len(text) > num_chars:
-            text = text[-(-(len(text) - num_chars) // TAIL_STEP_CHARS) * TAIL_STEP_CHARS :]
-        left = self._flat(text if from_end else text[:num_chars])
-        lines: list[str] = []
-        while left and max_lines > 0 and (from_end or len(lines) < max_lines):
-            num = max(1, self._num_fitting(left[:MAX_LINE_CHARS], max_width, is_bold=is_bold))
-            if num < len(left):
-                space = left.rfind(" ", 0, num + 1)
-                num = space if space > num // 2 else num
-            is_last = len(lines) == max_lines - 1 and not from_end
-            lines.append(left if is_last else left[:num].rstrip())
-            left = left[num:].lstrip()
-        if lines and not from_end:
-            lines[-1] = self.cut(lines[-1], max_width, is_bold=is_bold)
-        if len(lines) > max_lines:
-            first, *others = lines[-max_lines:]
-            lines = [self._dots + (first.partition(" ")[2] or first[1:]), *others]
-        return lines
-
-    def _flat(self, text: str) -> str:
-        flat = " ".join(text.split())
-        if self._face is not None:
-            return flat
-        plain = unicodedata.normalize("NFKD", flat.translate(ASCII_FOR))
-        kept = "".join(c for c in plain if not unicodedata.combining(c))
-        return kept.encode("ascii", "replace").decode("ascii")
-
-    def _num_fitting(self, text: str, max_width: int, *, is_bold: bool, end: str = "") -> int:
-        """How many characters, with `end` behind them, fit into the width."""
-        if self.width(text + end, is_bold=is_bold) <= max_width:
-            return len(text)
-        fits, too_long = 0, len(text)
-        while too_long - fits > 1:
-            middle = (fits + too_long) // 2
-            if self.width(text[:middle] + end, is_bold=is_bold) <= max_width:
-                fits = middle
-            else:
-                too_long = middle
-        return fits
-
-    def text(
-        self,
-        xy: tuple[int, int],
-        text: str,
-        colour: Colour,
-        *,
-        max_width: int,
-        is_bold: bool = False,
-    ) -> int:
-        """Write on one line with the baseline at y; gives the width written."""
-        line = self.cut(text, max_width, is_bold=is_bold)
-        if not line:
-            return 0
-        if self._face is None:
-            scale, weight = self.text_px / 29, 1 + is_bold
-            self.cv2.putText(self.canvas, line, xy, 0, scale, colour, weight, self.cv2.LINE_AA)
-        else:
-            weight = 700 if is_bold else 500
-            self.cv2.putText(self.canvas, line, xy, colour, self._face, self.text_px, weight)
-        return self.width(line, is_bold=is_bold)
-
-    def panel(self, x: int, y: int, width: int, height: int, colour: Colour, alpha: float) -> None:
-        """Shade a rectangle, cut to the image."""
-        part = self.canvas[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
-        if part.size:
-            part[:] = _blended(part, colour, alpha)
-
-    def baseline(self, y: int, height: int | None = None) -> int:
-        """Where to write on a line, or on another band, that begins at y."""
-        return y + round(((height or self.line_px) + 0.72 * self.text_px) / 2)
-
-    def smaller(self) -> Pen:
-        """A pen for what is less important."""
-        return Pen(self.canvas, text_px=max(10, round(0.8 * self.text_px)))
-
-    def on(self, canvas: U8Array) -> Pen:
-        """The same pen on another canvas."""
-        return Pen(canvas, text_px=self.text_px)
-
-    def chip(
-        self,
-        xy: tuple[int, int],
-        label: OverlayLabel,
-        taken: Sequence[BoxXyxy],
-        *,
-        rows: tuple[int, int],
-    ) -> list[BoxXyxy]:
-        """A name on its object's colour, at a point and between `rows`, where a place is free.
-
-        Gives the box that it covers.
-        """
-        width, colour = self.canvas.shape[1], colour_of(label.index)
-        line = self.cut(label.name, width // 2, is_bold=True)
-        pad = max(2, self.text_px // 4)
-        w, h = self.width(line, is_bold=True) + 2 * pad, self.text_px + pad
-        x = min(max(0, xy[0] - w // 2), max(0, width - w))
-        for wanted in (xy[1] - h - pad, xy[1] + pad):  # above the object, else inside it
-            y = min(max(rows[0], wanted), max(0, rows[1] - h))
-            box = BoxXyxy(x, y, x + w, y + h)
-            if all(box_iou(box, other) == 0 for other in taken):
-                break
-        else:
-            return []
-        self.panel(x, y, w, h, colour, 0.92)
-        is_light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140  # noqa: PLR2004
-        ink = PANEL if is_light else WHITE
-        self.text((x + pad, self.baseline(y, h)), line, ink, max_width=w, is_bold=True)
-        return [box]
-
-
 def _draw_mask(
     pen: Pen, label_map: LabelMap, index: int, label: OverlayLabel | None
 ) -> tuple[int, int]:
@@ -366,7 +131,7 @@ def _draw_mask(
     is_sure = label is None or label.state is TrackState.TRACKED
     colour = colour_of(index)
     alpha = FILL_ALPHA if is_sure else UNCERTAIN_FILL_ALPHA
-    region[inside] = _blended(region[inside], colour, alpha)
+    region[inside] = blended(region[inside], colour, alpha)
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(pen.text_px / 8))
     if is_sure:
@@ -380,6 +145,37 @@ def _draw_mask(
             cv2.polylines(pen.canvas, piece, False, PANEL, thickness + 2, cv2.LINE_AA)  # noqa: FBT003
             cv2.polylines(pen.canvas, piece, False, colour, thickness, cv2.LINE_AA)  # noqa: FBT003
     return x + w // 2, y
+
+
+def _draw_chip(
+    pen: Pen,
+    xy: tuple[int, int],
+    label: OverlayLabel,
+    taken: Sequence[BoxXyxy],
+    *,
+    rows: tuple[int, int],
+) -> list[BoxXyxy]:
+    """A name on its object's colour, at a point and between `rows`, where a place is free.
+
+    Gives the box that it covers.
+    """
+    width, colour = pen.canvas.shape[1], colour_of(label.index)
+    line = pen.cut(label.name, width // 2, is_bold=True)
+    pad = max(2, pen.text_px // 4)
+    w, h = pen.width(line, is_bold=True) + 2 * pad, pen.text_px + pad
+    x = min(max(0, xy[0] - w // 2), max(0, width - w))
+    for wanted in (xy[1] - h - pad, xy[1] + pad):  # above the object, else inside it
+        y = min(max(rows[0], wanted), max(0, rows[1] - h))
+        box = BoxXyxy(x, y, x + w, y + h)
+        if all(box_iou(box, other) == 0 for other in taken):
+            break
+    else:
+        return []
+    pen.panel(x, y, w, h, colour, 0.92)
+    is_light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140  # noqa: PLR2004
+    ink = PANEL if is_light else WHITE
+    pen.text((x + pad, pen.baseline(y, h)), line, ink, max_width=w, is_bold=True)
+    return [box]
 
 
 def _draw_legend(
@@ -515,24 +311,3 @@ def _draw_inset(
     xy = (x + 2 * edge, small.baseline(y + h + 2 * edge, pen.line_px))
     small.text(xy, said, AMBER, max_width=w)
     return [BoxXyxy(x, y, x + box_w, y + box_h)]
-
-
-def text_px_of(shape: tuple[int, ...]) -> int:
-    """Legible at 320 x 240 and not loud at 1920 x 1080."""
-    return max(10, min(56, round(0.23 * math.pow(min(shape[0], 0.75 * shape[1]), 0.72))))
-
-
-def _blended(pixels: U8Array, colour: Colour, alpha: float) -> U8Array:
-    tint = np.asarray(colour, dtype=np.float32) * alpha
-    blended: U8Array = (pixels * np.float32(1 - alpha) + tint).astype(np.uint8)
-    return blended
-
-
-def import_cv2(purpose: str) -> ModuleType:
-    """OpenCV, or the error that names the extra to install."""
-    try:
-        import cv2
-    except ImportError as error:
-        package, extra = "cv2", "video"
-        raise MissingExtraError(package, extra, purpose) from error
-    return cv2

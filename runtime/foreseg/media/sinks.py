@@ -19,32 +19,11 @@ import numpy as np
 
 from foreseg.errors import ConfigError, InputError, StreamError
 from foreseg.frames import U8Array
-from foreseg.media.overlay import (
-    PANEL,
-    WHITE,
-    Banner,
-    OverlayLabel,
-    Pen,
-    draw_overlay,
-    import_cv2,
-    overlay_labels,
-)
+from foreseg.media.pen import PANEL, WHITE, Pen, import_cv2
 from foreseg.tracker.base import LabelMap
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing's own from Python 3.11 on
-
-__all__ = [
-    "Banner",
-    "OverlayLabel",
-    "OverlayVideoWriter",
-    "contact_sheet",
-    "draw_overlay",
-    "overlay_labels",
-    "voc_palette",
-    "write_image",
-    "write_palette_png",
-]
 
 PALETTE_SIZE = 256
 

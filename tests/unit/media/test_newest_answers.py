@@ -21,8 +21,9 @@ from foreseg.driving.player import Latencies, Player
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask
+from foreseg.media.captions import Banner, OverlayLabel
 from foreseg.media.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
-from foreseg.media.overlay import Banner, Inset, OverlayLabel, colour_of
+from foreseg.media.overlay import Inset, colour_of
 from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId, SpatialPrompt
 

@@ -8,16 +8,9 @@ import pytest
 
 from foreseg.dialogue import AnswerStatus
 from foreseg.errors import ConfigError, InputError, StreamError
-from foreseg.media.overlay import (
-    RED,
-    Banner,
-    Inset,
-    OverlayLabel,
-    Pen,
-    colour_of,
-    draw_overlay,
-    inset_size,
-)
+from foreseg.media.captions import Banner, OverlayLabel
+from foreseg.media.overlay import RED, Inset, colour_of, draw_overlay, inset_size
+from foreseg.media.pen import Pen
 from foreseg.media.sinks import (
     OverlayVideoWriter,
     contact_sheet,

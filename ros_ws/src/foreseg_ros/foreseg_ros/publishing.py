@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from foreseg_msgs import msg as messages
@@ -19,7 +18,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from foreseg.dialogue import Answer, QueryId
 from foreseg.driving.executor import Executor, PublishedMasks
 from foreseg.frames import CameraId, Frame, FrameRef
+from foreseg.media.captions import (
+    Banner,
+    banner_from_answer,
+    banner_while_asking,
+    overlay_labels,
+)
 from foreseg.media.newest_answers import NewestAnswers
+from foreseg.media.overlay import draw_overlay
 from foreseg.pipeline.state import Asking, State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
@@ -30,9 +36,6 @@ from foreseg_ros.conversions import (
 )
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
-
-if TYPE_CHECKING:
-    from foreseg.media.overlay import Banner
 
 
 class RosOutput:
@@ -98,8 +101,6 @@ class RosOutput:
             shown, self._shown = self._shown, {}
         if not shown:
             return
-        from foreseg.media.overlay import draw_overlay, overlay_labels  # brings OpenCV
-
         for camera, masks in shown.items():
             if masks.image is None:
                 continue
@@ -132,8 +133,6 @@ class RosOutput:
         self._rationale_wanted = (self._rationale_wanted & answered) | wanted
 
     def _banner(self, frame: FrameRef, asking: Asking | None) -> Banner | None:
-        from foreseg.media.overlay import banner_from_answer, banner_while_asking  # brings OpenCV
-
         answer = self._newest.of(frame.camera)
         banner = None
         if answer is not None:

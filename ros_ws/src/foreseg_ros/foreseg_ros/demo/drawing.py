@@ -10,8 +10,9 @@ from foreseg.commands.storyboard import Scene, Storyboard
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
 from foreseg.geometry import BoxXyxy
+from foreseg.media.captions import Banner, OverlayLabel
 from foreseg.media.newest_answers import NewestAnswers
-from foreseg.media.overlay import Banner, OverlayLabel, draw_overlay
+from foreseg.media.overlay import draw_overlay
 from foreseg.media.sinks import OverlayVideoWriter
 from foreseg.pipeline.tracks import TrackState
 from foreseg.prompts import ObjectId, SpatialPrompt
