@@ -93,6 +93,7 @@ EXTRAS = {
     ],
     "train": [
         "opencv-python-headless>=4.6",
+        "pillow>=9.0",
         "safetensors>=0.4",
         "scikit-image>=0.22",  # its photographs and textures
         "scikit-learn>=1.3",  # its photographs

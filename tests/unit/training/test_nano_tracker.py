@@ -118,14 +118,41 @@ def test_training_unroll_equals_streaming(
 
 
 @torch.no_grad()
-def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) -> None:  # noqa: ANN001
+def tracked_with_a_click(model, frames, box, xy, label):  # noqa: ANN001, ANN201
+    """Logits of each frame as the product's tracker gives them, clicked on frame 3."""
     from foreseg.geometry import BoxXyxy
-    from foreseg.prompts import Point, PointLabel, SpatialPrompt
+    from foreseg.prompts import Point, SpatialPrompt
     from foreseg.tracker.base import TrackKey
     from foreseg.tracker.sam2 import Sam2Tracker
     from foreseg_export.checkpoints import Checkpoint
     from foreseg_export.sam2 import geometry_of
     from foreseg_torch.tracker.engine import torch_bundle
+
+    checkpoint = Checkpoint(
+        model=model,
+        name="small",
+        path=Path(),
+        pixel_mean=SMALL.pixel_mean,
+        pixel_std=SMALL.pixel_std,
+    )
+    with torch_bundle(model, geometry_of(checkpoint), name="small") as bundle:
+        tracker, key = Sam2Tracker(bundle), TrackKey("a")
+        theirs = []
+        for frame in frames:
+            if frame.index == 0:
+                tracker.prompt(frame, key, SpatialPrompt(box=BoxXyxy(*box)))
+            else:
+                tracker.track(frame, [key])
+            if frame.index == 3:
+                click = Point(*xy, label)
+                tracker.prompt(frame, key, SpatialPrompt(points=(click,)))
+            theirs.append(torch.from_numpy(tracker.logits_of(key)))
+    return theirs
+
+
+@torch.no_grad()
+def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) -> None:  # noqa: ANN001
+    from foreseg.prompts import PointLabel
     from foreseg_training.tracker import unroll as unrolling
     from foreseg_training.tracker.batches import Batch, PromptKind, normalise
 
@@ -157,25 +184,7 @@ def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) 
         mine = [step.masks[0, step.selected[0]] for step in unrolling.unroll(model, batch)]
     (points, labels) = clicked[0]
     x, y = points[0, 0, 0].tolist()
-    checkpoint = Checkpoint(
-        model=model,
-        name="small",
-        path=Path(),
-        pixel_mean=SMALL.pixel_mean,
-        pixel_std=SMALL.pixel_std,
-    )
-    with torch_bundle(model, geometry_of(checkpoint), name="small") as bundle:
-        tracker, key = Sam2Tracker(bundle), TrackKey("a")
-        theirs = []
-        for frame in frames:
-            if frame.index == 0:
-                tracker.prompt(frame, key, SpatialPrompt(box=BoxXyxy(*box)))
-            else:
-                tracker.track(frame, [key])
-            if frame.index == 3:
-                click = Point(x, y, PointLabel(int(labels[0, 0, 0])))
-                tracker.prompt(frame, key, SpatialPrompt(points=(click,)))
-            theirs.append(torch.from_numpy(tracker.logits_of(key)))
+    theirs = tracked_with_a_click(model, frames, box, (x, y), PointLabel(int(labels[0, 0, 0])))
     unrefined = [
         step.masks[0, step.selected[0]]
         for step in unrolling.unroll(model, dataclasses.replace(batch, refine_at=None))
