@@ -24,10 +24,9 @@ from foreseg_torch.tracker.sam2_pieces import (
     ImageEncoder,
     MemoryAttention,
     MemoryEncoder,
-    checked_copy,
-    rotation_tables,
-    sine_position,
 )
+from foreseg_torch.tracker.sam2_positions import rotation_tables, sine_position
+from foreseg_torch.tracker.sam2_preparing import checked_copy
 
 
 class LatentMemoryAttention(MemoryAttention):

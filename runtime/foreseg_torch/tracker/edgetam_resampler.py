@@ -17,7 +17,7 @@ from transformers.models.edgetam_video.modeling_edgetam_video import (
 )
 
 from foreseg_torch.tracker.sam2_geometry import latent_grid
-from foreseg_torch.tracker.sam2_pieces import sine_position
+from foreseg_torch.tracker.sam2_positions import sine_position
 
 
 def check_resampler(config: EdgeTamVideoConfig) -> None:

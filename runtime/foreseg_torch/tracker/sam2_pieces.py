@@ -14,20 +14,17 @@ S model input side, m mask side (S / 4), K memory entries, R object pointers.
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Sam2VideoModel
-from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
-from transformers.utils import logging as transformers_logging
 
 from foreseg_torch.tracker.sam2_attention import MemoryAttentionLayer, Tables
-from foreseg_torch.tracker.sam2_forms import centre_norms
-from foreseg_torch.tracker.sam2_hiera import HieraBlock
+from foreseg_torch.tracker.sam2_positions import frame_position, memory_position, rotation_tables
+from foreseg_torch.tracker.sam2_preparing import checked_copy, fold_batch_norms
 
 _MASKED = -1.0e4  # added to the attention logits of unused entries; finite, and fit for float16
 _ABSENT = -1024.0  # mask logit of an absent object, as the reference has it
@@ -104,8 +101,8 @@ class MemoryAttention(nn.Module):
         cos, sin = rotation_tables(source, source.position_ids)
         self.register_buffer("cos", cos)
         self.register_buffer("sin", sin)
-        self.register_buffer("frame_position", 0.1 * _frame_position(model))
-        self.register_buffer("memory_position", _memory_position(model))
+        self.register_buffer("frame_position", 0.1 * frame_position(model))
+        self.register_buffer("memory_position", memory_position(model))
         table = model.memory_temporal_positional_encoding.detach()
         self.register_buffer("time_table", table.reshape(model.num_maskmem, model.mem_dim))
 
@@ -318,52 +315,13 @@ def cut(model: Sam2VideoModel) -> dict[str, nn.Module]:
         ValueError: for a geometry that the pieces do not cover.
     """
     model = checked_copy(model)
-    _fold_batch_norms(model)
+    fold_batch_norms(model)
     return {
         "image_encoder": ImageEncoder(model).eval(),
         "memory_attention": MemoryAttention(model).eval(),
         "decoder": Decoder(model).eval(),
         "memory_encoder": MemoryEncoder(model).eval(),
     }
-
-
-def checked_copy(model: Sam2VideoModel) -> Sam2VideoModel:
-    """A float32 copy in evaluation mode that attends explicitly.
-
-    Raises:
-        ValueError: for a geometry that the pieces do not cover.
-    """
-    config = model.config
-    if (
-        config.memory_attention_num_attention_heads != 1
-        or config.memory_attention_downsample_rate != 1
-    ):
-        msg = (
-            "memory attention wants one head and no downsampling, got"
-            f" {config.memory_attention_num_attention_heads} heads and rate"
-            f" {config.memory_attention_downsample_rate}"
-        )
-        raise ValueError(msg)
-    if config.vision_config.fpn_kernel_size != 1 or len(model.vision_encoder.neck.convs) < 3:  # noqa: PLR2004
-        msg = "the neck wants 1x1 convolutions at strides 4, 8 and 16 at least"
-        raise ValueError(msg)
-    model = copy.deepcopy(model).float().eval().requires_grad_(False)  # noqa: FBT003
-    _attend_explicitly(model)
-    centre_norms(model)
-    for owner in model.vision_encoder.backbone.modules():
-        for name, child in owner.named_children():
-            if isinstance(child, Sam2MultiScaleBlock):
-                setattr(owner, name, HieraBlock(child))
-    return model
-
-
-def _attend_explicitly(model: Sam2VideoModel) -> None:
-    """Attention as (q k^T) s -> softmax -> v: fused forms are traced into what TensorRT breaks."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it warns of parts that have no class of their own
-    model.set_attn_implementation("eager")
-    transformers_logging.set_verbosity(level)
-    model.config.mask_decoder_config._attn_implementation = "eager"  # noqa: SLF001
 
 
 @torch.no_grad()
@@ -389,44 +347,3 @@ def _without_bias(source: nn.Conv2d) -> nn.Conv2d:
 
 def _twice(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def rotation_tables(attention: nn.Module, positions: Tensor) -> Tables:
-    """Cosines and sines (L, C / 2) of axial RoPE; each angle turns a pair of channels."""
-    cos, sin = attention.rotary_emb(torch.zeros(1), positions)
-    return cos[0, :, ::2].clone(), sin[0, :, ::2].clone()
-
-
-def _frame_position(model: Sam2VideoModel) -> Tensor:
-    """(1, L, C) position encoding of the stride-16 map."""
-    side = model.backbone_feature_sizes[-1][0]
-    return sine_position(model.vision_encoder.neck.position_encoding, model.hidden_dim, side)
-
-
-def _memory_position(model: Sam2VideoModel) -> Tensor:
-    """(1, 1, L, Cm) position encoding of a memory map."""
-    side = model.backbone_feature_sizes[-1][0]
-    encoding = model.memory_encoder.position_encoding
-    return sine_position(encoding, model.mem_dim, side).unsqueeze(1)
-
-
-@torch.no_grad()
-def sine_position(encoding: nn.Module, channels: int, side: int) -> Tensor:
-    """(1, side^2, channels) of a model's sine encoding of a square grid, row by row."""
-    shape = torch.Size((1, channels, side, side))
-    grid = encoding(shape, torch.device("cpu"), torch.float32)
-    return grid.flatten(2).transpose(1, 2).clone()
-
-
-def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution registered just before it in the same parent."""
-    previous: tuple[str, nn.Module] | None = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and previous is not None:
-            conv_name, conv = previous
-            if isinstance(conv, nn.Conv2d) and conv.out_channels == child.num_features:
-                setattr(module, conv_name, nn.utils.fuse_conv_bn_eval(conv, child))
-                setattr(module, name, nn.Identity())
-        else:
-            _fold_batch_norms(child)
-        previous = (name, child)
