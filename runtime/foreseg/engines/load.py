@@ -32,7 +32,7 @@ from foreseg.engines.onnx_providers import (
 )
 from foreseg.engines.sam2_specs import check_geometry
 from foreseg.engines.store import Device, HostStore, Store
-from foreseg.engines.tensorrt import installed_modules, open_built
+from foreseg.engines.tensorrt_opening import installed_modules, open_built
 from foreseg.errors import ConfigError, EngineError, ForesegError, MissingExtraError
 
 SHIPPED_BUNDLES = {"nano": "nano_tracker"}  # name -> folder in foreseg/models

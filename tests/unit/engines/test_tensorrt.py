@@ -40,7 +40,8 @@ from foreseg.engines.load import Backend, bundle_folder, load_bundle
 from foreseg.engines.manifest import read_manifest, read_piece
 from foreseg.engines.onnx import OnnxEngine
 from foreseg.engines.store import HostStore
-from foreseg.engines.tensorrt import MAX_SHAPES, TensorRtEngine
+from foreseg.engines.tensorrt import TensorRtEngine
+from foreseg.engines.tensorrt_contexts import MAX_SHAPES
 from foreseg.errors import EngineError
 from foreseg.geometry import BoxXyxy
 from foreseg.prompts import SpatialPrompt
@@ -447,7 +448,7 @@ def test_the_real_tensorrt_refuses_a_plan_that_is_none(module: str) -> None:
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foreseg.engines.tensorrt import installed_modules
+    from foreseg.engines.tensorrt_opening import installed_modules
     from foreseg.errors import MissingExtraError
 
     def refuse(name: str) -> object:
