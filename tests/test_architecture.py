@@ -156,7 +156,7 @@ TORCH_ROOMS = (
     ),
     Room(("vlm",), "a vision-language model: loading, inputs, decoding", ("json_file",)),
     Room(("tracker",), "the trackers' networks, and an engine that runs them in torch"),
-    Room(("new_folder", "json_file"), "files that appear whole"),
+    Room(("new_folder", "json_file"), "a folder that appears whole; the JSON beside weights"),
 )
 ROOMS = {"foreseg": CORE_ROOMS, "foreseg_torch": TORCH_ROOMS}
 DATA_FOLDERS = {"models"}  # no code
