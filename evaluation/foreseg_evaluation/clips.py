@@ -64,6 +64,20 @@ def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip
     ]
 
 
+def read_photo(picture: Path, labels: Path) -> tuple[U8Array, list[BoolArray]]:
+    """Read a photograph, (H, W, 3) RGB, and the mask (H, W) of each of its objects.
+
+    Raises:
+        OSError: a file is missing or unreadable, or they differ in size.
+    """
+    image = cv2.cvtColor(_read(picture), cv2.COLOR_BGR2RGB)
+    ids = read_labels(labels)
+    if ids.shape != image.shape[:2]:
+        msg = f"{labels} is {ids.shape[1]}x{ids.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}"
+        raise OSError(msg)
+    return image, [ids == number for number in _objects(ids)]
+
+
 def read_labels(path: Path) -> U8Array:
     """Read a label map (H, W); a palette PNG gives its indices, not its colours."""
     from PIL import Image

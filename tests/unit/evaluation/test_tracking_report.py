@@ -12,14 +12,22 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="the report needs the extra [evaluation]")
 image_module = pytest.importorskip("PIL.Image", reason="the report reads palettes with pillow")
 
+from foreseg_evaluation.absence import absence_score  # noqa: E402
 from foreseg_evaluation.clips import ObjectClip, read_clip, read_labels  # noqa: E402
-from foreseg_evaluation.tracking import (  # noqa: E402
+from foreseg_evaluation.prompt_forms import (  # noqa: E402
+    PromptForm,
     box_around,
+    ellipse_in_box,
+    prompt_of,
+)
+from foreseg_evaluation.tracking import (  # noqa: E402
+    Followed,
+    repeat_ellipse,
     repeat_first_mask,
     score_method,
     warp_by_flow,
 )
-from foreseg_evaluation.tracking_report import main, report  # noqa: E402
+from foreseg_evaluation.tracking_report import format_table, main, report  # noqa: E402
 from foreseg_simulation.shapes.wandering import WanderingConfig, wander  # noqa: E402
 from foreseg_simulation.write_clips import promptable_objects, write_clip  # noqa: E402
 
@@ -42,7 +50,8 @@ def sliding_clip(num_frames: int = 8, step_px: int = 3) -> ObjectClip:
 
 def test_a_perfect_method_scores_one() -> None:
     clip = sliding_clip()
-    score = score_method(lambda _images, _first: [m for m in clip.masks if m is not None], clip)
+    truth = Followed(masks=[m for m in clip.masks if m is not None])
+    score = score_method(lambda _images, _first: truth, clip)
     assert (score.prompted_j, score.tracked_j, score.j_and_f) == (1.0, 1.0, 1.0)
     assert not score.is_occluded
 
@@ -125,3 +134,89 @@ def test_report_has_one_row_per_method(tmp_path: Path) -> None:
     lines = report(tmp_path / "held_out", methods, 3).splitlines()
     assert lines[0].startswith("### held_out: ")
     assert [line.split(" | ")[0] for line in lines[3:]] == ["| repeat", "| flow"]
+
+
+def test_the_ellipse_is_what_a_box_says_of_a_disc() -> None:
+    disc = cv2.circle(np.zeros((60, 80), np.uint8), (40, 30), 20, 1, -1).astype(bool)
+    ellipse = ellipse_in_box(disc)
+    assert (disc & ellipse).sum() / (disc | ellipse).sum() > 0.95
+    assert box_around(ellipse) == box_around(disc)
+    square = np.pad(np.ones((20, 20), bool), 5)
+    assert ellipse_in_box(square).sum() == pytest.approx(np.pi / 4 * 400, rel=0.03)
+
+
+@pytest.mark.parametrize("shape", ["ring", "bar", "whole picture"])
+def test_prompts_point_at_the_object_and_beside_it(shape: str) -> None:
+    mask = np.zeros((40, 50), bool)
+    if shape == "ring":
+        mask[5:35, 5:35] = True
+        mask[12:28, 12:28] = False
+    elif shape == "bar":
+        mask[10:14, 5:45] = True
+    else:
+        mask[:] = True
+    click = prompt_of(PromptForm.CLICK, mask)
+    assert len(click.points) == 1
+    assert mask[int(click.points[0].y), int(click.points[0].x)]
+    both = prompt_of(PromptForm.BOX_POINTS, mask)
+    assert both.box == prompt_of(PromptForm.BOX, mask).box
+    assert [int(point.label) for point in both.points] == [1, 0]
+    if shape != "whole picture":
+        assert not mask[int(both.points[1].y), int(both.points[1].x)]
+    assert prompt_of(PromptForm.MASK, mask).mask is not None
+    both.checked((50, 40))
+
+
+def test_absence_is_judged_by_rank_and_at_the_threshold() -> None:
+    score = absence_score([5, 2, -1, -3, 1, -2], [True, True, True, False, False, False])
+    # of nine pairs, -1 loses to 1: 8 are right
+    assert score.auroc == pytest.approx(8 / 9)
+    assert (score.num_absent, score.num_visible) == (3, 3)
+    assert score.absent_found == pytest.approx(2 / 3)
+    assert score.visible_lost == pytest.approx(1 / 3)
+    tied = absence_score([1, 1], [True, False])
+    assert tied.auroc == 0.5
+    assert np.isnan(absence_score([1.0], [True]).auroc)
+    with pytest.raises(ValueError, match="one truth"):
+        absence_score([1.0], [])
+
+
+def test_an_object_that_leaves_gets_a_table_of_absence() -> None:
+    clip = sliding_clip()
+    away = ObjectClip(
+        name="away",
+        images=clip.images,
+        masks=(*clip.masks[:5], *[np.zeros((120, 160), bool)] * 3),
+    )
+    said = Followed(masks=[clip.masks[0]] * 8, object_logits=[3, 3, 3, 3, -1, 2, -4, -4])
+    score = score_method(lambda _images, _first: said, away)
+    assert score.presence == (
+        *(((3.0, True),) * 3), (-1.0, True), (2.0, False), (-4.0, False), (-4.0, False),
+    )  # fmt: skip
+    table = format_table("x", {"said": [score], "repeat": [score_method(repeat_first_mask, away)]})
+    assert "| said | 3 / 4 | 0.917 | 66.7 | 25.0 |" in table  # 11 of 12 pairs
+    assert "| repeat | 3" not in table
+
+
+def test_photographs_get_a_table_by_source(tmp_path: Path) -> None:
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in ("cats_1", "cats_2", "dogs_1"):
+        ids = np.zeros((60, 80), np.uint8)
+        ids[20:40, 20:50] = 1
+        ids[0, 0] = 2  # too small to count
+        cv2.imwrite(str(tmp_path / "photos" / f"{name}.jpg"), np.zeros((60, 80, 3), np.uint8))
+        picture = image_module.fromarray(ids)
+        picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        picture.save(tmp_path / "masks" / f"{name}.png")
+    methods = {"ellipse": repeat_ellipse, "repeat": repeat_first_mask}
+    lines = report(tmp_path, methods, None).splitlines()
+    assert lines[0].endswith(": 3 objects in photographs, J on the prompted frame")
+    assert lines[1] == "| method | all | cats (2) | dogs (1) |"
+    assert lines[3].startswith("| ellipse | 7")
+    assert len(lines) == 4
+
+
+def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no clip"):
+        report(tmp_path, {"repeat": repeat_first_mask}, None)

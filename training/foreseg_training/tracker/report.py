@@ -20,7 +20,8 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from foreseg_evaluation.clips import BoolArray, U8Array
-from foreseg_evaluation.tracking import Method, box_around
+from foreseg_evaluation.prompt_forms import box_around
+from foreseg_evaluation.tracking import Followed, Method
 from foreseg_evaluation.tracking_report import report, standard_methods
 from foreseg_torch.tracker.nano_tracker import (
     NanoTrackerConfig,
@@ -43,7 +44,7 @@ def main() -> None:
     cv2.setNumThreads(options.threads)
     model = load_nano_tracker(options.checkpoint)
     follow = follow_with(model, read_nano_tracker_config(options.checkpoint))
-    methods = standard_methods(follow, "nano tracker (torch)")
+    methods = standard_methods({"nano tracker (torch)": follow})
     for folder in options.folders:
         sys.stdout.write(report(folder, methods, options.num_frames or None) + "\n")
 
@@ -51,7 +52,7 @@ def main() -> None:
 def follow_with(model: Sam2VideoModel, config: NanoTrackerConfig) -> Method:
     """Make a method of a model: prompt with the box of the first mask, then stream."""
 
-    def follow(images: Sequence[U8Array], first: BoolArray) -> list[BoolArray]:
+    def follow(images: Sequence[U8Array], first: BoolArray) -> Followed:
         height, width = first.shape
         side = config.image_size
         session = Sam2VideoInferenceSession(
@@ -69,14 +70,15 @@ def follow_with(model: Sam2VideoModel, config: NanoTrackerConfig) -> Method:
             },
         )
         session.obj_with_new_inputs = [1]
-        masks = []
+        masks, object_logits = [], []
         for image in images:
             small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
             pixels = normalise(small, config.pixel_mean, config.pixel_std)
-            logits = model(inference_session=session, frame=pixels).pred_masks
-            large = functional.interpolate(logits, size=(height, width), mode="bilinear")
+            step = model(inference_session=session, frame=pixels)
+            large = functional.interpolate(step.pred_masks, size=(height, width), mode="bilinear")
             masks.append((large[0, 0] > 0).numpy())
-        return masks
+            object_logits.append(float(step.object_score_logits.squeeze()))
+        return Followed(masks=masks, object_logits=object_logits)
 
     return follow
 
