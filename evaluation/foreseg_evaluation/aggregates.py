@@ -210,7 +210,8 @@ def target_accuracy(has_target: Sequence[bool], has_answer: Sequence[bool]) -> T
 
     Args:
         has_target: per episode, whether anything fits the question.
-        has_answer: per episode, whether a pixel was answered.
+        has_answer: per episode, whether a pixel was answered; where nothing fits, True too if
+            nothing was said at all.
     """
     if len(has_target) != len(has_answer):
         msg = f"one answer per episode is wanted: {len(has_target)}, {len(has_answer)}"

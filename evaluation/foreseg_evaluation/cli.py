@@ -248,7 +248,8 @@ def _write_csv(path: Path, results: Sequence[EpisodeResult]) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*facts, "question", "answer", "answered", "j_and_f", "j", "f", *names])
+        said = ["question", "answer", "said", "answered"]
+        writer.writerow([*facts, *said, "j_and_f", "j", "f", *names])
         for result in results:
             own = episode_score(result)
             numbers = [own.j_and_f, own.j, own.f, *(result.scores.get(n, math.nan) for n in names)]
@@ -257,6 +258,7 @@ def _write_csv(path: Path, results: Sequence[EpisodeResult]) -> None:
                     *(getattr(result, fact) for fact in facts),
                     result.question,
                     result.answer,
+                    result.answered.get("status", ""),
                     result.answered.get("answer", ""),
                     *("" if math.isnan(n) else f"{n:.6g}" for n in numbers),
                 ]
@@ -292,6 +294,12 @@ def _print(
     for name, values in () if official is None else official.rows:
         pairs = zip(official.columns, values, strict=True) if official is not None else ()
         lines.append(f"  {name}: " + ", ".join(f"{c} {v:.1f}" for c, v in pairs))
+    abstained = summary.scores.get("abstained")
+    if abstained is not None and abstained.mean > 0:
+        lines.append(
+            f"  abstained: {100 * abstained.mean:.1f} % of the answers said that the question cannot"
+            " be answered; that is never right, not even where nothing fits"
+        )
     failed = [result for result in results if not result.is_scored]
     lines += [f"  failed: {result.id}: {result.error}" for result in failed[:_SHOWN]]
     if len(failed) > _SHOWN:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
@@ -57,6 +58,8 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
     max_side_px = system.config.config().reasoner.max_side_px
     spoken = ask_over_all(reasoner, episode, max_side_px)
     size_wh = episode.size_wh
+    if not spoken.is_claim:
+        return Prediction(masks={TARGET: {}}, spoken=spoken)
     if spoken.keyframe is None:
         empty = MaskRle(height=size_wh[1], width=size_wh[0], counts="")
         return Prediction(
@@ -124,6 +127,14 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
     for part in parts:
         if isinstance(part, AnswerFailed):
             raise AnswerError(part.reason)
+        if isinstance(part, Abstained):
+            return Spoken(
+                status="abstained",
+                reason=part.reason,
+                rationale=rationale,
+                tokens=tokens,
+                seconds=seconds,
+            )
         if isinstance(part, NoTarget):
             return Spoken(
                 status="no_target",

@@ -20,7 +20,7 @@ from .results import TARGET
 class Spoken:
     """An answer in words."""
 
-    status: str = ""  # "ok", "no_target", "failed"; "" = nothing was said
+    status: str = ""  # "ok", "no_target", "abstained", "failed"; "" = nothing was said
     text: str = ""
     reason: str = ""
     rationale: str = ""
@@ -30,12 +30,18 @@ class Spoken:
     tokens: int = 0
     seconds: float = 0.0  # asked -> answered
 
+    @property
+    def is_claim(self) -> bool:
+        """True for targets and for "no target"; abstaining claims nothing."""
+        return self.status in {"ok", "no_target"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Masks by object id, then position; a position left out was not answered.
 
-    With a question there is one row, `TARGET`: the union of all that was named.
+    With a question there is one row, `TARGET`: the union of all that was named. There an empty
+    mask says that nothing fits; who says nothing leaves the position out, and is not right by that.
     """
 
     masks: Mapping[str, Mapping[int, MaskRle]]

@@ -51,8 +51,9 @@ class EpisodeResult:
         objects: scores.
         scores: further numbers by name, such as "accuracy", "robustness", "time_to_first_mask_s";
             NaN = does not apply.
-        answered: what the system said: "answer" (its text), "status", "reason", "keyframe"
-            (position, "" if none), "rationale".
+        answered: what the system said: "answer" (its text), "status" ("ok", "no_target",
+            "abstained", "failed"; "" = unknown), "reason", "keyframe" (position, "" if none),
+            "rationale".
         seconds: real time that the episode took.
     """
 

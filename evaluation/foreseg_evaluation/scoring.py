@@ -32,7 +32,7 @@ from .metrics import (
 )
 from .prediction import Prediction, Spoken
 from .results import TARGET, EpisodeResult, ObjectResult, blank_result
-from .streaming import STATUS, PublishedAt, StreamRecord, masks_of, spoken_from_answer
+from .streaming import CLAIMS, STATUS, PublishedAt, StreamRecord, masks_of, spoken_from_answer
 
 WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
 AFTER_ANSWER_NS = 1_000_000_000
@@ -46,7 +46,8 @@ def score_episode(
 
     Args:
         episode: the truth; only its `scored` positions count.
-        prediction: masks; a position that it leaves out counts as empty.
+        prediction: masks; a position that it leaves out counts as empty, and to a question as
+            not answered: J and F are 0 even where nothing fits.
         from_first_seen: an object counts from the first scored position at which it shows in
             the truth or in the prediction (SA-V's rule).
 
@@ -91,12 +92,13 @@ class _Tally:
         for position in positions:
             truth, void = self._truth(row, position), self._episode.media.void(position)
             mask = self._mask(given.get(position), truth, position)
-            js.append(region_similarity(truth, mask, void))
-            fs.append(boundary_f(truth, mask, void))
+            is_answered = row != TARGET or position in given
+            js.append(region_similarity(truth, mask, void) if is_answered else 0.0)
+            fs.append(boundary_f(truth, mask, void) if is_answered else 0.0)
             in_truth.append(bool(truth.any()))
             in_either.append(in_truth[-1] or bool(mask.any()))
             if row == TARGET:
-                self._add_frame(position, truth, mask, void)
+                self._add_frame(position, truth, mask, void, is_answered=is_answered)
         if from_first_seen:
             num_out = in_either.index(True) if any(in_truth) else len(positions)
             js[:num_out] = fs[:num_out] = [None] * num_out
@@ -133,7 +135,9 @@ class _Tally:
         size_hw = self._episode.size_wh[::-1]
         return np.zeros(size_hw, dtype=np.bool_) if mask is None else mask
 
-    def _add_frame(self, position: int, truth: Mask, mask: Mask, void: Mask | None) -> None:
+    def _add_frame(
+        self, position: int, truth: Mask, mask: Mask, void: Mask | None, *, is_answered: bool
+    ) -> None:
         foreground = self._episode.media.foreground(position)
         if foreground is None:
             foreground = np.zeros_like(truth)
@@ -141,12 +145,16 @@ class _Tally:
         counts = np.zeros(truth.shape, dtype=np.uint8)
         for one in self._episode.target_masks(position).values():
             counts += one
+        both_px, either_px = intersection_and_union(truth, mask, void)
+        if not is_answered:  # a union of nothing would count as right
+            either_px = max(either_px, 1)
         self._frames.append(
             (
                 pixel_accuracy(counts, mask),
                 robustness(counts, mask, foreground),
                 robustness_sane(truth, mask, foreground),
-                *intersection_and_union(truth, mask, void),
+                both_px,
+                either_px,
             )
         )
 
@@ -158,7 +166,10 @@ def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]
     spoken = prediction.spoken
     has_target = episode.question.kind is not QuestionKind.NO_TARGET
     scores = {
-        "no_target_accuracy": math.nan if has_target else float(prediction.is_empty),
+        "abstained": float(spoken.status == "abstained"),
+        "no_target_accuracy": (
+            math.nan if has_target else float(spoken.is_claim and prediction.is_empty)
+        ),
         "target_accuracy": float(not prediction.is_empty) if has_target else math.nan,
         "answer_tokens": float(spoken.tokens),
         "answer_s": spoken.seconds,
@@ -181,7 +192,8 @@ def right_target(episode: Episode, spoken: Spoken, asked_position: int | None = 
     """Whether an answer names the true target, whatever becomes of its mask: 1 or 0.
 
     It does if each of its prompts overlaps a true target more than any other annotated object of
-    the keyframe; where nothing fits, "no target" is right. NaN for a keyframe without annotation.
+    the keyframe; where nothing fits, "no target" is right. Abstaining is not. NaN where nothing is
+    judged: a keyframe without annotation or between two truths, "no target" said between them.
 
     Args:
         episode: the truth.
@@ -192,16 +204,19 @@ def right_target(episode: Episode, spoken: Spoken, asked_position: int | None = 
     if not episode.spans:  # the dataset keeps its truth to itself
         return math.nan
     if spoken.keyframe is None:
-        span = None if asked_position is None else episode.span_at(asked_position)
-        spans = episode.spans if span is None else (span,)
+        spans = episode.spans
+        if asked_position is not None:
+            span = episode.span_at(asked_position)
+            if span is None:
+                return math.nan
+            spans = (span,)
         nothing_fits = not any(span.object_ids for span in spans)
         return float(spoken.status == "no_target" and nothing_fits)
-    if spoken.keyframe not in episode.annotated:
-        return math.nan
     span = episode.span_at(spoken.keyframe)
-    targets = () if span is None else span.object_ids
+    if span is None or spoken.keyframe not in episode.annotated:
+        return math.nan
     named = [_named(episode, spoken.keyframe, prompt) for prompt in spoken.prompts]
-    return float(bool(named) and all(name in targets for name in named))
+    return float(bool(named) and all(name in span.object_ids for name in named))
 
 
 def _named(episode: Episode, position: int, prompt: SpatialPrompt) -> str | None:
@@ -224,14 +239,17 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
       by an IoU of less than 0.1 (where nothing fits: any mask).
     - `j_and_f_after_answer_1s`: J&F of what was on screen one second after each answer that
       named a target, where that second is inside the episode.
-    - `right_target`: share of the answers that name the target that is true at their keyframe.
-    - `answers`, `answer_latency_s`: how many, and their mean latency.
+    - `right_target`: share of the answers, those that abstained among them, that name the target
+      that is true at their keyframe.
+    - `abstained`: share of the answers that abstained.
+    - `answers`, `answer_latency_s`: how many did not, and their mean latency.
     - `dropped_frames`: refused by the node.
     """
     if episode.question is None or record.asked_ns is None or not record.arrivals_ns:
         return {"dropped_frames": float(record.num_dropped)}
     asked_ns, end_ns = record.asked_ns, record.end_ns(len(record.arrivals_ns) - 1)
-    good = [item for item in record.answers if item.answer.status in STATUS]
+    good = [item for item in record.answers if item.answer.status in CLAIMS]
+    said = [item for item in record.answers if item.answer.status in STATUS]
     shown = [item.at_ns for item in record.published if masks_of(item, episode)[TARGET].any()]
     total_s = max((end_ns - asked_ns) / _NS, 1e-9)
     first_s = (good[0].at_ns - asked_ns) / _NS if good else math.nan
@@ -239,10 +257,11 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
     latencies = [item.answer.latency_s for item in good]
     right = [
         right_target(episode, spoken_from_answer(item.answer), item.asked_position)
-        for item in good
+        for item in said
     ]
     return {
         "right_target": mean_of(right),
+        "abstained": 1 - len(good) / len(said) if said else math.nan,
         "time_to_first_answer_s": first_s,
         "time_to_first_mask_s": (shown[0] - asked_ns) / _NS if shown else math.nan,
         "no_answer_share": min(1.0, first_s / total_s) if good else 1.0,
@@ -272,7 +291,8 @@ def _after_answers(episode: Episode, record: StreamRecord) -> float:
     for item in record.answers:
         at_ns = item.at_ns + AFTER_ANSWER_NS
         position = int(np.searchsorted(record.arrivals_ns, at_ns, side="right")) - 1
-        is_inside = position in episode.annotated and at_ns < record.end_ns(position)
+        is_judged = position in episode.annotated and episode.span_at(position) is not None
+        is_inside = is_judged and at_ns < record.end_ns(position)
         if item.answer.status is not AnswerStatus.OK or not is_inside:
             continue
         mask, truth = _shown(record.on_screen(at_ns), episode), episode.truth(position)

@@ -42,7 +42,12 @@ from .results import TARGET
 from .system import System
 
 QUERY_ID = QueryId("question")
-STATUS = {AnswerStatus.OK: "ok", AnswerStatus.NO_TARGET: "no_target"}
+CLAIMS = (AnswerStatus.OK, AnswerStatus.NO_TARGET)
+STATUS = {
+    AnswerStatus.OK: "ok",
+    AnswerStatus.NO_TARGET: "no_target",
+    AnswerStatus.ABSTAINED: "abstained",
+}
 _NS = 1_000_000_000
 
 
@@ -92,6 +97,10 @@ class StreamRecord:
     def _last_interval_ns(self) -> int:
         times = self.arrivals_ns
         return times[-1] - times[-2] if len(times) > 1 else _NS
+
+    def has_answered(self, at_ns: int) -> bool:
+        """True if targets or "no target" were answered before a time; abstaining is no answer."""
+        return any(i.at_ns < at_ns and i.answer.status in CLAIMS for i in self.answers)
 
     def on_screen(self, at_ns: int) -> PublishedAt | None:
         """The newest masks published before a time; None if there are none."""
@@ -291,24 +300,36 @@ def masks_of(item: PublishedAt | None, episode: Episode) -> dict[str, Mask]:
 
 
 def prediction_on_screen(record: StreamRecord, episode: Episode) -> Prediction:
-    """What was on screen with every annotated frame: the streaming protocol's masks."""
-    shown = {
-        position: masks_of(record.on_screen(record.end_ns(position)), episode)
-        for position in episode.annotated
-        if position < len(record.arrivals_ns)
-    }
+    """What was on screen with every annotated frame: the streaming protocol's masks.
+
+    An empty screen says nothing until the question was first answered: until then it is left out.
+    """
+    shown = {}
+    for position in episode.annotated:
+        if position < len(record.arrivals_ns):
+            end_ns = record.end_ns(position)
+            masks = masks_of(record.on_screen(end_ns), episode)
+            if _says_something(masks, record, end_ns):
+                shown[position] = masks
     return _prediction(shown, record)
 
 
 def prediction_by_frame(record: StreamRecord, episode: Episode) -> Prediction:
     """The masks that were published of each annotated frame, however late: for `offline`."""
     newest = {item.position: item for item in record.published}
-    shown = {
-        position: masks_of(newest[position], episode)
-        for position in episode.annotated
-        if position in newest
-    }
+    shown = {}
+    for position in episode.annotated:
+        item = newest.get(position)
+        if item is not None:
+            masks = masks_of(item, episode)
+            if _says_something(masks, record, item.at_ns + 1):
+                shown[position] = masks
     return _prediction(shown, record)
+
+
+def _says_something(masks: dict[str, Mask], record: StreamRecord, at_ns: int) -> bool:
+    is_asked = TARGET in masks
+    return not is_asked or bool(masks[TARGET].any()) or record.has_answered(at_ns)
 
 
 def _prediction(shown: dict[int, dict[str, Mask]], record: StreamRecord) -> Prediction:
@@ -320,10 +341,10 @@ def _prediction(shown: dict[int, dict[str, Mask]], record: StreamRecord) -> Pred
 
 
 def _first_spoken(record: StreamRecord) -> Spoken:
-    """The first answer that says something; else the last failure."""
+    """The first answer that claims something; else the last one."""
     if not record.answers:
         return Spoken()
-    said = [item.answer for item in record.answers if item.answer.status in STATUS]
+    said = [item.answer for item in record.answers if item.answer.status in CLAIMS]
     return spoken_from_answer(said[0] if said else record.answers[-1].answer)
 
 

@@ -14,7 +14,7 @@ from statistics import fmean
 import torch
 from tqdm import tqdm
 
-from foreseg.dialogue import AnswerFailed, NoTarget, Query, QueryId, TargetsFound
+from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, QueryId, TargetsFound
 from foreseg.errors import InputError
 from foreseg.frames import (
     DEFAULT_CAMERA,
@@ -117,7 +117,9 @@ def measured_quality(
 class _Compared:
     """One prompt."""
 
-    verdicts: tuple[TargetsFound | NoTarget | AnswerFailed, ...]  # the reference's, the other's
+    verdicts: tuple[
+        TargetsFound | NoTarget | Abstained | AnswerFailed, ...
+    ]  # the reference's, the other's
     divergences: tuple[float, ...]  # nats, of each token of the reference
     agreements: tuple[bool, ...]  # likewise: the same token is the most probable
 
@@ -173,7 +175,7 @@ def _said(model: TransformersLanguageModel, inputs: ModelInputs, max_tokens: int
 
 def _verdict(
     tokens: Sequence[int], loaded: LoadedVlm, step: AnswerStep
-) -> TargetsFound | NoTarget | AnswerFailed:
+) -> TargetsFound | NoTarget | Abstained | AnswerFailed:
     """What a completion amounts to, as the reasoner reads it."""
     writer, reader = CompletionText(loaded.tokenizer), CompletionReader()
     pieces = [reader.feed(writer.feed(token)) for token in tokens]

@@ -27,6 +27,7 @@ class AnswerStatus(IntEnum):
     FAILED = 2
     STALE = 3
     EVICTED = 4
+    ABSTAINED = 5  # it may have a target or none: the reasoner cannot tell, and says why
 
 
 class Outcome(IntEnum):
@@ -95,7 +96,7 @@ class Answer:
     status: AnswerStatus
     text: str = ""
     rationale: str = ""  # "" unless the query wants it
-    reason: str = ""  # why there is no target, what failed, or what the outcome rests on
+    reason: str = ""  # why there is no target, why it cannot be told, what failed, or what the outcome rests on
     confidence: float = math.nan  # NaN = unknown
     keyframe_index: FrameIndex | None = None
     keyframe_stamp_ns: int = 0
@@ -137,11 +138,18 @@ class TargetsFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoTarget:
-    """Nothing fits the query; a first-class answer with its reason."""
+    """Nothing fits the query; a first-class answer with its reason. Ignorance is `Abstained`."""
 
     reason: str
     text: str = ""
     confidence: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abstained:
+    """The reasoner cannot answer this query from these frames, and says why: no claim at all."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,4 +166,7 @@ class AnswerDone:
     tokens: int = 0
 
 
-AnswerPart = RationalePart | FramesWanted | TargetsFound | NoTarget | AnswerFailed | AnswerDone
+VERDICTS = (TargetsFound, NoTarget, Abstained)
+AnswerPart = (
+    RationalePart | FramesWanted | TargetsFound | NoTarget | Abstained | AnswerFailed | AnswerDone
+)

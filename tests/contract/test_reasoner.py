@@ -14,6 +14,8 @@ from tests.support.reasoners import Disc, discs_window, query, textured, window_
 
 from foreseg.dialogue import (
     MAX_QUERY_CHARS,
+    VERDICTS,
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
@@ -123,10 +125,10 @@ def _asked(process: ReasonerProcess, question: Query, window: FrameWindow) -> li
 def check_contract(parts: list[AnswerPart], window: FrameWindow) -> None:
     assert isinstance(parts[-1], (AnswerDone, AnswerFailed))
     assert not any(isinstance(part, (AnswerDone, AnswerFailed)) for part in parts[:-1])
-    verdicts = [part for part in parts if isinstance(part, (TargetsFound, NoTarget))]
+    verdicts = [part for part in parts if isinstance(part, VERDICTS)]
     assert len(verdicts) == 1 or isinstance(parts[-1], AnswerFailed)
     for part in parts:
-        if isinstance(part, NoTarget):
+        if isinstance(part, (NoTarget, Abstained)):
             assert part.reason
         if isinstance(part, FramesWanted):
             assert part.indices

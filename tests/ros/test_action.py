@@ -144,6 +144,13 @@ def test_a_goal_that_cannot_be_asked_is_aborted_with_the_reason(
     assert words in result.answer.reason
 
 
+def test_a_question_that_cannot_be_answered_is_aborted_and_claims_nothing(client: Client) -> None:
+    status, result = client.result(client.send("which tool will be used next?"))
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.answer.status == messages.Answer.ABSTAINED
+    assert "cannot answer" in result.answer.reason
+
+
 def test_a_goal_is_cancelled_while_it_waits(tmp_path: Path) -> None:
     """A node whose stream is not warm for a minute: the question waits until it is cancelled."""
     domain = random_domain()

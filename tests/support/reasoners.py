@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
+    AnswerFailed,
     AnswerPart,
     FramesWanted,
     NoTarget,
@@ -89,6 +91,14 @@ def _counted(window: FrameWindow) -> str:
 def broken(_options: Options) -> Scripted:
     msg = "weights not found"
     raise RuntimeError(msg)
+
+
+def ignorant(_options: Options) -> Scripted:
+    return saying(Abstained(reason="I know nothing of this"), AnswerDone())
+
+
+def failing(_options: Options) -> Scripted:
+    return saying(AnswerFailed(reason="out of order"))
 
 
 def thread_counts(_options: Options) -> Scripted:

@@ -92,12 +92,18 @@ def _expression(result: EpisodeResult) -> ExpressionScores:
         f=score.f / 100,
         accuracy=result.scores.get("accuracy", float("nan")),
         robustness=result.scores.get("robustness", float("nan")),
-        is_empty_answer=not _has_answer(result),
+        is_empty_answer=_says_nothing_fits(result),
     )
 
 
-def _has_answer(result: EpisodeResult) -> bool:
+def _has_pixel(result: EpisodeResult) -> bool:
     return any(text for row in result.objects for text in row.masks)
+
+
+def _says_nothing_fits(result: EpisodeResult) -> bool:
+    """True for empty masks; who abstained left none."""
+    said = [text for row in result.objects for text in row.masks if text is not None]
+    return bool(said) and not any(said)
 
 
 def _single_frames(results: Sequence[EpisodeResult]) -> OfficialTable:
@@ -110,12 +116,17 @@ def _single_frames(results: Sequence[EpisodeResult]) -> OfficialTable:
     overlaps = giou_ciou(counts)
     found = target_accuracy(
         [result.kind != QuestionKind.NO_TARGET.value for result in scored],
-        [_has_answer(result) for result in scored],
+        [
+            not _says_nothing_fits(result)
+            if result.kind == QuestionKind.NO_TARGET.value
+            else _has_pixel(result)
+            for result in scored
+        ],
     )
     shares = (overlaps.giou, overlaps.ciou, found.no_target, found.target)
     return OfficialTable(
-        about="gIoU and cIoU as LISA's validation, N-acc and T-acc as gRefCOCO; failed episodes"
-        " are left out.",
+        about="gIoU and cIoU as LISA's validation, N-acc and T-acc as gRefCOCO; who abstains is"
+        " never right; failed episodes are left out.",
         columns=("gIoU", "cIoU", "N-acc", "T-acc"),
         rows=(("all", tuple(100 * share for share in shares)),),
     )

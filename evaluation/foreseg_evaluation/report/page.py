@@ -204,6 +204,8 @@ def _strip(result: EpisodeResult, score: EpisodeScore, episodes: Mapping[str, Ep
         except ForesegError as error:  # the page is worth having without these pictures
             problem = str(error)
     said = result.answered.get("answer") or result.answered.get("reason") or ""
+    if result.answered.get("status") in {"no_target", "abstained"}:
+        said = f"{result.answered['status'].replace('_', ' ')}: {said}"
     return _Strip(
         id=result.id,
         question=result.question,

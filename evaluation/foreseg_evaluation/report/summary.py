@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from foreseg_evaluation.aggregates import mean_of
 from foreseg_evaluation.bootstrap import MeanInterval, mean_interval
+from foreseg_evaluation.episode import QuestionKind
 from foreseg_evaluation.results import EpisodeResult
 
 
@@ -49,6 +50,7 @@ class Summary:
         total: all episodes.
         kinds, skills, difficulties: the same by what results state, sorted by name; those that
             state nothing stand under "not stated", and a grouping of nothing else is empty.
+            Difficulties are of questions with a target: whether silence is hard is another matter.
         scores: means of further scores over the episodes that have them, in their own unit.
     """
 
@@ -82,7 +84,10 @@ def summarise(results: Sequence[EpisodeResult]) -> Summary:
         total=_group("all", results),
         kinds=_groups(results, lambda result: result.kind),
         skills=_groups(results, lambda result: result.skill),
-        difficulties=_groups(results, lambda result: result.difficulty),
+        difficulties=_groups(
+            [result for result in results if result.kind != QuestionKind.NO_TARGET.value],
+            lambda result: result.difficulty,
+        ),
         scores=_further_scores(results),
     )
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reasoner that needs no weights: moving regions, constant velocity, what lies on the path.
 
-A classical baseline and a fallback: it answers a small set of questions about motion in English,
-says what it measured, and says no target, with the reason, to everything else.
+A classical baseline and a fallback: it answers a small set of questions about motion in English and
+says what it measured. "No target" is a measurement, too; from everything else it abstains, with why.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from foreseg.dialogue import AnswerDone, AnswerFailed, NoTarget, Query, RationalePart, TargetsFound
+from foreseg.dialogue import (
+    Abstained,
+    AnswerDone,
+    AnswerFailed,
+    NoTarget,
+    Query,
+    RationalePart,
+    TargetsFound,
+)
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameWindow
 from foreseg.geometry import Side
@@ -66,7 +74,11 @@ class _Finding:
 
 
 class _NothingFits(Exception):  # noqa: N818 (an answer, not an error)
-    """No target; the message is the reason."""
+    """No target: that was measured; the message is the reason."""
+
+
+class _CannotTell(Exception):  # noqa: N818 (an answer, not an error)
+    """The query or the frames are none that it can answer; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,8 +117,9 @@ class KinematicReasoner:
             frames = _usable_frames(window)
             scene = _scene(frames, self._settings.max_side_px)
             finding = _ANSWERS[request.kind](scene, request)
-        except _NothingFits as reason:
-            yield NoTarget(reason=str(reason))
+        except (_NothingFits, _CannotTell) as why:
+            kind = NoTarget if isinstance(why, _NothingFits) else Abstained
+            yield kind(reason=str(why))
             yield AnswerDone()
             return
         newest = frames[-1]
@@ -162,7 +175,7 @@ def _read(text: str) -> Request:
     request = request_from_text(text)
     if request is None:
         msg = f"the kinematic reasoner answers {ABILITIES}; it cannot answer this query"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     return request
 
 
@@ -170,13 +183,13 @@ def _usable_frames(window: FrameWindow) -> list[Frame]:
     """The newest frames of one size; raises if they are too few."""
     if not window.frames:
         msg = "no frames yet"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     newest = window.newest
     frames = [frame for frame in window.frames if frame.ref.epoch == newest.ref.epoch]
     frames = [frame for frame in frames if frame.ref.size_wh == newest.ref.size_wh][-MAX_FRAMES:]
     if len(frames) < MIN_FRAMES:
         msg = f"motion needs at least {MIN_FRAMES} frames of one size, got {len(frames)}"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     return frames
 
 
@@ -185,7 +198,7 @@ def _scene(frames: Sequence[Frame], max_side_px: int) -> _Scene:
     images = [reduce_image(frame.image, min(smallest, max_side_px)) for frame in frames]
     if len({image.shape for image in images}) > 1 or min(images[-1].shape[:2]) < 16:  # noqa: PLR2004
         msg = "the frames are too small, or not of one shape"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     stack = np.stack(images).astype(np.float32)
     times_s = _times_s(frames)
     motion = find_motion(stack, times_s)
@@ -355,7 +368,7 @@ def _chosen_mover(scene: _Scene, subject: Description) -> tuple[Mover, float]:
     movers = _movers(scene)
     if subject.unknown and len(movers) > 1:
         msg = f"{len(movers)} regions move, and which one is the {subject.unknown!r} is not known"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     fits = [fit_of(subject, mover.region, scene.newest) for mover in movers]
     best = int(np.argmax(fits))
     if fits[best] <= 0:
@@ -370,7 +383,7 @@ def _chosen_region(scene: _Scene, subject: Description) -> Region:
     regions = [*scene.still, *(mover.region for mover in scene.motion.movers)]
     if subject.unknown:
         msg = f"what a {subject.unknown!r} looks like is not known"
-        raise _NothingFits(msg)
+        raise _CannotTell(msg)
     fits = [fit_of(subject, region, scene.newest) for region in regions]
     if not regions or max(fits) <= 0:
         msg = "no region that stands out fits the description"

@@ -42,6 +42,7 @@ STATUS_COLOURS: dict[AnswerStatus, Colour] = {
     AnswerStatus.FAILED: (186, 36, 28),
     AnswerStatus.STALE: (160, 92, 0),
     AnswerStatus.EVICTED: (160, 92, 0),
+    AnswerStatus.ABSTAINED: (110, 60, 140),
 }
 KEYFRAME: Colour = (214, 118, 0)
 FOREGROUND: Colour = (20, 190, 70)

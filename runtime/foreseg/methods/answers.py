@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from foreseg.dialogue import AnswerFailed, NoTarget, Query, TargetsFound
+from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, TargetsFound
 from foreseg.frames import FrameWindow
 from foreseg.methods.base import Verdict
 from foreseg.methods.grammar import Order
@@ -16,9 +16,15 @@ from foreseg.methods.near_json import Json, values_from_text
 MAX_REASONING_TOKENS = 8_192
 WORDS_PER_TOKEN = 0.7  # of English, roughly: models keep to words rather than tokens
 NO_TARGET = '{"no_target": "why"}'
-_NO_TARGET_NAMES = ("no_target", "none", "abstain")
+_NO_TARGET_NAMES = ("no_target", "none")
+_ABSTAIN_NAMES = ("abstain", "unanswerable")
 _NO_TARGET_WORDS = re.compile(
     r"(?:there is )?(?:no|none|nothing|null|n/?a)(?: (?:such )?(?:target|object|match|answer))?",
+    re.IGNORECASE,
+)
+_ABSTAIN_WORDS = re.compile(
+    r"(?:i )?(?:abstain|am not sure|not sure|unsure|unknown|unclear|unanswerable"
+    r"|(?:cannot|can't|can not|do not|don't) (?:answer|tell|say|know|determine)(?: (?:this|that|it))?)",
     re.IGNORECASE,
 )
 MAX_TEXT_CHARS = 1_000
@@ -33,7 +39,7 @@ def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTar
         repairs = Repairs()
         repairs.add(*reading.repairs)
         try:
-            part = no_target_from(reading.value, repairs) or read(reading.value, repairs)
+            part = nothing_from(reading.value, repairs) or read(reading.value, repairs)
         except UnusableAnswer as error:
             failed = Verdict(part=AnswerFailed(reason=str(error)), repairs=repairs.notes)
             failure = failure or failed
@@ -42,24 +48,36 @@ def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTar
     if failure is not None:
         return failure
     words = text.strip().strip("'\".!")
-    if _NO_TARGET_WORDS.fullmatch(words):
-        reason = f"the model answered {words[:60]!r}"
-        return Verdict(part=NoTarget(reason=reason), repairs=("words instead of a value",))
+    said = f"the model answered {words[:60]!r}"
+    for pattern, kind in ((_NO_TARGET_WORDS, NoTarget), (_ABSTAIN_WORDS, Abstained)):
+        if pattern.fullmatch(words):
+            return Verdict(part=kind(reason=said), repairs=("words instead of a value",))
     reason = f"the answer has no list or object: {words[:80]!r}" if words else "an empty answer"
     return Verdict(part=AnswerFailed(reason=reason))
 
 
-def no_target_from(value: Json, repairs: Repairs) -> NoTarget | None:
-    """No target with its reason, if a value says so; beside targets it wins, and is recorded."""
+def nothing_from(value: Json, repairs: Repairs) -> NoTarget | Abstained | None:
+    """No target, or no answer, with its reason, if a value says so.
+
+    Beside targets it wins, and that is recorded.
+    """
     if not isinstance(value, dict):
         return None
+    why = member(value, ("reason",))
+    has_more = len(value) > 1 + (why is not None)
     said = member(value, _NO_TARGET_NAMES)
-    if said in _FALSE:
-        return None
-    if len(value) > 1 + (member(value, ("reason",)) is not None):
-        repairs.add("no target, beside something else")
-    reason = said if isinstance(said, str) else member(value, ("reason",))
-    return NoTarget(reason=str(reason or "the model says that nothing fits")[:1_000])
+    if said not in _FALSE:
+        if has_more:
+            repairs.add("no target, beside something else")
+        reason = said if isinstance(said, str) else why
+        return NoTarget(reason=str(reason or "the model says that nothing fits")[:1_000])
+    said = member(value, _ABSTAIN_NAMES)
+    if said not in _FALSE:
+        if has_more:
+            repairs.add("no answer, beside something else")
+        reason = said if isinstance(said, str) else why
+        return Abstained(reason=str(reason or "the model says that it cannot answer")[:1_000])
+    return None
 
 
 def text_from(value: Json, items: Sequence[Json], num_targets: int) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerFailed,
     FramesWanted,
     NoTarget,
@@ -28,7 +29,7 @@ from foreseg.language.base import LanguageRequest, Segmented, SegmentRequest
 class Verdict:
     """What an answer's text says, and what had to be repaired to read it."""
 
-    part: TargetsFound | NoTarget | AnswerFailed
+    part: TargetsFound | NoTarget | Abstained | AnswerFailed
     repairs: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from foreseg.dialogue import AnswerFailed, NoTarget, TargetsFound
+from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, TargetsFound
 from foreseg.frames import Frame
 from foreseg.language.base import Segmented
 from foreseg.masks import rle_from_mask
@@ -71,12 +71,12 @@ def reply_words(order: Order | None, reasoning_tokens: int) -> str:
 
 
 def forced_ending(text: str) -> str:
-    """What is to follow a completion without a token: the answer, unless it says "no target"."""
+    """What is to follow a completion without a token: the answer, unless it says that there is none."""
     reader = CompletionReader()
     answer = reader.feed(text).answer
     is_in_answer = reader.is_in_answer
     answer = reader.finish().answer if answer is None else answer
-    if isinstance(_words_verdict(answer or "").part, NoTarget):
+    if isinstance(_words_verdict(answer or "").part, (NoTarget, Abstained)):
         return ""
     if is_in_answer:
         return f" {sentence(1)}</answer>"
@@ -95,7 +95,7 @@ def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Fram
     targets = [found[number] for number in numbers if number < len(found)]
     if not targets:
         words = _words_verdict(text)
-        if isinstance(words.part, NoTarget) or not found:
+        if isinstance(words.part, (NoTarget, Abstained)) or not found:
             return words
         targets = list(found)
     if any(target.is_forced for target in targets):

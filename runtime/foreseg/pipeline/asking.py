@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foreseg.dialogue import (
+    VERDICTS,
+    Abstained,
     Answer,
     AnswerDone,
     AnswerFailed,
@@ -110,7 +112,7 @@ def take_part(turn: Turn, event: AnswerPartArrived) -> None:
         turn.count("answer_parts_stale")
         return
     part = event.part
-    is_verdict = isinstance(part, (TargetsFound, NoTarget))
+    is_verdict = isinstance(part, VERDICTS)
     if is_verdict and (asking.has_arrival or asking.answer is not None):
         turn.count("answer_parts_odd")  # a second verdict
     elif isinstance(part, RationalePart):
@@ -129,6 +131,9 @@ def take_part(turn: Turn, event: AnswerPartArrived) -> None:
                 ),
             )
         )
+    elif isinstance(part, Abstained):
+        answer = replace(draft(turn, asking, AnswerStatus.ABSTAINED), reason=part.reason)
+        turn.set(asking=replace(asking, answer=answer))
     elif isinstance(part, AnswerFailed):
         _fail(turn, asking, part.reason)
     elif isinstance(part, AnswerDone):
@@ -253,6 +258,8 @@ def _finish(turn: Turn, asking: Asking, part: AnswerDone) -> None:
             if whole.status is AnswerStatus.NO_TARGET:
                 turn.count("answers_no_target")
                 leave_out(turn, asking.query.camera, asking.query.id, frozenset())
+            elif whole.status is AnswerStatus.ABSTAINED:  # no evidence: what is tracked stays
+                turn.count("answers_abstained")
             following.deliver(turn, whole)
         elif asking.rationale and asking.rationale != asking.answer.rationale:
             turn.emit(PublishAnswer(answer=whole))

@@ -18,7 +18,7 @@ AnswerStream = Generator[AnswerPart, FrameWindow | None, None]
 """Yields parts; is sent the wanted frames after `FramesWanted`, None after every other part.
 
 Ends with exactly one of `AnswerDone` and `AnswerFailed`, and before `AnswerDone` exactly one of
-`TargetsFound` and `NoTarget`.
+`TargetsFound`, `NoTarget` and `Abstained`.
 """
 
 
@@ -30,7 +30,7 @@ class Reasoner(Protocol):
         """Picks the frames of the first window."""
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
-        """Answer from these frames alone; an unanswerable query is `NoTarget` with a reason."""
+        """Answer from these frames alone; one that it cannot answer is `Abstained`, with why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

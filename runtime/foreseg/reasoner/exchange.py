@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
@@ -80,10 +81,12 @@ class _Audit:
         if isinstance(part, NoTarget):
             fault = self._verdict_fault(part.confidence)
             return fault or replace(part, reason=self._cut(part.reason), text=self._cut(part.text))
+        if isinstance(part, Abstained):
+            return self._verdict_fault(math.nan) or replace(part, reason=self._cut(part.reason))
         if isinstance(part, AnswerFailed):
             return replace(part, reason=part.reason[:MAX_REPLY_CHARS])
         if isinstance(part, AnswerDone):
-            return part if self._has_verdict else _broken("ended without targets or no target")
+            return part if self._has_verdict else _broken("ended without a verdict")
         return _broken(f"yielded a {type(part).__name__}, which is no part of an answer")
 
     def _passed_wanted(self, part: FramesWanted) -> AnswerPart:

@@ -14,11 +14,11 @@ from contextlib import closing
 from dataclasses import replace
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
     FramesWanted,
-    NoTarget,
     Query,
     RationalePart,
 )
@@ -82,7 +82,7 @@ class VlmReasoner:
             yield AnswerFailed(reason=reason)
             return
         if not window.frames:
-            yield NoTarget(reason="no frames yet")
+            yield Abstained(reason="no frames yet")
             yield AnswerDone()
             return
         asking = _Asking(self._model, query)
@@ -226,8 +226,11 @@ class _Asking:
             self._rationale += f"\n[read with repairs: {repairs}]\n"
         yield from self._flushed()
         self._has_verdict = True
-        confidence = _confidence(self._answer_log_probs, verdict.part.confidence)
-        yield replace(verdict.part, confidence=confidence)
+        part = verdict.part
+        if not isinstance(part, Abstained):
+            confidence = _confidence(self._answer_log_probs, part.confidence)
+            part = replace(part, confidence=confidence)
+        yield part
 
     def _flushed(self) -> _Parts:
         if self._rationale:

@@ -250,6 +250,36 @@ def test_revos_publishes_failures_as_zeros_and_no_targets_apart() -> None:
     json.dumps(record, allow_nan=False)
 
 
+def test_abstaining_is_no_accuracy_where_nothing_fits() -> None:
+    masks = {"said": ("",), "abstained": (None,)}
+    for form, column in (("revos", -1), ("grefcoco", 2)):
+        results = [
+            result_of(
+                i,
+                0,
+                0,
+                kind="no_target",
+                objects=(ObjectResult(object_id=TARGET, j=(0.0,), f=(0.0,), masks=masks[name]),),
+            )
+            for i, name in enumerate(("said", "abstained", "abstained", "abstained"))
+        ]
+        table = official_table(form, results)
+        assert table is not None
+        assert table.rows[-1][1][column] == 25.0
+
+
+def test_questions_without_a_target_are_neither_easy_nor_hard() -> None:
+    results = [
+        result_of(0, 0.2, 0.2, kind="foresight", difficulty="hard"),
+        result_of(1, 1.0, 1.0, kind="no_target", difficulty="hard"),
+        result_of(2, 1.0, 1.0, kind="no_target", difficulty="easy"),
+    ]
+    summary = summarise(results)
+    assert [(g.name, g.num_scored) for g in summary.difficulties] == [("hard", 1)]
+    assert summary.difficulties[0].j.mean == pytest.approx(20)
+    assert summary.total.num_scored == 3
+
+
 def test_single_frames_and_objects_have_their_own_tables() -> None:
     pixels = [{"intersection_px": 50.0, "union_px": 100.0}, {"intersection_px": 9, "union_px": 9}]
     frames = [result_of(i, 0, 0, scores=scores) for i, scores in enumerate(pixels)]

@@ -16,10 +16,10 @@ from foreseg.errors import InputError
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle, rle_from_mask
 from foreseg.prompts import SpatialPrompt
-from foreseg_evaluation.episode import Episode, QuestionKind
+from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
 from foreseg_evaluation.prediction import Prediction, Spoken
 from foreseg_evaluation.results import TARGET
-from foreseg_evaluation.scoring import score_episode
+from foreseg_evaluation.scoring import right_target, score_episode
 
 
 def predicted(episode: Episode, object_id: str, **said: object) -> Prediction:
@@ -87,6 +87,43 @@ def test_no_target_is_right_only_with_no_pixel() -> None:
     assert score_episode(episode, silent).scores["no_target_accuracy"] == 1.0
     assert score_episode(episode, loud).scores["no_target_accuracy"] == 0.0
     assert score_episode(episode, loud).scores["right_target"] == 0.0
+
+
+def test_who_says_nothing_is_not_right_where_nothing_fits() -> None:
+    episode = make_episode(kind=QuestionKind.NO_TARGET, num_frames=4)
+    empty = MaskRle(height=SIZE_WH[1], width=SIZE_WH[0], counts="")
+    said = dict.fromkeys(range(4), empty)
+    right = score_episode(
+        episode, Prediction(masks={TARGET: said}, spoken=Spoken(status="no_target"))
+    )
+    assert set(right.objects[0].j) == set(right.objects[0].f) == {1.0}
+    assert (right.scores["abstained"], right.scores["union_px"]) == (0.0, 0.0)
+    ignorant = score_episode(
+        episode, Prediction(masks={TARGET: {}}, spoken=Spoken(status="abstained", reason="dark"))
+    )
+    assert set(ignorant.objects[0].j) == set(ignorant.objects[0].f) == {0.0}
+    for name in ("right_target", "no_target_accuracy"):
+        assert (right.scores[name], ignorant.scores[name]) == (1.0, 0.0)
+    assert ignorant.scores["abstained"] == 1.0
+    assert ignorant.scores["union_px"] > 0  # so that gIoU is not 1, either
+    assert ignorant.answered["status"] == "abstained"
+
+
+def test_between_two_truths_nothing_is_right_or_wrong() -> None:
+    spans = (
+        TruthSpan(first=0, end=8, object_ids=("red",)),
+        TruthSpan(first=12, end=20, object_ids=("blue",)),
+    )
+    episode = make_episode(spans=spans)
+    nothing = Spoken(status="no_target")
+    assert math.isnan(right_target(episode, nothing, asked_position=10))
+    assert right_target(episode, nothing, asked_position=7) == 0.0
+    prompt = SpatialPrompt(mask=rle_from_mask(episode.media.mask("red", 10)))  # type: ignore[arg-type]
+    red = Spoken(status="ok", keyframe=10, prompts=(prompt,))
+    assert math.isnan(right_target(episode, red))
+    abstained = Spoken(status="abstained")
+    assert math.isnan(right_target(episode, abstained, asked_position=10))
+    assert right_target(episode, abstained, asked_position=7) == 0.0
 
 
 def test_sa_v_counts_an_object_from_where_it_first_shows() -> None:

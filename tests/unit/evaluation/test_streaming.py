@@ -118,6 +118,36 @@ def test_no_target_is_right_only_while_nothing_fits() -> None:
     assert stream_scores(episode, record)["right_target"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_what_is_said_between_two_truths_is_not_judged() -> None:
+    spans = (
+        TruthSpan(first=0, end=15, object_ids=("red",), answer="red"),
+        TruthSpan(first=30, end=45, object_ids=("blue",), answer="blue"),
+    )
+    episode = make_episode(num_frames=45, spans=spans, media=Squares(step=0))
+    told = stream_scores(episode, play(episode, period_s=0.5))
+    assert told["right_target"] == 1.0  # "no target" from 1.5 to 3 s counts for nothing
+    assert told["j_and_f_after_answer_1s"] > 0.9
+    assert told["abstained"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["ignorant", "failing"])
+def test_a_reasoner_that_knows_nothing_gets_nothing_for_its_silence(name: str) -> None:
+    episode = make_episode(num_frames=30, kind=QuestionKind.NO_TARGET)
+    kind = f"tests.support.reasoners:{name}"
+    record = play(episode, reasoner=kind, period_s=0.5)
+    j, scores = means(episode, record)
+    assert j == 0.0
+    assert scores["no_target_accuracy"] == 0.0
+    assert (scores["answers"], scores["no_answer_share"]) == (0.0, 1.0)
+    assert scores["wrong_target_share"] == 0.0
+    if name == "ignorant":
+        assert (scores["abstained"], scores["right_target"]) == (1.0, 0.0)
+    by_frame = score_episode(episode, prediction_by_frame(record, episode))
+    assert set(by_frame.objects[0].j) == {0.0}
+    knowing, _ = means(episode, play(episode, period_s=0.5))  # says "no target" at once
+    assert knowing > 0.9
+
+
 def test_any_mask_is_wrong_where_nothing_fits() -> None:
     episode = make_episode(num_frames=20, kind=QuestionKind.NO_TARGET)
     record = play(episode, reasoner="random_box", tracker="repeat")
@@ -175,7 +205,7 @@ def test_a_trace_gives_the_record_of_the_run(tmp_path: Path) -> None:
     assert record_from_steps(read_steps(path), episode) == record
     by_frame = prediction_by_frame(record, episode)
     assert score_episode(episode, by_frame).objects[0].j[-2] is not None
-    assert by_frame.masks[TARGET][0].is_absent  # before the answer
+    assert 0 not in by_frame.masks[TARGET]  # before the answer
     assert not by_frame.masks[TARGET][19].is_absent
 
     with pytest.raises(InputError, match="position"):

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from tests.support.reasoners import Disc, discs_window, query, saying, textured
 
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
@@ -216,8 +217,9 @@ def test_a_proper_answer_passes_unchanged() -> None:
     [
         ((FOUND,), "stopped in the middle"),
         ((), "stopped in the middle"),
-        ((AnswerDone(),), "without targets or no target"),
+        ((AnswerDone(),), "ended without a verdict"),
         ((FOUND, NoTarget(reason="or not")), "second verdict"),
+        ((Abstained(reason="dark"), FOUND), "second verdict"),
         (("hello",), "a str, which is no part"),
         ((TargetsFound(keyframe_index=FrameIndex(1), prompts=(BOX,)),), "was not given"),
         ((TargetsFound(keyframe_index=WINDOW.newest.index, prompts=()),), "0 targets"),

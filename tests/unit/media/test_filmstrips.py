@@ -17,6 +17,7 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import describe_answer
 from foreseg.config import Config, HistoryConfig
 from foreseg.dialogue import (
+    Abstained,
     Answer,
     AnswerDone,
     AnswerFailed,
@@ -161,6 +162,7 @@ def test_frames_have_their_own_pixels_and_the_labels_that_the_reasoner_was_told(
     ("part", "status"),
     [
         (NoTarget(reason="nothing is red"), AnswerStatus.NO_TARGET),
+        (Abstained(reason="I cannot tell"), AnswerStatus.ABSTAINED),
         (AnswerFailed(reason="no sense in it"), AnswerStatus.FAILED),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from tests.support.language_models import words_of
 from tests.support.reasoners import query, window_of
 
-from foreseg.dialogue import AnswerFailed, NoTarget, Query, QueryId, TargetsFound
+from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, QueryId, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.geometry import BoxXyxy
 from foreseg.methods.base import AnswerStep, Verdict
@@ -149,6 +149,23 @@ def test_no_target_is_an_answer(text: str) -> None:
     assert isinstance(part, NoTarget)
     if "moves" in text:
         assert part.reason == "nothing moves"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"abstain": "too dark"}',
+        '{"keyframe_timestamp": 4, "bbox_2d_list": [[0, 0, 9, 9]], "abstain": true}',
+        "I cannot tell.",
+        "unknown",
+    ],
+)
+def test_abstaining_is_its_own_answer(text: str) -> None:
+    part = read(text).part
+    assert isinstance(part, Abstained)
+    if "dark" in text:
+        assert part.reason == "too dark"
+    assert not isinstance(read(text.replace("abstain", "no_target")).part, AnswerFailed)
 
 
 @pytest.mark.parametrize("rest", ["[70, 70, 9", "[70, 70, 90, 9", "[70, 70, 90, 99.", ""])

@@ -8,6 +8,7 @@ from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, SchedulerConfig
 from foreseg.dialogue import (
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
@@ -316,6 +317,26 @@ def test_no_target_is_an_answer_with_its_reason() -> None:
     assert answer is not None
     assert (answer.status, answer.reason) == (AnswerStatus.NO_TARGET, "nothing fits")
     assert bench.state.queries == ()
+
+
+def test_abstaining_is_no_evidence_and_lets_nothing_go() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.5)
+    bench.run(1.1)
+    bench.ask(period_s=1.0)
+    bench.run(1.0)
+    (track,) = bench.masks[-1].tracks
+    bench.parts = lambda _command, _frames: [Abstained(reason="the camera moves"), AnswerDone()]
+    bench.run(6.0)
+    assert sum(a.status is AnswerStatus.ABSTAINED for a in bench.answers) >= 4
+    assert {a.reason for a in bench.answers[1:]} == {"the camera moves"}
+    assert [t.object_id for t in bench.masks[-1].tracks] == [track.object_id]
+    assert bench.state.counters["answers_abstained"] >= 4
+    request = bench.ask(text="what rolls?")
+    bench.run(2.0)
+    reply = bench.replies[request]
+    assert reply.answer is not None
+    assert (reply.success, reply.message) == (False, "the camera moves")
+    assert reply.answer.status is AnswerStatus.ABSTAINED
 
 
 def test_the_first_question_waits_until_the_stream_is_warm() -> None:
