@@ -49,6 +49,7 @@ class TransformersOptions:
     method: str = "veason"
     fast: bool = False  # videoseg, visa
     num_frames: int = 0  # veason, fevos; 0 = the method's own
+    form: str = ""  # the only one that the model knows; "" = the method's own
     span_s: float = 0.0  # 0 = all that the history has
     coordinates: str = AUTO  # as the model's family counts
     image_side_px: int = 448
@@ -96,6 +97,7 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         num_frames=options.num_frames,
         span_s=options.span_s,
         view=view,
+        form=options.form,
     )
     pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
     if isinstance(made, LoadedSegVlm):
@@ -187,4 +189,5 @@ def _check(options: TransformersOptions) -> None:
         num_frames=options.num_frames,
         span_s=options.span_s,
         view=View(image_side_px=options.image_side_px),
+        form=options.form,
     )

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from foreseg.methods.grammar import Order
+from foreseg.methods.grammar import Form
 
 F64 = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -38,14 +38,14 @@ LATENCY_AGE_S = 2.0  # [O] so old a keyframe, halve the latency reward
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s+|$)|\n+")
 
 
-def grammar_reward(text: str, order: Order) -> float:
-    """1 if a completion keeps to the grammar in the order asked for, else 0: R_f, first part, [V].
+def grammar_reward(text: str, form: Form) -> float:
+    """1 if a completion keeps to the grammar in the form asked for, else 0: R_f, first part, [V].
 
     Args:
         text: the whole completion.
-        order: what the template asked for.
+        form: what the template asked for.
     """
-    return float(order.matches(text))
+    return float(form.matches(text))
 
 
 def box_form_reward(items: Sequence[object]) -> float:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, TargetsFound
 from foreseg.frames import FrameWindow
 from foreseg.methods.base import Verdict
-from foreseg.methods.grammar import Order
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Repairs, UnusableAnswer
 from foreseg.methods.near_json import Json, values_from_text
 
 MAX_REASONING_TOKENS = 8_192
+TAG_TOKENS = 16  # more than two tags have in any vocabulary
 WORDS_PER_TOKEN = 0.7  # of English, roughly: models keep to words rather than tokens
 NO_TARGET = '{"no_target": "why"}'
 _NO_TARGET_NAMES = ("no_target", "none")
@@ -117,21 +118,44 @@ def query_words(query: Query) -> str:
     )
 
 
-def format_words(order: Order, reasoning_tokens: int, answer: str) -> str:
+def format_words(form: Form, reasoning_tokens: int, answer: str) -> str:
     """How a completion is to look."""
+    if not form.has_rationale:
+        return (
+            f"Reply with <answer>{answer}</answer> and nothing else. If nothing in the frames"
+            f" fits the query, reply with <answer>{NO_TARGET}</answer>."
+        )
     num_words = max(10, round(reasoning_tokens * WORDS_PER_TOKEN))
     rationale = f"<think>your reasoning, in at most {num_words} words</think>"
     return (
-        f"Reply in exactly this form:\n{order.in_order(rationale, f'<answer>{answer}</answer>')}\n"
+        f"Reply in exactly this form:\n{form.put(rationale, f'<answer>{answer}</answer>')}\n"
         f"If nothing in the frames fits the query, let the answer be <answer>{NO_TARGET}</answer>."
     )
 
 
-def order_of(query: Query) -> Order:
-    """The grammar that a query wants."""
-    return Order.ANSWER_FIRST if query.answer_first else Order.RATIONALE_FIRST
+def form_of(query: Query, trained: Form | None) -> Form:
+    """The form in which a query is asked.
+
+    Args:
+        query: may want its answer first.
+        trained: the only form that the model knows; None: whatever it is asked for.
+
+    Raises:
+        UnusableAnswer: the query wants its answer first, and the model thinks first.
+    """
+    if trained is None:
+        return Form.ANSWER_FIRST if query.answer_first else Form.THINK_FIRST
+    if query.answer_first and trained is Form.THINK_FIRST:
+        msg = (
+            f"the query wants its answer first, but the model was trained {trained.value}: leave"
+            " answer_first away, or take a model that was trained for it"
+        )
+        raise UnusableAnswer(msg)
+    return trained
 
 
-def reasoning_tokens_of(query: Query, default: int) -> int:
-    """A query's thinking budget."""
+def reasoning_tokens_of(query: Query, form: Form, default: int) -> int:
+    """A query's thinking budget; where there is to be no thought, room for the tags."""
+    if not form.has_rationale:
+        return TAG_TOKENS
     return min(query.max_reasoning_tokens or default, MAX_REASONING_TOKENS)

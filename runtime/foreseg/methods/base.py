@@ -23,6 +23,7 @@ from foreseg.dialogue import (
 from foreseg.frames import FrameWindow
 from foreseg.history.windows import WindowPolicy
 from foreseg.language.base import LanguageRequest, Segmented, SegmentRequest
+from foreseg.methods.grammar import Form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class AnswerStep:
     """The last step: complete these messages once, as a stream, and read the answer in it."""
 
     request: LanguageRequest
+    form: Form  # that the messages ask for
     read: Callable[[str], Verdict]  # the text between the answer's tags; never raises
     reasoning_tokens: int  # at most so many beside the answer
 
@@ -54,6 +56,7 @@ class SegmentStep:
     """The last step of a [SEG] method: complete once, as a stream, and read masks in it."""
 
     request: SegmentRequest
+    form: Form  # that the messages ask for
     read: Callable[[str, Sequence[Segmented]], Verdict]
     """From an answer's text, with marks where tokens are, and all masks so far; never raises."""
     reasoning_tokens: int  # at most so many beside the answer

@@ -17,12 +17,13 @@ from foreseg.frames import FrameWindow
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
 from foreseg.methods.answers import (
+    form_of,
     frames_words,
-    order_of,
     query_words,
     reasoning_tokens_of,
 )
 from foreseg.methods.base import Plan, SegmentStep
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View, labelled
 from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
 
@@ -36,6 +37,7 @@ class FevosSettings:
     num_frames: int = 5
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
+    form: Form | None = None  # the only one that the model knows; None: what a query wants
     reasoning_tokens: int = 768
     answer_tokens: int = 64
 
@@ -68,10 +70,11 @@ class FevosMethod:
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """One request."""
         shown = self._settings.view.shown(window)
-        budget = reasoning_tokens_of(query, self._settings.reasoning_tokens)
+        form = form_of(query, self._settings.form)
+        budget = reasoning_tokens_of(query, form, self._settings.reasoning_tokens)
         after = (
             f"{query_words(query)} Segment each object that answers the query.\n"
-            f"{reply_words(order_of(query), budget)}"
+            f"{reply_words(form, budget)}"
         )
         content = (frames_words(shown), *labelled(shown), after)
         completion = LanguageRequest(
@@ -82,6 +85,7 @@ class FevosMethod:
             request=SegmentRequest(
                 completion=completion, frames=window.frames, ending=forced_ending
             ),
+            form=form,
             read=partial(read_targets, frames=window.frames),
             reasoning_tokens=budget,
         )

@@ -16,28 +16,39 @@ MAX_COMPLETION_CHARS = 60_000
 _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII)
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _LONGEST_TAG = max(map(len, _TAGS))
-_FORMS = {
-    "rationale first": re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL),
-    "answer first": re.compile(r"\s*<answer>(.*)</answer>\s*<think>(.*)</think>\s*", re.DOTALL),
-}
+_THINK, _ANSWER = r"\s*<think>(.*)</think>", r"\s*<answer>(.*)</answer>"
 
 
-class Order(Enum):
-    """Which part of a completion a template asks for first."""
+class Form(Enum):
+    """What a template asks a completion to hold, and in which order."""
 
-    RATIONALE_FIRST = "rationale first"
-    ANSWER_FIRST = "answer first"
+    THINK_FIRST = "think-first"
+    ANSWER_FIRST = "answer-first"
+    ANSWER_ONLY = "answer-only"
 
-    def in_order(self, rationale: str, answer: str) -> str:
-        """Two pieces of text, in this order."""
-        return (
-            f"{rationale}\n{answer}" if self is Order.RATIONALE_FIRST else f"{answer}\n{rationale}"
-        )
+    @property
+    def has_rationale(self) -> bool:
+        """True if there are thoughts beside the answer."""
+        return self is not Form.ANSWER_ONLY
+
+    def put(self, rationale: str, answer: str) -> str:
+        """Two pieces of text as the form has them."""
+        if self is Form.ANSWER_ONLY:
+            return answer
+        pieces = (rationale, answer) if self is Form.THINK_FIRST else (answer, rationale)
+        return "\n".join(pieces)
 
     def matches(self, completion: str) -> bool:
-        """True if a completion keeps to the grammar in this order exactly."""
-        match = _FORMS[self.value].fullmatch(completion)
+        """True if a completion keeps to this form exactly."""
+        match = _FORMS[self].fullmatch(completion)
         return match is not None and not any(_TAG.search(part) for part in match.groups())
+
+
+_FORMS = {
+    Form.THINK_FIRST: re.compile(rf"{_THINK}{_ANSWER}\s*", re.DOTALL),
+    Form.ANSWER_FIRST: re.compile(rf"{_ANSWER}{_THINK}\s*", re.DOTALL),
+    Form.ANSWER_ONLY: re.compile(rf"{_ANSWER}\s*", re.DOTALL),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

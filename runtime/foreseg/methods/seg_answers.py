@@ -18,13 +18,12 @@ from foreseg.language.base import Segmented
 from foreseg.masks import rle_from_mask
 from foreseg.methods.answers import (
     MAX_TEXT_CHARS,
-    NO_TARGET,
     format_words,
     text_from,
     verdict_from,
 )
 from foreseg.methods.base import Verdict
-from foreseg.methods.grammar import CompletionReader, Order
+from foreseg.methods.grammar import CompletionReader, Form
 from foreseg.methods.grounding import Repairs, UnusableAnswer, distinct_prompts
 from foreseg.methods.near_json import Json
 from foreseg.prompts import SpatialPrompt
@@ -58,16 +57,10 @@ def sentence(num_targets: int) -> str:
     return f"They are {', '.join([TOKEN] * (num_targets - 1))} and {TOKEN}."
 
 
-def reply_words(order: Order | None, reasoning_tokens: int) -> str:
-    """How a completion is to look; without an order, it is the answer alone."""
-    if order is not None:
-        form = format_words(order, reasoning_tokens, sentence(1))
-    else:
-        form = (
-            f"Reply with <answer>{sentence(1)}</answer> and nothing else. If nothing in the frames"
-            f" fits the query, reply with <answer>{NO_TARGET}</answer>."
-        )
-    return f"{form}\nFor several objects, say {TOKEN} once for each: {sentence(2)}"
+def reply_words(form: Form, reasoning_tokens: int) -> str:
+    """How a completion is to look."""
+    words = format_words(form, reasoning_tokens, sentence(1))
+    return f"{words}\nFor several objects, say {TOKEN} once for each: {sentence(2)}"
 
 
 def forced_ending(text: str) -> str:

@@ -17,16 +17,17 @@ from foreseg.frames import FrameWindow, U8Array
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
 from foreseg.methods.answers import (
+    form_of,
     format_words,
     frames_words,
     member,
-    order_of,
     query_words,
     reasoning_tokens_of,
     text_from,
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, Verdict
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import (
     Repairs,
     UnusableAnswer,
@@ -55,6 +56,7 @@ class VeasonSettings:
     num_frames: int = 6
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
+    form: Form | None = None  # the only one that the model knows; None: what a query wants
     reasoning_tokens: int = 768
     answer_tokens: int = 256
 
@@ -83,26 +85,32 @@ class VeasonMethod:
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """One request."""
         shown = self._settings.view.shown(window)
-        budget = reasoning_tokens_of(query, self._settings.reasoning_tokens)
-        message = Message(role=Role.USER, content=self._content(query, shown, budget))
+        form = form_of(query, self._settings.form)
+        budget = reasoning_tokens_of(query, form, self._settings.reasoning_tokens)
+        message = Message(role=Role.USER, content=self._content(query, shown, form, budget))
         request = LanguageRequest(
             messages=(message,), max_tokens=budget + self._settings.answer_tokens
         )
         yield AnswerStep(
-            request=request, read=partial(self.read, window=shown), reasoning_tokens=budget
+            request=request,
+            form=form,
+            read=partial(self.read, window=shown),
+            reasoning_tokens=budget,
         )
 
     def read(self, text: str, window: FrameWindow) -> Verdict:
         """Read an answer about the frames as they were shown."""
         return verdict_from(text, partial(self._targets_from, window=window))
 
-    def _content(self, query: Query, shown: FrameWindow, budget: int) -> tuple[str | U8Array, ...]:
+    def _content(
+        self, query: Query, shown: FrameWindow, form: Form, budget: int
+    ) -> tuple[str | U8Array, ...]:
         view = self._settings.view
         after = (
             f"{query_words(query)} First choose the keyframe: the frame shown in"
             " which what the query asks for can be seen best. Then draw a box around each object"
             f" in it that answers the query, with {view.words(shown.newest)}.\n"
-            + format_words(order_of(query), budget, _ANSWER)
+            + format_words(form, budget, _ANSWER)
         )
         return (frames_words(shown), *labelled(shown), after)
 

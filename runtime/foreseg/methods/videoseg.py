@@ -22,16 +22,17 @@ from foreseg.geometry import BoxXyxy
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
 from foreseg.methods.answers import (
+    form_of,
     format_words,
     frames_words,
     member,
-    order_of,
     query_words,
     reasoning_tokens_of,
     text_from,
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import (
     Repairs,
     UnusableAnswer,
@@ -71,6 +72,7 @@ class VideosegSettings:
     temperature: float = 0.7  # of the sampler; equal answers need no averaging
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
+    form: Form | None = None  # the only one that the model knows; None: what a query wants
     sampler_tokens: int = 64
     reasoning_tokens: int = 768
     answer_tokens: int = 512
@@ -196,14 +198,15 @@ class VideosegMethod:
             target,
         ]
         window = _window_of(frames, first.origin_index)
-        budget = reasoning_tokens_of(query, settings.reasoning_tokens)
+        form = form_of(query, settings.form)
+        budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         label = label_text(window.label_of(target.index))
         after = (
             f"{query_words(query)} The frame {label} is the target frame; the"
             " others are there to understand it. For each object in the target frame that answers"
             " the query, give a box around it, a point in its middle that lies on it, and a point"
             " close to it that lies on something else and is easily taken for it, with"
-            f" {settings.view.words(target)}.\n" + format_words(order_of(query), budget, _ANSWER)
+            f" {settings.view.words(target)}.\n" + format_words(form, budget, _ANSWER)
         )
         content = (frames_words(window), *labelled(window), after)
         request = LanguageRequest(
@@ -211,7 +214,7 @@ class VideosegMethod:
             max_tokens=budget + settings.answer_tokens,
         )
         read: Callable[[str], Verdict] = partial(self.read, frame=target)
-        return AnswerStep(request=request, read=read, reasoning_tokens=budget)
+        return AnswerStep(request=request, form=form, read=read, reasoning_tokens=budget)
 
     def _targets_from(
         self, value: Json, repairs: Repairs, frame: Frame

@@ -4,9 +4,8 @@
 The sampler asks K times which percentage of the span to look at, and averages. The last request
 shows the target frame first and then its reference frames, half of them evenly over the span and
 half around the target; its answer is a token for each object, decoded on the target frame. K and
-the number of references are the paper's, and so is an answer without reasoning; with a rationale
-wanted, reasoning is asked for, too. The words are ours, and so are the numbers of the sampler's
-frames and tokens and "no target".
+the number of references are the paper's, and so is an answer without reasoning. The words are
+ours, and so are the numbers of the sampler's frames and tokens and "no target".
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.history.windows import GlobalLocalWindow, HistoryView, UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
-from foreseg.methods.answers import frames_words, order_of, query_words, reasoning_tokens_of
+from foreseg.methods.answers import form_of, frames_words, query_words, reasoning_tokens_of
 from foreseg.methods.base import Plan, SampleStep, SegmentStep
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View, label_text, labelled
 from foreseg.methods.percentages import label_at_mean
 from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
@@ -40,6 +40,7 @@ class VisaSettings:
     temperature: float = 0.7  # of the sampler; equal answers need no averaging
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
+    form: Form | None = Form.ANSWER_ONLY  # as its paper
     sampler_tokens: int = 32
     reasoning_tokens: int = 256
     answer_tokens: int = 64
@@ -131,14 +132,14 @@ class VisaMethod:
             settings.view.shown(FrameWindow(frames=frames, origin_index=origin))
             for frames in ((target,), tuple(references))
         )
-        wants_reasons = query.want_rationale
-        budget = reasoning_tokens_of(query, settings.reasoning_tokens) if wants_reasons else 0
+        form = form_of(query, settings.form)
+        budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         after = (
             f"{query_words(query)} The first frame that you see,"
             f" {label_text(one.label_of(target.index))}, is the target frame; the others, oldest"
             " first, are there to understand it. Segment each object in the target frame that"
             " answers the query.\n"
-            f"{reply_words(order_of(query) if wants_reasons else None, budget)}"
+            f"{reply_words(form, budget)}"
         )
         content = (*labelled(one), *labelled(others), after)
         completion = LanguageRequest(
@@ -147,6 +148,7 @@ class VisaMethod:
         )
         return SegmentStep(
             request=SegmentRequest(completion=completion, frames=(target,), ending=forced_ending),
+            form=form,
             read=partial(read_targets, frames=(target,)),
             reasoning_tokens=budget,
         )

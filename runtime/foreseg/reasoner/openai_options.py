@@ -34,6 +34,7 @@ class OpenAiOptions:
     fast: bool = False  # videoseg
     num_frames: int = 0  # veason; 0 = the method's own
     span_s: float = 0.0  # 0 = all that the history has
+    form: str = ""  # the only one that the model knows; "" = the method's own
     coordinates: str = "pixels"
     image_side_px: int = 448
     patch_px: int = 28
@@ -80,6 +81,7 @@ def _method(options: OpenAiOptions) -> Method:
         num_frames=options.num_frames,
         span_s=options.span_s,
         view=view,
+        form=options.form,
     )
 
 

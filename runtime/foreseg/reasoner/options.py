@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol, TypeVar
 from foreseg.errors import ConfigError
 from foreseg.methods.base import Method
 from foreseg.methods.fevos import FevosMethod, FevosSettings
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
@@ -106,8 +107,21 @@ def coordinates_from_name(name: str) -> Coordinates:
     return Coordinates(name)
 
 
+def form_from_name(name: str) -> Form:
+    """The form in which a completion is asked for.
+
+    Raises:
+        ConfigError: in no known one.
+    """
+    forms = [form.value for form in Form]
+    if name not in forms:
+        msg = f"form wants one of {', '.join(forms)}, got {name!r}"
+        raise ConfigError(msg)
+    return Form(name)
+
+
 def method_from_options(
-    name: str, *, fast: bool, num_frames: int, span_s: float, view: View
+    name: str, *, fast: bool, num_frames: int, span_s: float, view: View, form: str = ""
 ) -> Method:
     """A method by its name.
 
@@ -117,9 +131,10 @@ def method_from_options(
         num_frames: of a method without one; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
         view: how frames are shown.
+        form: a `Form`'s name, the only one that the model knows; empty: the method's own.
 
     Raises:
-        ConfigError: no such method, or an option of another one.
+        ConfigError: no such method or form, or an option of another method.
     """
     if name not in METHODS:
         msg = f"method wants one of {', '.join(METHODS)}, got {name!r}"
@@ -132,14 +147,16 @@ def method_from_options(
         msg = f"num_frames is for the methods {others}: {name}'s sampler chooses its frames"
         raise ConfigError(msg)
     span = span_s or None
+    chosen = form_from_name(form) if form else None
     if name == "videoseg":
         make = VideosegSettings.fast if fast else VideosegSettings
-        return VideosegMethod(make(span_s=span, view=view))
+        return VideosegMethod(replace(make(span_s=span, view=view), form=chosen))
     if name == "visa":
         choose = VisaSettings.fast if fast else VisaSettings
-        return VisaMethod(choose(span_s=span, view=view))
+        settings = choose(span_s=span, view=view)
+        return VisaMethod(replace(settings, form=chosen or settings.form))
     if name == "fevos":
         shown = num_frames or FevosSettings().num_frames
-        return FevosMethod(FevosSettings(num_frames=shown, span_s=span, view=view))
+        return FevosMethod(FevosSettings(num_frames=shown, span_s=span, view=view, form=chosen))
     shown = num_frames or VeasonSettings().num_frames
-    return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view))
+    return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view, form=chosen))

@@ -32,14 +32,13 @@ from foreseg.language.base import (
     LanguageRequest,
     Message,
     Role,
-    Segmented,
     SegmentingModel,
     SegmentStream,
 )
 from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
-from foreseg.methods.grammar import MAX_COMPLETION_CHARS, CompletionReader, Piece
+from foreseg.methods.grammar import MAX_COMPLETION_CHARS
 from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
-from foreseg.methods.seg_answers import mark_of, spelled, without_marks
+from foreseg.methods.reading import LastStep, StepReader, Told, no_answer
 from foreseg.reasoner.base import AnswerStream
 
 RATIONALE_CHARS = 80  # come together in one part
@@ -49,7 +48,6 @@ HURRY = "The time to think is over. Reply with the <answer> alone."
 _LOG = logging.getLogger(__name__)
 
 _Parts = Generator[AnswerPart, FrameWindow | None, None]
-_LastStep = AnswerStep | SegmentStep
 
 
 class VlmReasoner:
@@ -114,7 +112,6 @@ class _Asking:
         self._has_verdict = False
         self._thought_tokens = 0
         self._answer_log_probs: list[float] = []
-        self._found: list[Segmented] = []
         self._rationale = ""  # not told yet
         self._silent_chunks = 0
 
@@ -132,20 +129,17 @@ class _Asking:
                 yield from self._sign_of_life(chunk)
         return texts
 
-    def answered(self, step: _LastStep) -> _Parts:
+    def answered(self, step: LastStep) -> _Parts:
         """The parts of the last completion, to the end of the answer stream."""
-        reader = CompletionReader()
+        reader = StepReader(step)
         try:
             yield from self._streamed(self._opened(step), step, reader)
             if isinstance(step, AnswerStep) and self._is_over_budget(step, reader):
                 stream = self._model.generate(_hurried(step, reader))
-                reader, self._thought_tokens = CompletionReader(), 0
+                reader, self._thought_tokens = StepReader(step), 0
                 yield from self._streamed(stream, step, reader)
             if not self._has_verdict:
-                last = reader.finish()
-                if last.answer is None and self._found:
-                    last = replace(last, answer="")  # the masks alone are the answer
-                yield from self._told(last, step, is_end=True)
+                yield from self._told(reader.finish())
         except LanguageModelError as error:
             if not self._has_verdict:
                 raise
@@ -155,67 +149,53 @@ class _Asking:
             yield from self._flushed()
             yield AnswerDone(tokens=max(0, self._tokens))
             return
-        text = spelled(reader.text).strip()
-        told = f": {text[:120]!r}" if text else "; it is empty"
-        yield AnswerFailed(reason=f"the completion has no answer{told}")
+        failed = no_answer(reader.text).part
+        assert isinstance(failed, AnswerFailed)  # noqa: S101 (as `no_answer` makes it)
+        yield failed
 
-    def _opened(self, step: _LastStep) -> SegmentStream:
+    def _opened(self, step: LastStep) -> SegmentStream:
         if isinstance(step, AnswerStep):
             return self._model.generate(step.request)
         assert isinstance(self._model, SegmentingModel)  # noqa: S101 (as the reasoner has seen to)
         return self._model.segment(step.request)
 
-    def _streamed(
-        self, stream: SegmentStream, step: _LastStep, reader: CompletionReader
-    ) -> _Parts:
+    def _streamed(self, stream: SegmentStream, step: LastStep, reader: StepReader) -> _Parts:
         """Read a completion until it ends, or until no more of it is wanted."""
         with closing(stream):
             for item in stream:
                 was_in_answer = reader.is_in_answer
-                piece = reader.feed(self._text_of(item, step))
+                told = reader.read(item.text if isinstance(item, Chunk) else item)
                 chunk = item if isinstance(item, Chunk) else Chunk()
                 self._tokens += chunk.num_tokens
                 if was_in_answer or reader.is_in_answer:
                     self._answer_log_probs += chunk.log_probs
                 else:
                     self._thought_tokens += chunk.num_tokens
-                yield from self._told(piece, step)
+                yield from self._told(told)
                 yield from self._sign_of_life(chunk)
                 if self._is_enough(step, reader):
                     return
 
-    def _text_of(self, item: Chunk | Segmented, step: _LastStep) -> str:
-        """What a reader is to see of an item: masks as a mark, and no mark that is none."""
-        if isinstance(item, Chunk):
-            return item.text if isinstance(step, AnswerStep) else without_marks(item.text)
-        self._found.append(item)
-        return mark_of(len(self._found) - 1)
-
-    def _is_enough(self, step: _LastStep, reader: CompletionReader) -> bool:
+    def _is_enough(self, step: LastStep, reader: StepReader) -> bool:
         if self._has_verdict and not self._query.want_rationale:
             return True
         if isinstance(step, SegmentStep) and not self._has_verdict:
-            return len(self._found) >= MAX_TARGETS  # the model itself ends it, with its ending
+            return reader.num_found >= MAX_TARGETS  # the model itself ends it, with its ending
         is_over = self._thought_tokens > step.reasoning_tokens
         return reader.is_full or (is_over and (self._has_verdict or not reader.is_in_answer))
 
-    def _is_over_budget(self, step: AnswerStep, reader: CompletionReader) -> bool:
+    def _is_over_budget(self, step: AnswerStep, reader: StepReader) -> bool:
         is_over = self._thought_tokens > step.reasoning_tokens
         return is_over and not reader.has_answer and not reader.is_in_answer
 
-    def _told(self, piece: Piece, step: _LastStep, *, is_end: bool = False) -> _Parts:
-        """What a piece of a completion amounts to."""
-        self._rationale += spelled(piece.rationale)
+    def _told(self, told: Told) -> _Parts:
+        """Tell what some more of a completion amounts to."""
+        self._rationale += told.rationale
         if len(self._rationale) >= RATIONALE_CHARS:
             yield from self._flushed()
-        if piece.answer is None or self._has_verdict:
+        verdict = told.verdict
+        if verdict is None:
             return
-        if isinstance(step, AnswerStep):
-            verdict = step.read(piece.answer)
-        else:
-            verdict = step.read(piece.answer, self._found)
-            if isinstance(verdict.part, AnswerFailed) and not is_end:
-                return  # the token may still come, at the latest with the request's ending
         repairs = ", ".join(verdict.repairs)
         if repairs:
             _LOG.info("the answer to query %s was read with repairs: %s", self._query.id, repairs)
@@ -246,7 +226,7 @@ class _Asking:
             yield RationalePart(text="")
 
 
-def _hurried(step: AnswerStep, reader: CompletionReader) -> LanguageRequest:
+def _hurried(step: AnswerStep, reader: StepReader) -> LanguageRequest:
     """Ask for the answer after the thoughts so far: a model that thinks too long is cut short."""
     text = reader.text
     is_open = text.rfind("</think>") <= text.rfind("<think>")  # a chat template may have begun it

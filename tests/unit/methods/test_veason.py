@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.language_models import words_of
+from tests.support.language_models import ScriptedModel, in_turn, words_of
 from tests.support.reasoners import query, window_of
 
 from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, QueryId, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.geometry import BoxXyxy
 from foreseg.methods.base import AnswerStep, Verdict
-from foreseg.methods.grammar import Order
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
+from foreseg.reasoner.vlm import VlmReasoner
 
 SIZE_WH = (560, 420)
 WINDOW = window_of([np.full((420, 560, 3), 40 * i, np.uint8) for i in range(4)])  # 0, 4, 8, 12
@@ -56,10 +57,40 @@ def test_each_frame_stands_after_its_label_with_the_gaps_kept() -> None:
 def test_the_template_asks_in_the_order_of_the_query(answer_first: bool) -> None:  # noqa: FBT001
     question = Query(id=QueryId("q"), text="what falls?", answer_first=answer_first)
     words = words_of(step_of(question).request)
-    form = words[words.index("exactly this form:") + 18 : words.index("\nIf nothing")]
-    order = Order.ANSWER_FIRST if answer_first else Order.RATIONALE_FIRST
-    assert order.matches(form)
+    shown = words[words.index("exactly this form:") + 18 : words.index("\nIf nothing")]
+    form = Form.ANSWER_FIRST if answer_first else Form.THINK_FIRST
+    assert form.matches(shown)
     assert "what falls?" in words
+
+
+def test_what_is_shown_does_not_change_what_is_asked() -> None:
+    asked = [
+        words_of(step_of(Query(id=QueryId("q"), text="?", want_rationale=wanted)).request)
+        for wanted in (False, True)
+    ]
+    assert asked[0] == asked[1]
+
+
+def test_a_model_that_knows_one_form_is_asked_in_it() -> None:
+    first, only = (
+        next(VeasonMethod(VeasonSettings(form=form)).plan(query("what falls?"), WINDOW))
+        for form in (Form.ANSWER_FIRST, Form.ANSWER_ONLY)
+    )
+    assert isinstance(first, AnswerStep)
+    assert isinstance(only, AnswerStep)
+    assert words_of(first.request).index("<answer>") < words_of(first.request).index("<think>")
+    assert "<think>" not in words_of(only.request)
+    assert only.request.max_tokens < first.request.max_tokens
+
+
+def test_a_wish_that_the_model_was_not_trained_for_is_refused_with_the_way_out() -> None:
+    question = Query(id=QueryId("q"), text="what falls?", answer_first=True)
+    model = ScriptedModel(in_turn(["<answer>{}</answer>"]))
+    reasoner = VlmReasoner(VeasonMethod(VeasonSettings(form=Form.THINK_FIRST)), model)
+    (part,) = list(reasoner.ask(question, WINDOW))
+    assert isinstance(part, AnswerFailed)
+    assert "trained think-first" in part.reason
+    assert not model.requests
 
 
 def test_a_querys_budget_bounds_the_request() -> None:

@@ -24,6 +24,7 @@ from foreseg.dialogue import (
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.methods.base import SampleStep, SegmentStep, Step
+from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
 from foreseg.methods.visa import VisaMethod, VisaSettings
 from foreseg.reasoner.exchange import checked_ask
@@ -48,10 +49,13 @@ FIRST = frames_at(*range(0, NUM_FRAMES, 10))
 
 
 def played(
-    answers: list[str], question: Query = ASK, gone: frozenset[int] = frozenset()
+    answers: list[str],
+    question: Query = ASK,
+    gone: frozenset[int] = frozenset(),
+    form: Form | None = Form.ANSWER_ONLY,
 ) -> list[Step]:
     """The steps of a plan whose sampler gets these answers."""
-    plan = VisaMethod(VisaSettings(view=VIEW)).plan(question, FIRST)
+    plan = VisaMethod(VisaSettings(view=VIEW, form=form)).plan(question, FIRST)
     steps: list[Step] = [next(plan)]
     while not isinstance(steps[-1], SegmentStep):
         sent: list[str] | FrameWindow | None = None
@@ -125,12 +129,13 @@ def test_one_frame_needs_no_sampler() -> None:
     assert labels_in(step.request.completion) == [7]
 
 
-def test_reasoning_is_asked_for_only_if_it_is_wanted() -> None:
+def test_the_form_is_the_papers_whatever_is_to_be_shown_unless_a_setting_says_otherwise() -> None:
     plain = last_of(played(["45%"]))
     assert "<think>" not in words_of(plain.request.completion)
-    told = last_of(played(["45%"], replace(ASK, want_rationale=True)))
-    first = last_of(played(["45%"], replace(ASK, want_rationale=True, answer_first=True)))
-    for step, is_answer_first in ((told, False), (first, True)):
+    shown = last_of(played(["45%"], replace(ASK, want_rationale=True)))
+    assert words_of(shown.request.completion) == words_of(plain.request.completion)
+    for form, is_answer_first in ((Form.THINK_FIRST, False), (Form.ANSWER_FIRST, True)):
+        step = last_of(played(["45%"], form=form))
         words = words_of(step.request.completion)
         assert (words.index("<answer>") < words.index("<think>")) is is_answer_first
         assert step.request.completion.max_tokens > plain.request.completion.max_tokens

@@ -19,7 +19,7 @@ pytest.importorskip("hypothesis", reason="properties")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreseg.methods.grammar import Order
+from foreseg.methods.grammar import Form
 from foreseg_training.rewards import (
     accuracy_reward,
     box_form_reward,
@@ -48,20 +48,22 @@ boxes = st.lists(
 
 
 @pytest.mark.parametrize(
-    ("text", "order", "expected"),
+    ("text", "form", "expected"),
     [
-        (THINK + ANSWER, Order.RATIONALE_FIRST, 1),
-        (f"  {THINK}\n{ANSWER}\n", Order.RATIONALE_FIRST, 1),
-        (THINK + ANSWER, Order.ANSWER_FIRST, 0),
-        (ANSWER + THINK, Order.ANSWER_FIRST, 1),
-        (ANSWER, Order.RATIONALE_FIRST, 0),
-        (THINK + ANSWER + ANSWER, Order.RATIONALE_FIRST, 0),
-        (THINK + "well " + ANSWER, Order.RATIONALE_FIRST, 0),
-        ("", Order.RATIONALE_FIRST, 0),
+        (THINK + ANSWER, Form.THINK_FIRST, 1),
+        (f"  {THINK}\n{ANSWER}\n", Form.THINK_FIRST, 1),
+        (THINK + ANSWER, Form.ANSWER_FIRST, 0),
+        (ANSWER + THINK, Form.ANSWER_FIRST, 1),
+        (ANSWER, Form.THINK_FIRST, 0),
+        (THINK + ANSWER + ANSWER, Form.THINK_FIRST, 0),
+        (THINK + "well " + ANSWER, Form.THINK_FIRST, 0),
+        ("", Form.THINK_FIRST, 0),
+        (ANSWER, Form.ANSWER_ONLY, 1),
+        (THINK + ANSWER, Form.ANSWER_ONLY, 0),
     ],
 )
-def test_grammar(text: str, order: Order, expected: float) -> None:
-    assert grammar_reward(text, order) == expected
+def test_grammar(text: str, form: Form, expected: float) -> None:
+    assert grammar_reward(text, form) == expected
 
 
 @pytest.mark.parametrize(
