@@ -1,65 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the foreseg lifecycle node, and by default configure and activate it.
+"""Start the foreseg lifecycle node; by default it configures and activates itself.
 
     ros2 launch foreseg foreseg.launch.py image:=/camera/color/image_raw
+    ros2 launch foreseg foreseg.launch.py image:="front=/front/image_raw left=/left/image_raw"
 
+The node is a plain process to launch: when it ends, so does the launch, unless others run in it.
 The Fast DDS profile that brings large images through shared memory is set for the node unless the
 environment already names one. The camera driver, started elsewhere, needs the same variable.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 
-from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
-from launch.conditions import IfCondition
-from launch.events import matches_action
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
+from launch_ros.actions import Node
 
 PARAMS = Path(__file__).resolve().parent / "params"
 # Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = {
     "params_file": (str(PARAMS / "foreseg.yaml"), "parameters of the node"),
-    "image": ("image", "topic with the camera's images"),
+    "image": (
+        "image",
+        "topic with the camera's images; several cameras: NAME=TOPIC of each, parted by spaces",
+    ),
     "name": ("foreseg", "name of the node"),
     "namespace": ("", "namespace of the node"),
-    "autostart": ("true", "configure and activate the node as soon as it runs"),
+    "autostart": ("true", "configure and activate the node as soon as it runs: true or false"),
     "log_level": ("info", "debug, info, warn or error"),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    value = {name: LaunchConfiguration(name) for name in ARGUMENTS}
-    node = LifecycleNode(
-        package="foreseg",
-        executable="foreseg_node",
-        name=value["name"],
-        namespace=value["namespace"],
-        parameters=[value["params_file"]],
-        remappings=[("image", value["image"])],
-        arguments=["--ros-args", "--log-level", value["log_level"]],
-        output="screen",
-        emulate_tty=True,
-    )
-    activate_when_configured = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=node,
-            start_state="configuring",
-            goal_state="inactive",
-            entities=[_change(node, Transition.TRANSITION_ACTIVATE)],
-        ),
-        condition=IfCondition(value["autostart"]),
-    )
     return LaunchDescription(
         [
             *(
@@ -73,23 +49,63 @@ def generate_launch_description() -> LaunchDescription:
                 )
                 for name in PROFILE_VARIABLES
             ),
-            activate_when_configured,
-            node,
-            _change(
-                node,
-                Transition.TRANSITION_CONFIGURE,
-                condition=IfCondition(value["autostart"]),
-            ),
+            OpaqueFunction(function=_start),
         ]
     )
 
 
-def _change(
-    node: LifecycleNode, transition_id: int, condition: IfCondition | None = None
-) -> EmitEvent:
-    return EmitEvent(
-        event=ChangeState(
-            lifecycle_node_matcher=matches_action(node), transition_id=transition_id
-        ),
-        condition=condition,
-    )
+def _start(context: LaunchContext) -> list[Node]:
+    """The node, with the arguments as they were given.
+
+    Raises:
+        ValueError: an argument that cannot be meant so.
+    """
+    for name in set(context.launch_configurations) - set(ARGUMENTS):
+        for known in get_close_matches(name, ARGUMENTS, n=1, cutoff=0.75):
+            text = f"launch argument {name!r} is not one of this launch file; is {known!r} meant?"
+            get_logger("foreseg").warning(text)
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if not Path(value["params_file"]).is_file():
+        msg = f"params_file wants a file with parameters, got {value['params_file']!r}"
+        raise ValueError(msg)
+    if value["autostart"].lower() not in {"true", "false"}:
+        msg = f"autostart wants true or false, got {value['autostart']!r}"
+        raise ValueError(msg)
+    cameras = _topics(value["image"])
+    parameters = {"autostart": value["autostart"].lower() == "true"}
+    if "" not in cameras:
+        parameters["cameras"] = list(cameras)
+    prefixes = {name: f"{name}/" if len(cameras) > 1 else "" for name in cameras}
+    return [
+        Node(
+            package="foreseg",
+            executable="foreseg_node",
+            name=value["name"],
+            namespace=value["namespace"],
+            parameters=[value["params_file"], parameters],
+            remappings=[(f"{prefixes[name]}image", topic) for name, topic in cameras.items()],
+            arguments=["--ros-args", "--log-level", value["log_level"]],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def _topics(image: str) -> dict[str, str]:
+    """Camera -> topic; the camera is "" where a topic stands alone.
+
+    Raises:
+        ValueError: neither a topic nor NAME=TOPIC, different names, parted by spaces.
+    """
+    pairs = [word.rpartition("=")[::2] for word in image.split()]
+    names = [name for name, _ in pairs]
+    is_named = all(names) or len(pairs) == 1
+    if (
+        not pairs
+        or not all(topic for _, topic in pairs)
+        or len(set(names)) < len(names)
+        or not is_named
+    ):
+        msg = f"image wants a topic, or NAME=TOPIC of each camera parted by spaces, got {image!r}"
+        raise ValueError(msg)
+    return dict(pairs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as a whole: roots, versions, manifests, extras, launch files, imports, the wheel."""
+"""The package as a whole: roots, versions, manifests, extras, parameters, imports, the wheel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterator
@@ -303,107 +302,8 @@ def test_every_source_begins_with_its_licence(path: Path) -> None:
     assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n") or not text
 
 
-# Launch files: ROS's launch is not on PyPI, so they run against doubles that know only the names
-# that ROS 2 Humble to Jazzy have, and keep what they were given.
-
-
 def launch_files() -> list[Path]:
     return sorted((ROOT / "launch").glob("*.launch.py"))
-
-
-class Recorded:
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args, self.kwargs = args, kwargs
-
-
-LAUNCH_NAMES = {
-    "launch": ["LaunchDescription"],
-    "launch.actions": [
-        "DeclareLaunchArgument",
-        "EmitEvent",
-        "RegisterEventHandler",
-        "SetEnvironmentVariable",
-    ],
-    "launch.conditions": ["IfCondition"],
-    "launch.events": ["matches_action"],
-    "launch.substitutions": ["EnvironmentVariable", "LaunchConfiguration"],
-    "launch_ros": [],
-    "launch_ros.actions": ["LifecycleNode"],
-    "launch_ros.event_handlers": ["OnStateTransition"],
-    "launch_ros.events": [],
-    "launch_ros.events.lifecycle": ["ChangeState"],
-    "lifecycle_msgs": [],
-    "lifecycle_msgs.msg": [],
-}
-
-
-class Transition:
-    TRANSITION_CONFIGURE = 1
-    TRANSITION_ACTIVATE = 3
-
-
-@pytest.fixture
-def description(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
-    for name, members in LAUNCH_NAMES.items():
-        module = types.ModuleType(name)
-        for member in members:
-            setattr(module, member, type(member, (Recorded,), {}))
-        if name == "lifecycle_msgs.msg":
-            module.Transition = Transition  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location(
-        "foreseg_launch", ROOT / "launch/foreseg.launch.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    actions: list[Recorded] = module.generate_launch_description().args[0]
-    return actions
-
-
-def test_the_launch_file_starts_a_node_that_is_installed(
-    description: list[Recorded], metadata: dict[str, Any]
-) -> None:
-    nodes = [action for action in description if type(action).__name__ == "LifecycleNode"]
-    assert [node.kwargs["package"] for node in nodes] == [metadata["name"]]
-    scripts = [
-        line.partition("=")[0].strip() for line in metadata["entry_points"]["console_scripts"]
-    ]
-    assert nodes[0].kwargs["executable"] in scripts
-
-
-def test_the_launch_file_brings_the_profile_unless_there_is_one(
-    description: list[Recorded],
-) -> None:
-    variables = {
-        action.args[0]: action.args[1]
-        for action in description
-        if type(action).__name__ == "SetEnvironmentVariable"
-    }
-    assert set(variables) == {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
-    for name, substitution in variables.items():
-        assert substitution.args == (name,)
-        assert Path(substitution.kwargs["default_value"]).is_file()
-
-
-def test_the_launch_file_configures_then_activates(description: list[Recorded]) -> None:
-    kinds = [type(action).__name__ for action in description]
-    assert kinds.index("RegisterEventHandler") < kinds.index("LifecycleNode")
-    assert kinds[-1] == "EmitEvent"
-    configure = description[-1].kwargs["event"].kwargs["transition_id"]
-    handler = description[kinds.index("RegisterEventHandler")].args[0].kwargs
-    activate = handler["entities"][0].kwargs["event"].kwargs["transition_id"]
-    assert (configure, activate) == (
-        Transition.TRANSITION_CONFIGURE,
-        Transition.TRANSITION_ACTIVATE,
-    )
-    assert (handler["start_state"], handler["goal_state"]) == ("configuring", "inactive")
-
-
-def test_launch_files_import_no_room() -> None:
-    for path in launch_files():
-        assert not {name for name in imports_of(path) if name.startswith("foreseg")}
 
 
 def test_shipped_parameters_are_known_to_the_core() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +55,18 @@ def random_domain() -> int:
 
 
 class NodeProcess:
-    """`python -m foreseg_ros.node` with parameters; its log is kept."""
+    """`python -m foreseg_ros.node` with parameters and remappings; its log is kept."""
 
-    def __init__(self, domain: int, log: Path, *parameters: str, has_profile: bool = True) -> None:
+    def __init__(
+        self,
+        domain: int,
+        log: Path,
+        *parameters: str,
+        remaps: Sequence[str] = (),
+        has_profile: bool = True,
+    ) -> None:
         arguments = [item for value in parameters for item in ("-p", value)]
+        arguments += [item for value in remaps for item in ("-r", value)]
         self.log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
@@ -80,6 +88,11 @@ class NodeProcess:
             self.process.wait()
             msg = f"the node did not stop; its log: {self.log.read_text()[-3000:]}"
             raise AssertionError(msg) from None
+
+    def says(self, *words: str) -> bool:
+        """Whether a line of its log has all of these."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return any(all(word in line for word in words) for line in lines)
 
     def left_behind(self) -> list[int]:
         """Processes of its session that still live."""

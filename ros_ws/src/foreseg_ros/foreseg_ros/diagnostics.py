@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from foreseg.driving.worker import Snapshot
 from foreseg.engines.load import BackendChoice
+from foreseg.frames import CameraId
 from foreseg.pipeline.degradation import Rung
 from foreseg.pipeline.state import CameraState, State
 
@@ -43,6 +44,7 @@ def diagnostics_from_snapshot(
     now_ns: int,
     profile: str | None,
     backend: BackendChoice,
+    topics: Mapping[CameraId, str],
 ) -> DiagnosticArray:
     """One message: a status for each camera, tracker, reasoner, machine and transport.
 
@@ -53,9 +55,13 @@ def diagnostics_from_snapshot(
         now_ns: monotonic.
         profile: `profile_problem`'s result.
         backend: what executes the engines.
+        topics: that the cameras are read from; empty while the node is inactive.
     """
     state = snapshot.state
-    statuses = [_camera(camera, name, now_ns) for camera in state.cameras.values()]
+    statuses = [
+        _camera(camera, name, now_ns, topics.get(camera.camera, ""))
+        for camera in state.cameras.values()
+    ]
     statuses += [
         _tracker(snapshot, name, backend),
         _reasoner(snapshot, name),
@@ -66,14 +72,15 @@ def diagnostics_from_snapshot(
     return DiagnosticArray(header=header, status=statuses)
 
 
-def _camera(camera: CameraState, name: str, now_ns: int) -> DiagnosticStatus:
+def _camera(camera: CameraState, name: str, now_ns: int, topic: str) -> DiagnosticStatus:
     title = f"{name}: camera {camera.camera}"
+    values = {"topic": topic}
     if camera.newest is None:
-        return _status(title, DiagnosticStatus.WARN, "no frame has come yet", {})
+        return _status(title, DiagnosticStatus.WARN, "no frame has come yet", values)
     silent_s = (now_ns - camera.newest.received_ns) / 1e9
     is_stale = silent_s > STALE_AFTER_S
     message = f"no frame for {silent_s:.1f} s" if is_stale else "frames come in"
-    values = {
+    values |= {
         "rate_hz": f"{camera.rates.camera_hz:.1f}",
         "newest_index": str(camera.newest.index),
         "size": "{}x{}".format(*camera.newest.size_wh),

@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import rclpy
@@ -25,9 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from foreseg.clock import SystemClock
@@ -36,14 +33,12 @@ from foreseg.driving.executor import Executor
 from foreseg.driving.trace import TraceWriter
 from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
-from foreseg.errors import ForesegError, InputError
-from foreseg.frames import CameraId, U8Array
-from foreseg.telemetry import DropCause
+from foreseg.errors import ForesegError
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
-from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
 from foreseg_ros.diagnostics import diagnostics_from_snapshot, profile_problem
+from foreseg_ros.inputs import ImageInputs
 from foreseg_ros.parameters import (
     NodeSettings,
     check_change,
@@ -56,7 +51,6 @@ from foreseg_ros.services import Services
 
 NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
-WARN_PERIOD_S = 5.0
 SIGNAL_POLL_S = 0.2  # a signal is seen within this
 # An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
 # and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
@@ -78,7 +72,6 @@ class ForesegNode(LifecycleNode):
         )
         declare_parameters(self)
         self.add_on_set_parameters_callback(self._check_change)
-        self._images_group = MutuallyExclusiveCallbackGroup()
         self._timers_group = MutuallyExclusiveCallbackGroup()
         self._clock_ns = SystemClock()
         self._settings: NodeSettings | None = None
@@ -87,7 +80,7 @@ class ForesegNode(LifecycleNode):
         self._output: RosOutput | None = None
         self._served: Services | None = None
         self._action: AskForesightServer | None = None
-        self._image_subscriptions: list[Subscription] = []
+        self._inputs: ImageInputs | None = None
         self._own_timers: list[Timer] = []
         self._diagnostics = Node.create_publisher(
             self, DiagnosticArray, "/diagnostics", qos.diagnostics()
@@ -136,21 +129,10 @@ class ForesegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
         result = super().on_activate(state)
-        settings = self._settings
-        if settings is None:
+        worker, settings = self._worker, self._settings
+        if worker is None or settings is None:
             return TransitionCallbackReturn.FAILURE
-        for camera in settings.cameras:
-            topic = "image" if len(settings.cameras) == 1 else f"{camera}/image"
-            kind: type = CompressedImage if settings.compressed else Image
-            self._image_subscriptions.append(
-                self.create_subscription(
-                    kind,
-                    f"{topic}/compressed" if settings.compressed else topic,
-                    partial(self._take_image, camera),
-                    qos.image_in(),
-                    callback_group=self._images_group,
-                )
-            )
+        self._inputs = ImageInputs(self, worker, settings, self._clock_ns)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -200,35 +182,16 @@ class ForesegNode(LifecycleNode):
             bundle.close()
 
     def _unsubscribe(self) -> None:
-        for subscription in self._image_subscriptions:
-            self.destroy_subscription(subscription)
-        self._image_subscriptions = []
-
-    def _take_image(self, camera: CameraId, msg: Image | CompressedImage) -> None:
-        worker, settings = self._worker, self._settings
-        if worker is None or settings is None:
-            return
-        try:
-            image = _decoded(msg, settings.max_image_pixels)
-        except InputError as error:
-            worker.drop_frame(camera, DropCause.BAD_IMAGE)
-            self.get_logger().warning(
-                f"camera {camera}: {error}", throttle_duration_sec=WARN_PERIOD_S
-            )
-            return
-        stamp_ns = stamp_ns_from_time(msg.header.stamp)
-        if stamp_ns == 0:
-            stamp_ns = self.get_clock().now().nanoseconds
-            self.get_logger().warning(
-                f"camera {camera} sends images without a stamp: the time of arrival is used",
-                throttle_duration_sec=WARN_PERIOD_S,
-            )
-        worker.submit_frame(camera, image, stamp_ns, msg.header.frame_id)
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.destroy()
 
     def _diagnose(self) -> None:
-        worker, bundle = self._worker, self._bundle
+        worker, bundle, inputs = self._worker, self._bundle, self._inputs
         if worker is None or bundle is None:
             return
+        if inputs is not None:
+            inputs.look_for_silence()
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(
             diagnostics_from_snapshot(
@@ -238,6 +201,7 @@ class ForesegNode(LifecycleNode):
                 now_ns=self._clock_ns.monotonic_ns(),
                 profile=self._profile,
                 backend=bundle.backend,
+                topics={} if inputs is None else inputs.topics,
             )
         )
 
@@ -250,12 +214,6 @@ def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
         return None
     path = Path(settings.trace_path)
     return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
-
-
-def _decoded(msg: Image | CompressedImage, max_pixels: int) -> U8Array:
-    if isinstance(msg, CompressedImage):
-        return rgb_from_compressed_msg(msg, max_pixels=max_pixels)
-    return rgb_from_image_msg(msg, max_pixels=max_pixels)
 
 
 class _RosLogHandler(logging.Handler):

@@ -34,6 +34,7 @@ from foreseg_ros.conversions import (
     image_msg_from_labels,
     image_msg_from_rgb,
 )
+from foreseg_ros.inputs import compressed_name
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
 
@@ -64,7 +65,7 @@ class RosOutput:
             self._tracks[camera] = make(messages.TrackArray, f"{prefix}/tracks", qos.masks())
             self._overlay[camera] = make(Image, f"{prefix}/overlay", qos.overlay())
             self._compressed[camera] = make(
-                CompressedImage, f"{prefix}/overlay/compressed", qos.overlay()
+                CompressedImage, compressed_name(node, f"{prefix}/overlay"), qos.overlay()
             )
 
     def publish_masks(self, masks: PublishedMasks) -> None:
