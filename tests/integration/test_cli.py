@@ -82,7 +82,7 @@ def test_a_run_writes_every_file(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text("utf-8"))
     assert (summary["frames_in"], summary["masks_out"]) == (NUM_FRAMES, NUM_FRAMES)
     assert summary["drops"] == {}
-    assert summary["objects"] == {"square": "tracked"}
+    assert summary["objects"] == {"square": f"masks on {NUM_FRAMES} frames"}
     assert summary["unanswered"] == {}
     assert [answer["status"] for answer in summary["answers"]] == ["OK"]
     video = cv2.VideoCapture(str(finished / "overlay.mp4"))
@@ -189,14 +189,16 @@ def test_a_camera_runs_in_real_time_and_its_box_is_on_its_own_frame(
         max_frames=45,
         is_live=True,
     )
-    files = RunFiles(tmp_path, {}, video_hz=RATE_HZ)
+    files = RunFiles(tmp_path, {}, video_hz=RATE_HZ, counted=["square"])
     report = play_camera(options, PacedCamera(), files)
     files.close()
     assert report.num_frames == 45
     assert not report.is_interrupted
-    assert report.objects == {"square": "tracked"}
+    (reply,) = report.objects.values()
+    assert reply is not None
+    assert reply.success
     assert report.counters["frames_in"] > 30
-    assert files.num_visible > 0
+    assert files.num_visible == files.num_shown["square"] > 0
     assert (tmp_path / "overlay.mp4").stat().st_size > 0
     assert replay(tmp_path / "trace.jsonl").first_difference == ""
     assert "camera 0 gives no frame; again in 0.5 s" in capsys.readouterr().err

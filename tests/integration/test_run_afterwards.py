@@ -46,7 +46,7 @@ def test_windows_and_outcomes_are_written(
     out, folder = tmp_path / "out", tmp_path / "observed"
     query = "what will leave the view first?"
     arguments = ["run", str(clip), "--query", query, "--out", str(out), "--no-video"]
-    arguments += ["--observed-masks", str(folder), "--horizon", "0.5"]
+    arguments += ["--observed-masks", str(folder), "--horizon", "1.0"]
     arguments += ["--set", "scheduler.warm_up_s=0.5"]
     assert cli.main(arguments) == cli.DONE
     (answer,) = json.loads((out / "summary.json").read_text("utf-8"))["answers"]
@@ -62,7 +62,7 @@ def test_windows_and_outcomes_are_written(
         truth = np.zeros_like(mask)
         truth[y0:y1, x0:x1] = True
         assert mask_iou(mask, truth) > LEAST_J, path.name
-    assert answer["outcome"] == "DID_NOT", answer["reason"]  # it has 1 s to go then
+    assert answer["outcome"] == "DID_NOT", answer["reason"]  # it has half a second to go then
     said = capsys.readouterr().out
     assert "did not come true: object-1 was still in the picture" in said
     assert "masks of 1 window(s)" in said

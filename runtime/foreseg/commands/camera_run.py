@@ -15,7 +15,6 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import (
     RunReport,
     checked_prompt,
-    fate_of,
     load_tracker,
     note_from_state,
     unanswered_queries,
@@ -59,7 +58,7 @@ def play_camera(options: RunOptions, source: Source, files: RunFiles) -> RunRepo
         num_frames=run.num_frames,
         elapsed_s=(clock.monotonic_ns() - began_ns) / 1e9,
         counters={**state.counters, "masks_undrawn": later.num_undrawn},
-        objects={box.object_id: fate_of(run.replies.get(box.object_id)) for box in options.boxes},
+        objects={box.object_id: run.replies.get(box.object_id) for box in options.boxes},
         unanswered=unanswered_queries(options, files, state),
         is_interrupted=is_interrupted,
     )

@@ -12,13 +12,11 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import (
     RunReport,
     checked_prompt,
-    fate_of,
     load_tracker,
     note_from_state,
     unanswered_queries,
 )
 from foreseg.config import Config
-from foreseg.dialogue import AnswerStatus
 from foreseg.driving.executor import Executor
 from foreseg.driving.player import Latencies, Player
 from foreseg.errors import InputError, StreamError
@@ -61,7 +59,7 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
     )
     clock = SystemClock()
     began_ns = clock.monotonic_ns()
-    run = _FileRun(options, player, files, step_ns)
+    run = _FileRun(options, player)
     try:
         is_interrupted = run.play(source)
     finally:
@@ -80,13 +78,10 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
 class _FileRun:
     """The loop over a file's frames."""
 
-    def __init__(self, options: RunOptions, player: Player, files: RunFiles, step_ns: int) -> None:
+    def __init__(self, options: RunOptions, player: Player) -> None:
         self.num_frames = 0
         self._options = options
         self._player = player
-        self._files = files
-        self._step_ns = step_ns
-        self._newest: SourceFrame | None = None
         self._requests: dict[ObjectId, RequestId] = {}
         self._replies: dict[ObjectId, Reply] = {}
 
@@ -105,7 +100,7 @@ class _FileRun:
                     bar.update(self.num_frames, note_from_state(self._player.state))
                 if self.num_frames == limit:
                     break
-            self._finish()
+            self._player.settle()  # what work still finds is published on the last frame
         except KeyboardInterrupt:
             is_interrupted = True
         finally:
@@ -115,10 +110,10 @@ class _FileRun:
             self._check_end(source.name)
         return is_interrupted
 
-    def objects(self) -> dict[str, str]:
-        """What became of every box."""
+    def objects(self) -> dict[ObjectId, Reply | None]:
+        """What was replied to every box."""
         self._collect()
-        return {object_id: fate_of(self._replies.get(object_id)) for object_id in self._requests}
+        return {object_id: self._replies.get(object_id) for object_id in self._requests}
 
     def _feed(self, frame: SourceFrame) -> None:
         size_wh = (frame.image.shape[1], frame.image.shape[0])
@@ -136,21 +131,6 @@ class _FileRun:
         if self._player.feed(DEFAULT_CAMERA, frame.image, frame.stamp_ns) is None:
             return
         self.num_frames += 1
-        self._newest = frame
-        self._collect()
-
-    def _finish(self) -> None:
-        """Let work end. What an answer found after the last frame is shown on that frame."""
-        self._player.settle()
-        last, newest = self._newest, self._player.state.cameras[DEFAULT_CAMERA].newest
-        is_late = newest is not None and any(
-            answer.status is AnswerStatus.OK and answer.answered_stamp_ns >= newest.stamp_ns
-            for answer in self._files.answers
-        )
-        if last is not None and is_late:
-            self._files.last_frame = self.num_frames - 1
-            self._player.feed(DEFAULT_CAMERA, last.image, last.stamp_ns + self._step_ns)
-            self._player.settle()
         self._collect()
 
     def _collect(self) -> None:

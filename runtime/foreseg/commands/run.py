@@ -101,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             has_rationale=options.has_rationale,
             filmstrips=options.filmstrips,
             observed=options.observed,
+            counted=[box.object_id for box in options.boxes],
         )
         try:
             play = play_camera if is_camera else play_file
@@ -133,7 +134,7 @@ def _summary(options: RunOptions, files: RunFiles, report: RunReport) -> dict[st
         "wall_s": round(report.elapsed_s, 3),
         "drops": _drops(report),
         "answers": [answer_record(answer) for answer in files.answers],
-        "objects": report.objects,
+        "objects": _fates(files, report),
         "unanswered": report.unanswered,
         "interrupted": report.is_interrupted,
         "counters": dict(sorted(report.counters.items())),
@@ -149,6 +150,13 @@ def _drops(report: RunReport) -> dict[str, int]:
     }
 
 
+def _fates(files: RunFiles, report: RunReport) -> dict[str, str]:
+    """What became of every box, in words."""
+    from foreseg.commands.run_report import fate_of
+
+    return {i: fate_of(reply, files.num_shown[i]) for i, reply in report.objects.items()}
+
+
 def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> None:
     from foreseg.commands.run_report import describe_answer
 
@@ -156,13 +164,14 @@ def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> N
     for i, answer in enumerate(files.answers):
         first_ns = files.first_masks_ns.get(i)
         lines += describe_answer(answer, first_ns, has_rationale=options.has_rationale)
-    lines += [f"object {object_id!r}: {text}" for object_id, text in report.objects.items()]
+    lines += [f"object {i!r}: {text}" for i, text in _fates(files, report).items()]
     lines += [f"{query!r}: not answered, {why}" for query, why in report.unanswered.items()]
     for line in lines:
         print(line)
     rate = report.num_frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
     print(
-        f"{report.num_frames} frames in {report.elapsed_s:.1f} s ({rate:.1f}/s),"
+        f"{report.num_frames} frame{'' if report.num_frames == 1 else 's'}"
+        f" in {report.elapsed_s:.1f} s ({rate:.1f}/s),"
         f" {files.num_visible} with masks"
     )
     drops = _drops(report)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -35,14 +36,29 @@ from foreseg.media.overlay import draw_overlay
 from foreseg.media.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.pipeline.following import MAX_FOLLOWED
 from foreseg.pipeline.tracks import Track
+from foreseg.prompts import ObjectId
 
 NS = 1_000_000_000
 MAX_RECENT = MAX_FOLLOWED  # so many answers may come again
 _MASK_NAME = re.compile(r"\d{6,}\.png")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Shown:
+    """A frame as it was published last; it may be published once more with more masks."""
+
+    index: int
+    record: dict[str, object]  # its line in tracks.jsonl
+    visible: frozenset[ObjectId]
+    has_masks: bool
+    scene: Scene | None  # drawn, if somebody wants this frame
+
+
 class RunFiles:
     """Opens the files, takes what is published, and closes them in order.
+
+    A frame's line, and its picture in the overlay, are written when the next one comes: once,
+    with all that was published of it.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -57,23 +73,27 @@ class RunFiles:
         has_rationale: bool = False,
         filmstrips: Path | None = None,
         observed: Path | None = None,
+        counted: Collection[ObjectId] = (),
     ) -> None:
         """`video_hz` None = no overlay video; `filmstrips` None = no picture of each answer.
 
-        Likewise `observed`, the folder for the masks of each answer's window.
+        Likewise `observed`, the folder for the masks of each answer's window. `counted` are the
+        objects of whom `num_shown` tells.
         """
         self.out = out
         self.num_masks = 0
         self.num_visible = 0  # frames with at least one mask
+        self.num_shown: Counter[ObjectId] = Counter()  # frames with a mask of an object
         self.answers: list[Answer] = []
         self.first_masks_ns: dict[int, int] = {}  # which answer -> stamp of its first masks
-        self.last_frame: int | None = None  # frames after it are that one, held longer
         self._queries = dict(queries)
         self._has_rationale = has_rationale
         self._questions: Questions | None = None
         self._newest = NewestAnswers()
         self._storyboard = Storyboard()
         self._is_event = False
+        self._counted = frozenset(counted)
+        self._shown: _Shown | None = None
         self._origin_ns: int | None = None
         self._filmstrips = None if filmstrips is None else Filmstrips(filmstrips)
         self._observed = None if observed is None else ObservedFiles(observed)
@@ -95,21 +115,28 @@ class RunFiles:
         return RunTrace(self._questions, self.out / "trace.jsonl", config, DEFAULT_CAMERA)
 
     def publish_masks(self, masks: PublishedMasks) -> None:
-        """Write one frame."""
+        """Take one frame; its mask is written at once, in place of an earlier one of it."""
         index = int(masks.frame.index)
-        is_held = self.last_frame is not None and index > self.last_frame
-        if is_held and self.last_frame is not None:
-            index = self.last_frame
+        if self._shown is not None and self._shown.index != index:
+            self._write_shown()
         if self._origin_ns is None:
             self._origin_ns = masks.frame.stamp_ns
-        self.num_masks += not is_held
-        self.num_visible += bool(masks.label_map.any()) and not is_held
         write_palette_png(self.out / "masks" / f"{index:06d}.png", masks.label_map)
-        self._write_tracks(masks, index)
         self._note_first_masks(masks)
         if self._filmstrips is not None:
             self._filmstrips.add_masks(masks, index)
-        self._draw(masks, index, is_held=is_held)
+        seconds = (masks.frame.stamp_ns - self._origin_ns) / NS
+        self._shown = _Shown(
+            index=index,
+            record={
+                "frame": index,
+                "time_s": round(seconds, 6),
+                "tracks": [_track_record(track) for track in masks.tracks],
+            },
+            visible=frozenset(t.object_id for t in masks.tracks if t.area_px),
+            has_masks=bool(masks.label_map.any()),
+            scene=self._scene(masks, index, seconds),
+        )
 
     def publish_answer(self, answer: Answer) -> None:
         """Write one answer, while the frames of its question are held."""
@@ -149,6 +176,7 @@ class RunFiles:
 
     def close(self) -> None:
         """Finish the files, the contact sheet among them."""
+        self._write_shown()
         self._answers_file.close()
         self._tracks_file.close()
         if self._filmstrips is not None:
@@ -164,35 +192,39 @@ class RunFiles:
         text = json.dumps(dict(record), indent=2, allow_nan=False) + "\n"
         (self.out / "summary.json").write_text(text, encoding="utf-8")
 
-    def _write_tracks(self, masks: PublishedMasks, index: int) -> None:
-        stamp_ns = masks.frame.stamp_ns - (self._origin_ns or 0)
-        record = {
-            "frame": index,
-            "time_s": round(stamp_ns / NS, 6),
-            "tracks": [_track_record(track) for track in masks.tracks],
-        }
-        self._tracks_file.write(json.dumps(record) + "\n")
-
-    def _draw(self, masks: PublishedMasks, index: int, *, is_held: bool) -> None:
-        is_wanted = self._is_event or is_held or self._storyboard.wants(index)
-        if masks.image is None or not (self._video is not None or is_wanted):
+    def _write_shown(self) -> None:
+        """Nothing more will be published of the newest frame."""
+        shown, self._shown = self._shown, None
+        if shown is None:
             return
+        self.num_masks += 1
+        self.num_visible += shown.has_masks
+        self.num_shown.update(shown.visible & self._counted)
+        self._tracks_file.write(json.dumps(shown.record) + "\n")
+        if shown.scene is None:
+            return
+        if self._video is not None:
+            self._video.write(shown.scene.image)
+        self._storyboard.add(shown.scene)
+
+    def _scene(self, masks: PublishedMasks, index: int, seconds: float) -> Scene | None:
+        """The overlay, if somebody wants this frame's."""
+        before = None if self._shown is None else self._shown.scene  # of this very frame
+        is_event = self._is_event or (before is not None and before.is_event)
+        is_wanted = self._video is not None or is_event or self._storyboard.wants(index)
+        if masks.image is None or not is_wanted:
+            return before
         labels = overlay_labels(masks.tracks)
         inset = self._newest.inset(masks.frame, labels)
         drawn = draw_overlay(masks.image, masks.label_map, labels, self._banner(masks), inset)
-        if self._video is not None:
-            self._video.write(drawn)
-        seconds = (masks.frame.stamp_ns - (self._origin_ns or 0)) / NS
         caption = f"{seconds:.1f} s, frame {index}"
-        if self._is_event and self.answers:
+        if is_event and self.answers:
             caption += f": {words_of(self.answers[-1])}"
         elif masks.tracks:
             states = ", ".join(f"{t.object_id} {t.state.name.lower()}" for t in masks.tracks[:3])
             caption += f": {states}"
-        self._storyboard.add(
-            Scene(index=index, image=drawn, caption=caption, is_event=self._is_event)
-        )
         self._is_event = False
+        return Scene(index=index, image=drawn, caption=caption, is_event=is_event)
 
     def _note_first_masks(self, masks: PublishedMasks) -> None:
         shown = {track.object_id for track in masks.tracks}

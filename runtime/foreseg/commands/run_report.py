@@ -18,7 +18,7 @@ from foreseg.masks import rle_area
 from foreseg.media.captions import words_of
 from foreseg.pipeline.events import Reply
 from foreseg.pipeline.state import State
-from foreseg.prompts import SpatialPrompt
+from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracker.base import Tracker
 
 NS = 1_000_000_000
@@ -38,7 +38,7 @@ class RunReport:
     num_frames: int
     elapsed_s: float
     counters: Mapping[str, int]
-    objects: dict[str, str]  # id of a box -> what became of it
+    objects: Mapping[ObjectId, Reply | None]  # what was replied to each box
     unanswered: dict[str, str]  # words of a query -> why there is no answer
     is_interrupted: bool
 
@@ -72,11 +72,13 @@ def checked_prompt(box: TimedBox, size_wh: tuple[int, int]) -> SpatialPrompt:
         raise InputError(msg) from error
 
 
-def fate_of(reply: Reply | None) -> str:
-    """What became of a box, in words."""
+def fate_of(reply: Reply | None, num_shown: int) -> str:
+    """What became of a box, in words; `num_shown` frames have a mask of it."""
     if reply is None:
         return "not added: the stream ended before"
-    return "tracked" if reply.success else f"not added: {reply.message}"
+    if not reply.success:
+        return f"not added: {reply.message}"
+    return f"masks on {num_shown} frame{'' if num_shown == 1 else 's'}"
 
 
 def describe_answer(

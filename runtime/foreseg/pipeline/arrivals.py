@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrivals: prompts on a keyframe that hop to the newest frame and meet the tracks that run.
 
-The same object: the track goes on untouched. A new object: a new track, with a branch that
+Those that wait with prompts on one keyframe hop together, in one job. The same object: the track goes on untouched. A new object: a new track, with a branch that
 catches up where one can arrive.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from foreseg.dialogue import QueryId
@@ -31,21 +32,47 @@ def key_of(camera: CameraState, object_id: ObjectId) -> TrackKey:
     return TrackKey(object_id) if known is None else known
 
 
-def steps_of_arrival(
-    turn: Turn, camera: CameraState, frame: FrameRef, arrival: Arrival
+def hop_together(turn: Turn, first: Arrival) -> tuple[Arrival, ...]:
+    """An arrival with those that wait behind it and can share its job: on the same keyframe.
+
+    No object twice, and no more new ones than there may be tracks.
+    """
+    group = [first]
+    known = {track.object_id for track in turn.camera(first.camera).tracks}
+    ids = set(first.object_ids)
+    for arrival in turn.state.arrivals:
+        is_other = arrival.camera != first.camera or arrival.keyframe_index != first.keyframe_index
+        if is_other or arrival is first:
+            continue
+        is_fit = not (first.is_alone or arrival.is_alone or ids.intersection(arrival.object_ids))
+        ids |= set(arrival.object_ids)
+        if not is_fit or len(ids - known) > turn.state.config.tracker.max_tracks:
+            break  # whoever waits behind it goes on waiting behind it
+        group.append(arrival)
+    return tuple(group)
+
+
+def steps_of_arrivals(
+    turn: Turn, camera: CameraState, frame: FrameRef, arrivals: Sequence[Arrival]
 ) -> tuple[tuple[JobStep, ...], tuple[CatchUp, ...]]:
     """Prompt at the keyframe, fork what shall catch up, then one step of all rows to `frame`."""
     known = {track.object_id for track in camera.tracks}
-    is_past = frame.index > arrival.keyframe_index
+    keyframe_index = arrivals[0].keyframe_index
+    prompts = {
+        object_id: prompt
+        for arrival in arrivals
+        for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True)
+    }
+    is_past = frame.index > keyframe_index
     steps: list[JobStep] = []
     catch_ups: list[CatchUp] = []
     new_keys: list[TrackKey] = []
-    num_new = sum(1 for object_id in arrival.object_ids if object_id not in known)
+    num_new = len(prompts.keys() - known)
     num_rows = len(camera.tracks) + len(camera.catch_ups) + num_new
     num_free = turn.state.config.tracker.max_rows - 1 - num_rows  # one is for observed windows
-    for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True):
+    for object_id, prompt in prompts.items():
         key = key_of(camera, object_id)
-        steps.append(PromptStep(frame_index=arrival.keyframe_index, key=key, prompt=prompt))
+        steps.append(PromptStep(frame_index=keyframe_index, key=key, prompt=prompt))
         if object_id in known:
             continue
         new_keys.append(key)
@@ -56,10 +83,10 @@ def steps_of_arrival(
                 CatchUp(
                     object_id=object_id,
                     branch=branch,
-                    position=arrival.keyframe_index,
+                    position=keyframe_index,
                     stride=0,  # planned after the hop, with the speed that it measured
                     started_ns=turn.at_ns,
-                    began_index=arrival.keyframe_index,
+                    began_index=keyframe_index,
                 )
             )
     keys = (*(track.key for track in camera.tracks), *new_keys)
@@ -67,15 +94,24 @@ def steps_of_arrival(
     return tuple(steps), tuple(catch_ups)
 
 
-def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
+def match_arrivals(turn: Turn, running: RunningJob, final: StepResult) -> None:
     """Decide, on the newest frame, which targets are tracks already; start tracks for the rest."""
-    arrival = running.arrival
-    if arrival is None:
+    if not running.arrivals:
         return
     running = _with_stride(turn, running)
     results = {result.key: result for result in final.objects}
+    for arrival in running.arrivals:
+        _match_arrival(turn, running, arrival, results)
+
+
+def _match_arrival(
+    turn: Turn, running: RunningJob, arrival: Arrival, results: dict[TrackKey, TrackedObject]
+) -> None:
     before = turn.camera(arrival.camera).tracks
-    met = [_meet(turn, running, object_id, results, before) for object_id in arrival.object_ids]
+    met = [
+        _meet(turn, running, arrival, object_id, results, before)
+        for object_id in arrival.object_ids
+    ]
     named = tuple(track.object_id for track in met if track is not None)
     labels = tuple(track.index for track in met if track is not None)
     if arrival.query_id is not None:
@@ -87,13 +123,12 @@ def match_arrival(turn: Turn, running: RunningJob, final: StepResult) -> None:
 def _meet(
     turn: Turn,
     running: RunningJob,
+    arrival: Arrival,
     object_id: ObjectId,
     results: dict[TrackKey, TrackedObject],
     before: tuple[LiveTrack, ...],
 ) -> LiveTrack | None:
     """The track that a target is or becomes; None if there is none."""
-    arrival = running.arrival
-    assert arrival is not None  # noqa: S101 (whose targets these are)
     camera = turn.camera(arrival.camera)
     known = next((t for t in camera.tracks if t.object_id == object_id), None)
     if known is None:
@@ -221,12 +256,9 @@ def _make_room(turn: Turn, arrival: Arrival) -> None:
 
 
 def _discard_row(turn: Turn, running: RunningJob, object_id: ObjectId) -> None:
-    arrival = running.arrival
-    if arrival is None:
-        return
     keys = [TrackKey(object_id)]
     keys += [c.branch for c in running.new_catch_ups if c.object_id == object_id]
-    camera = turn.camera(arrival.camera)
+    camera = turn.camera(running.job.camera)
     turn.set_camera(camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in keys)))
 
 

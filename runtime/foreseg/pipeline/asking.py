@@ -96,8 +96,9 @@ def take_window(turn: Turn, event: WindowTaken) -> None:
 def release_windows(turn: Turn) -> None:
     """Let go every window that neither a question nor an arrival needs any more, once."""
     state = turn.state
-    running = None if state.running is None else state.running.arrival
-    wanted = {a.ask_id for a in (*state.arrivals, running, state.asking) if a is not None}
+    running = () if state.running is None else state.running.arrivals
+    wanted = {arrival.ask_id for arrival in (*state.arrivals, *running)}
+    wanted |= set() if state.asking is None else {state.asking.ask_id}
     wanted |= {f.ask_id for f in state.followed if f.observation is not None}
     for ask_id in state.held:
         if ask_id not in wanted:
@@ -294,8 +295,9 @@ def _complete_arrival(turn: Turn, asking: Asking, tokens: int) -> None:
 
     turn.set(arrivals=tuple(completed(arrival) for arrival in turn.state.arrivals))
     running = turn.state.running
-    if running is not None and running.arrival is not None:
-        turn.set(running=replace(running, arrival=completed(running.arrival)))
+    if running is not None:
+        hopping = tuple(completed(arrival) for arrival in running.arrivals)
+        turn.set(running=replace(running, arrivals=hopping))
 
 
 def draft(

@@ -14,7 +14,7 @@ from foreseg.pipeline.roster import (
     give_up_branch,
     new_object_ids,
     spare_tracks,
-    void_running_arrival,
+    void_running_arrivals,
 )
 from foreseg.pipeline.state import Arrival, CameraState
 from foreseg.pipeline.tracks import NS
@@ -69,13 +69,10 @@ def reset(turn: Turn, event: ResetRequested) -> None:
     """Forget all tracks."""
     for camera in turn.state.cameras.values():
         drop_tracks(turn, camera, camera.tracks)
-    running = turn.state.running
-    void_running_arrival(turn)
-    on_the_way = (*turn.state.arrivals, *(() if running is None else (running.arrival,)))
+    on_the_way = (*turn.state.arrivals, *void_running_arrivals(turn))
     turn.set(arrivals=())
     for arrival in on_the_way:
-        if arrival is not None:
-            asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
+        asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
     turn.set(
         queries=tuple(
             replace(q, due_ns=min(q.due_ns, turn.at_ns)) if q.query.period_s else q

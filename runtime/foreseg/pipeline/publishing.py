@@ -26,7 +26,7 @@ def publish_untracked(turn: Turn, frame: FrameRef) -> None:
     )
     running = turn.state.running
     is_hopping = (
-        running is not None and running.arrival is not None and running.job.camera == frame.camera
+        running is not None and bool(running.arrivals) and running.job.camera == frame.camera
     )
     if not turn.state.enabled or camera.tracks or is_awaited or is_hopping:
         return
@@ -34,10 +34,15 @@ def publish_untracked(turn: Turn, frame: FrameRef) -> None:
     publish(turn, frame, None)
 
 
-def publish(turn: Turn, frame: FrameRef, job_id: JobId | None) -> None:
-    """Publish all tracks on a frame, with the masks of a job, or (None) held ones."""
+def publish(turn: Turn, frame: FrameRef, job_id: JobId | None, *, has_news: bool = False) -> None:
+    """Publish all tracks on a frame, with the masks of a job, or (None) held ones.
+
+    Once a frame; once more where it is still the newest and more is known of it now (`has_news`).
+    """
     camera = turn.camera(frame.camera)
-    if frame.index <= camera.published_index:
+    is_newest = camera.newest is not None and camera.newest.index == frame.index
+    is_again = frame.index == camera.published_index and has_news and is_newest
+    if frame.index <= camera.published_index and not is_again:
         return
     turn.set_camera(frame.camera, published_index=int(frame.index))
     tracker = turn.state.config.tracker

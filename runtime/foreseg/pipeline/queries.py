@@ -13,7 +13,7 @@ from foreseg.dialogue import AnswerStatus, QueryId
 from foreseg.pipeline import following, scheduler
 from foreseg.pipeline.asking import draft, empty_answer
 from foreseg.pipeline.events import CancelAsk, QueryAdded, QueryRemoved, Reply, SceneMeasured
-from foreseg.pipeline.roster import leave_out, void_running_arrival
+from foreseg.pipeline.roster import leave_out, void_running_arrivals
 from foreseg.pipeline.state import StandingQuery
 from foreseg.pipeline.turn import Turn
 
@@ -121,10 +121,7 @@ def _withdraw(turn: Turn, query_id: QueryId) -> bool:
     rest = tuple(a for a in turn.state.arrivals if a.query_id != query_id)
     is_waiting = len(rest) < len(turn.state.arrivals)
     turn.set(arrivals=rest)
-    running = None if turn.state.running is None else turn.state.running.arrival
-    is_hopping = running is not None and running.query_id == query_id
-    if is_hopping:
-        void_running_arrival(turn)
+    is_hopping = bool(void_running_arrivals(turn, query_id))
     return is_asked or is_waiting or is_hopping
 
 

@@ -9,7 +9,7 @@ from foreseg.dialogue import QueryId
 from foreseg.frames import CameraId, FrameRef
 from foreseg.masks import rle_iou
 from foreseg.pipeline import asking, following, observing, queries
-from foreseg.pipeline.arrivals import match_arrival
+from foreseg.pipeline.arrivals import match_arrivals
 from foreseg.pipeline.catch_up import CatchUp
 from foreseg.pipeline.events import DropStep, StepResult, TrackerFailed, TrackerFinished
 from foreseg.pipeline.publishing import publish
@@ -50,12 +50,14 @@ def finish_job(turn: Turn, event: TrackerFinished) -> None:
         observing.take_results(turn, running.observed, event.results)
         return
     final = event.results[-1]
-    if running.arrival is not None:
-        match_arrival(turn, running, final)
+    known = _known_of(camera)
+    match_arrivals(turn, running, final)
     if running.kind is JobKind.JOIN and running.catch_up is not None:
         _join(turn, camera.camera, running.catch_up, event.results[-3], event.results[-2])
     _update(turn, running.frame, final)
-    publish(turn, running.frame, running.job.id)
+    is_asked = any(arrival.request_id is not None for arrival in running.arrivals)
+    has_news = is_asked or known != _known_of(turn.camera(camera.camera))
+    publish(turn, running.frame, running.job.id, has_news=has_news)
 
 
 def fail_job(turn: Turn, event: TrackerFailed) -> None:
@@ -72,11 +74,20 @@ def fail_job(turn: Turn, event: TrackerFailed) -> None:
         give_up_branch(turn, camera.camera, running.catch_up)
     if running.observed is not None:
         observing.give_up(turn, running.observed, event.reason)
-    if running.arrival is not None:
-        drop_begun_rows(turn, running)
+    drop_begun_rows(turn, running, running.arrivals)
+    if len(running.arrivals) > 1:  # whose fault it was shows when each goes alone
+        each = tuple(replace(arrival, is_alone=True) for arrival in running.arrivals)
+        turn.set(arrivals=(*each, *turn.state.arrivals))
+        return
+    for arrival in running.arrivals:
         asking.resolve_arrival(
-            turn, running.arrival, (), failure=event.reason, is_evicted=event.is_evicted
+            turn, arrival, (), failure=event.reason, is_evicted=event.is_evicted
         )
+
+
+def _known_of(camera: CameraState) -> frozenset[tuple[object, ...]]:
+    """What is known of the tracks beside their masks."""
+    return frozenset((t.object_id, t.query_ids, t.confirmed, t.catching_up) for t in camera.tracks)
 
 
 def _finish_branch_step(turn: Turn, running: RunningJob, elapsed_ns: int) -> None:

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from foreseg.dialogue import QueryId
 from foreseg.frames import CameraId
 from foreseg.pipeline.catch_up import CatchUp
 from foreseg.pipeline.events import DropStep, PromptStep
-from foreseg.pipeline.state import CameraState, RunningJob
+from foreseg.pipeline.state import Arrival, CameraState, RunningJob
 from foreseg.pipeline.tracks import NS, LiveTrack
 from foreseg.pipeline.turn import Turn
 from foreseg.prompts import ObjectId
+from foreseg.tracker.base import TrackKey
 
 
 def new_object_ids(turn: Turn, count: int) -> tuple[ObjectId, ...]:
     """Ids that nobody has; a user may have taken one of ours."""
     state = turn.state
-    arrivals = [*state.arrivals, *(() if state.running is None else (state.running.arrival,))]
+    arrivals = (*state.arrivals, *(() if state.running is None else state.running.arrivals))
     taken = {track.object_id for camera in state.cameras.values() for track in camera.tracks}
-    taken |= {i for arrival in arrivals if arrival is not None for i in arrival.object_ids}
+    taken |= {i for arrival in arrivals for i in arrival.object_ids}
     ids: list[ObjectId] = []
     number = state.next_object
     while len(ids) < count:
@@ -100,18 +102,30 @@ def give_up_branch(turn: Turn, camera_id: CameraId, branch: CatchUp) -> None:
     )
 
 
-def drop_begun_rows(turn: Turn, running: RunningJob) -> None:
-    """The rows that a job's arrival began are wanted no more."""
+def drop_begun_rows(turn: Turn, running: RunningJob, arrivals: Sequence[Arrival]) -> None:
+    """The rows that a job began for these arrivals are wanted no more."""
     camera = turn.camera(running.job.camera)
     known = {track.key for track in camera.tracks}
-    prompted = [step.key for step in running.job.steps if isinstance(step, PromptStep)]
-    begun = [*(k for k in prompted if k not in known), *(c.branch for c in running.new_catch_ups)]
+    ids = {object_id for arrival in arrivals for object_id in arrival.object_ids}
+    keys = {TrackKey(object_id) for object_id in ids} - known
+    begun = [s.key for s in running.job.steps if isinstance(s, PromptStep) and s.key in keys]
+    begun += [c.branch for c in running.new_catch_ups if c.object_id in ids]
     turn.set_camera(camera.camera, chores=(*camera.chores, *(DropStep(key=key) for key in begun)))
 
 
-def void_running_arrival(turn: Turn) -> None:
-    """The hop that runs now shall lead to nothing."""
+def void_running_arrivals(turn: Turn, query_id: QueryId | None = None) -> tuple[Arrival, ...]:
+    """What hops now, for one query or (None) at all, shall lead to nothing; those arrivals."""
     running = turn.state.running
-    if running is not None and running.arrival is not None:
-        drop_begun_rows(turn, running)
-        turn.set(running=replace(running, arrival=None, new_catch_ups=()))
+    if running is None:
+        return ()
+    gone = tuple(a for a in running.arrivals if query_id in (None, a.query_id))
+    drop_begun_rows(turn, running, gone)
+    ids = {object_id for arrival in gone for object_id in arrival.object_ids}
+    turn.set(
+        running=replace(
+            running,
+            arrivals=tuple(a for a in running.arrivals if a not in gone),
+            new_catch_ups=tuple(c for c in running.new_catch_ups if c.object_id not in ids),
+        )
+    )
+    return gone

@@ -36,6 +36,7 @@ class Arrival:
     answer: Answer | None = None  # published when the hop is done
     request_id: RequestId | None = None  # a user's, completed when the hop is done
     window: tuple[FrameIndex, ...] = ()  # to be segmented afterwards, if that was wanted
+    is_alone: bool = False  # hops in a job of its own: one that it shared has failed
 
 
 class JobKind(Enum):
@@ -56,7 +57,7 @@ class RunningJob:
     job: TrackerJob
     kind: JobKind
     frame: FrameRef  # the newest frame when it began
-    arrival: Arrival | None = None
+    arrivals: tuple[Arrival, ...] = ()  # on one keyframe
     catch_up: CatchUp | None = None
     new_catch_ups: tuple[CatchUp, ...] = ()
     observed: AskId | None = None  # whose window is segmented

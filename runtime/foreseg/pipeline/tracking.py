@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from foreseg.frames import FrameRef
 from foreseg.pipeline import observing
-from foreseg.pipeline.arrivals import steps_of_arrival
+from foreseg.pipeline.arrivals import hop_together, steps_of_arrivals
 from foreseg.pipeline.catch_up import CatchUp
 from foreseg.pipeline.degradation import Rung
 from foreseg.pipeline.events import JobId, JobStep, PromoteStep, RunTracker, TrackerJob, TrackStep
@@ -35,8 +35,7 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
     for arrival in state.arrivals:
         camera = turn.camera(arrival.camera)
         if camera.newest is not None and arrival.keyframe_index <= camera.newest.index:
-            turn.set(arrivals=tuple(a for a in state.arrivals if a is not arrival))
-            _begin_hop(turn, camera, camera.newest, arrival)
+            _begin_hop(turn, camera, camera.newest, hop_together(turn, arrival))
             return
     waiting = sorted(state.cameras.values(), key=lambda camera: camera.served_at_ns)
     for camera in waiting:
@@ -73,7 +72,7 @@ def _begin(
     frame: FrameRef,
     kind: JobKind,
     steps: tuple[JobStep, ...],
-    arrival: Arrival | None = None,
+    arrivals: tuple[Arrival, ...] = (),
     catch_up: CatchUp | None = None,
     new_catch_ups: tuple[CatchUp, ...] = (),
 ) -> RunningJob:
@@ -83,7 +82,7 @@ def _begin(
         job=job,
         kind=kind,
         frame=frame,
-        arrival=arrival,
+        arrivals=arrivals,
         catch_up=catch_up,
         new_catch_ups=new_catch_ups,
     )
@@ -100,11 +99,14 @@ def _begin_live(turn: Turn, camera: CameraState, frame: FrameRef) -> None:
     _begin(turn, turn.camera(camera.camera), frame, JobKind.LIVE, steps)
 
 
-def _begin_hop(turn: Turn, camera: CameraState, frame: FrameRef, arrival: Arrival) -> None:
+def _begin_hop(
+    turn: Turn, camera: CameraState, frame: FrameRef, arrivals: tuple[Arrival, ...]
+) -> None:
+    turn.set(arrivals=tuple(a for a in turn.state.arrivals if a not in arrivals))
     mark_served(turn, frame)
     camera = turn.camera(camera.camera)
-    steps, catch_ups = steps_of_arrival(turn, camera, frame, arrival)
-    _begin(turn, camera, frame, JobKind.HOP, steps, arrival=arrival, new_catch_ups=catch_ups)
+    steps, catch_ups = steps_of_arrivals(turn, camera, frame, arrivals)
+    _begin(turn, camera, frame, JobKind.HOP, steps, arrivals=arrivals, new_catch_ups=catch_ups)
 
 
 def _begin_catch_up(turn: Turn, camera: CameraState, frame: FrameRef) -> None:

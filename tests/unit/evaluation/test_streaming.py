@@ -181,6 +181,16 @@ def test_objects_given_by_first_masks_are_streamed_too() -> None:
     assert max(j for row in result.objects for j in row.j[3:] if j is not None) < 0.5
 
 
+def test_every_object_of_the_first_frame_is_on_screen_with_that_frame() -> None:
+    episode = replace(make_objects_episode(), media=Squares())
+    record = play(episode, reasoner="oracle_first_mask")
+    result = score_episode(episode, prediction_on_screen(record, episode))
+    assert min(row.j[0] or 0.0 for row in result.objects) > 0.95
+    alone = replace(episode, frame_names=episode.frame_names[:1], annotated=(0,))
+    record = play(alone, reasoner="oracle_first_mask")
+    assert [len(item.tracks) for item in record.published] == [2]
+
+
 def test_device_latencies_take_the_place_of_the_systems_own() -> None:
     episode = make_episode(num_frames=30)
     config = SystemConfig(

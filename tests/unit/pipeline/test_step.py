@@ -177,7 +177,7 @@ def test_a_query_removed_while_its_answer_hops_leaves_no_track() -> None:
     bench.ask(period_s=5.0)
     bench.run(1.1)  # the answer has come, the hop runs
     assert bench.state.running is not None
-    assert bench.state.running.arrival is not None
+    assert bench.state.running.arrivals
     bench.forget()
     bench.run(1.0)
     assert bench.masks[-1].tracks == ()
@@ -532,7 +532,7 @@ def test_a_failed_job_gives_up_its_arrival_and_live_tracks_go_on() -> None:
     bench.run(0.2)
     request = bench.point("ball", "ball")
     running = bench.state.running
-    while running is None or running.arrival is None:
+    while running is None or not running.arrivals:
         bench.run(0.005)
         running = bench.state.running
     bench._queue.clear()

@@ -48,7 +48,7 @@ def fail_running_job(bench: Bench) -> None:
 def run_until_hop(bench: Bench) -> None:
     for _ in range(10_000):
         running = bench.state.running
-        if running is not None and running.arrival is not None:
+        if running is not None and running.arrivals:
             return
         bench.run(0.001)
     pytest.fail("no hop began")

@@ -20,7 +20,7 @@ from foreseg.dialogue import QueryId
 from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex
-from foreseg.pipeline.state import Arrival, State
+from foreseg.pipeline.state import State
 from foreseg_ros.records import answer_msg_from_answer, msg_from_mask_rle
 from foreseg_ros.services import Services, refused_answer
 
@@ -158,10 +158,9 @@ def progress_of(state: State, query_id: QueryId) -> Progress:
                 rationale=rationale or followed.answer.rationale,
                 keyframe_index=followed.answer.keyframe_index,
             )
-    running = None if state.running is None else state.running.arrival
-    arrivals: list[Arrival | None] = [*state.arrivals, running]
-    for arrival in arrivals:
-        if arrival is not None and arrival.query_id == query_id:
+    running = () if state.running is None else state.running.arrivals
+    for arrival in (*state.arrivals, *running):
+        if arrival.query_id == query_id:
             told = "" if arrival.answer is None else arrival.answer.rationale
             return Progress(
                 stage=AskForesight.Feedback.CATCHING_UP,
