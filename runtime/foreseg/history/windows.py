@@ -134,6 +134,29 @@ class GlobalLocalWindow:
         return tuple(refs[rank].index for rank in ranks)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalWindow:
+    """Contiguous frames around `centre`; None and a centre that is gone as in `GlobalLocalWindow`."""
+
+    num_frames: int
+    centre: FrameIndex | None = None
+
+    def __post_init__(self) -> None:
+        _check_num_frames(self.num_frames)
+
+    def select(self, view: HistoryView) -> tuple[FrameIndex, ...]:
+        """Indices of the block, shifted to lie within the view."""
+        refs = view.timeline
+        if not refs:
+            return ()
+        centre = len(refs) - 1
+        if self.centre is not None:
+            centre = _nearest_rank([int(ref.index) for ref in refs], int(self.centre))
+        num_local = min(self.num_frames, len(refs))
+        start = min(max(0, centre - num_local // 2), len(refs) - num_local)
+        return tuple(ref.index for ref in refs[start : start + num_local])
+
+
 def _check_num_frames(num_frames: int) -> None:
     if num_frames < 1:
         msg = f"a window wants num_frames of at least 1, got {num_frames}"

@@ -10,9 +10,11 @@ the numbers of frames: those here are ours, and so are the bound on rounds and "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
+from random import Random
 from statistics import fmean
 
 from foreseg.dialogue import FramesWanted, NoTarget, Query, RationalePart, TargetsFound
@@ -51,6 +53,24 @@ MAX_FRAMES = 32
 MAX_SAMPLES = 16
 MAX_ROUNDS = 8
 
+
+class TargetFrame(Enum):
+    """How the target frame is chosen: hierarchically, or as in another arm of the paper's table."""
+
+    HIERARCHICAL = "hierarchical"  # close in on a segment, then a percentage of it
+    PERCENT = "percent"  # of the whole span
+    RANDOM_IN_SEGMENT = "random-in-segment"
+    FIRST = "first"  # unasked
+
+
+class Part(Enum):
+    """What of an answer becomes prompts; all of it is asked for in every arm."""
+
+    BOX = "box"
+    POINT = "point"
+    NEGATIVE = "negative"
+
+
 _LIST_NAMES = ("objects", "targets", "answer", "bbox_2d_list")
 _BOX_NAMES = ("bbox_2d", "bbox", "box")
 _POINT_NAMES = ("point_2d", "point", "positive_point_2d", "positive_point", "central_point")
@@ -69,6 +89,8 @@ class VideosegSettings:
     num_sampler_frames: int = 12  # shown in each round
     num_key_frames: int = 6  # of the key segment, in the last request
     num_reference_frames: int = 4  # from elsewhere in the span, in the last request
+    target: TargetFrame = TargetFrame.HIERARCHICAL
+    parts: frozenset[Part] = frozenset(Part)
     temperature: float = 0.7  # of the sampler; equal answers need no averaging
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
@@ -89,6 +111,9 @@ class VideosegSettings:
             if not 1 <= getattr(self, name) <= most:
                 msg = f"{name} wants 1 to {most}, got {getattr(self, name)}"
                 raise ConfigError(msg)
+        if not self.parts & {Part.BOX, Part.POINT}:
+            msg = f"parts want a box or a point, got {sorted(part.value for part in self.parts)}"
+            raise ConfigError(msg)
         if not 0 < self.segment_share <= 1:
             msg = f"segment_share wants more than 0 and at most 1, got {self.segment_share}"
             raise ConfigError(msg)
@@ -105,6 +130,11 @@ class VideosegSettings:
             span_s=span_s,
             view=view or View(),
         )
+
+
+_Narrowing = Generator[
+    SampleStep | FramesWanted | RationalePart, list[str] | FrameWindow | None, "_Segment"
+]
 
 
 class VideosegMethod:
@@ -129,13 +159,35 @@ class VideosegMethod:
         first = settings.view.shown(window)
         album = _Album(first)
         segment = _Segment(album.labels[0], album.labels[-1])
+        label = segment.first
+        if settings.target in {TargetFrame.HIERARCHICAL, TargetFrame.RANDOM_IN_SEGMENT}:
+            segment = yield from self._narrowed(query, album, segment)
+        if settings.target is TargetFrame.RANDOM_IN_SEGMENT:
+            seed = f"{query.id} {int(window.newest.index)}"  # the same asking, the same frame
+            label = Random(seed).randint(segment.first, segment.last)  # noqa: S311 (no secret)
+        elif settings.target is not TargetFrame.FIRST:
+            label = segment.last
+            if segment.length > 1:
+                shown = album.within(segment, settings.num_sampler_frames)
+                texts = yield self.target_step(query, shown)
+                label, note = segment.target(_texts(texts))
+                yield RationalePart(text=note)
+        if wanted := album.missing([label]):
+            album.add((yield FramesWanted(indices=wanted)), settings.view)
+        key = album.within(segment, settings.num_key_frames)
+        elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
+        frames = [*key.frames, *_evenly(elsewhere, settings.num_reference_frames)]
+        yield self.answer_step(query, album.nearest(label), frames, first.origin_index)
+
+    def _narrowed(self, query: Query, album: _Album, segment: _Segment) -> _Narrowing:
+        """Close in on the segment that matters; the album gets the frames that it takes."""
+        settings = self._settings
         longest = settings.segment_share * segment.length
         shown = settings.num_sampler_frames
         for _ in range(settings.num_rounds):
             if segment.length == 1:
                 break
-            request = self._interval_request(query, album.within(segment, shown))
-            texts = yield SampleStep(request=request)
+            texts = yield self.interval_step(query, album.within(segment, shown))
             narrowed = segment.narrowed(_texts(texts))
             yield RationalePart(text=narrowed.note)
             if narrowed.segment == segment:
@@ -146,28 +198,22 @@ class VideosegMethod:
                 album.add((yield FramesWanted(indices=wanted)), settings.view)
             if segment.length <= longest:
                 break
-        label = segment.last
-        if segment.length > 1:
-            request = self._target_request(query, album.within(segment, shown))
-            texts = yield SampleStep(request=request)
-            label, note = segment.target(_texts(texts))
-            yield RationalePart(text=note)
-        if wanted := album.missing([label]):
-            album.add((yield FramesWanted(indices=wanted)), settings.view)
-        yield self._answer_step(query, first, album, segment, album.nearest(label))
+        return segment
 
     def read(self, text: str, frame: Frame) -> Verdict:
         """Read an answer about the target frame as it was shown."""
         return verdict_from(text, partial(self._targets_from, frame=frame))
 
-    def _interval_request(self, query: Query, window: FrameWindow) -> LanguageRequest:
+    def interval_step(self, query: Query, window: FrameWindow) -> SampleStep:
+        """Ask which stretch of a window matters."""
         words = (
             "Which stretch of the frames matters for this query? Give the labels of its first and"
             " last frame, without any reasoning, as <answer>[first, last]</answer>."
         )
         return self._sampling(query, window, words, self._settings.num_interval_answers)
 
-    def _target_request(self, query: Query, window: FrameWindow) -> LanguageRequest:
+    def target_step(self, query: Query, window: FrameWindow) -> SampleStep:
+        """Ask which percentage of a window to look at."""
         words = (
             "In which of the frames can what the query asks for be seen best? Give its place"
             " between the first frame (0) and the last (100) as a percentage, without any"
@@ -177,27 +223,30 @@ class VideosegMethod:
 
     def _sampling(
         self, query: Query, window: FrameWindow, words: str, num_samples: int
-    ) -> LanguageRequest:
+    ) -> SampleStep:
         after = f"{query_words(query)}\n{words}"
         content = (frames_words(window), *labelled(window), after)
-        return LanguageRequest(
+        request = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),
             max_tokens=self._settings.sampler_tokens,
             num_samples=num_samples,
             temperature=self._settings.temperature,
         )
+        return SampleStep(request=request)
 
-    def _answer_step(
-        self, query: Query, first: FrameWindow, album: _Album, segment: _Segment, target: Frame
+    def answer_step(
+        self, query: Query, target: Frame, others: Iterable[Frame], origin: FrameIndex
     ) -> AnswerStep:
+        """Ask for boxes and points in a target frame.
+
+        Args:
+            query: its words.
+            target: as it is shown.
+            others: key frames and references, as they are shown, in any order.
+            origin: index of the frame whose label is 0.
+        """
         settings = self._settings
-        elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
-        frames = [
-            *album.within(segment, settings.num_key_frames).frames,
-            *_evenly(elsewhere, settings.num_reference_frames),
-            target,
-        ]
-        window = _window_of(frames, first.origin_index)
+        window = _window_of([*others, target], origin)
         form = form_of(query, settings.form)
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         label = label_text(window.label_of(target.index))
@@ -237,13 +286,16 @@ class VideosegMethod:
             return None
         view = self._settings.view
         said = member(item, _BOX_NAMES)
+        parts = self._settings.parts
         box = None if said is None else box_from(said, frame, view, repairs)
+        if Part.BOX not in parts:
+            box = None
         points: list[Point] = []
-        for names, label in (
-            (_POINT_NAMES, PointLabel.FOREGROUND),
-            (_NEGATIVE_NAMES, PointLabel.BACKGROUND),
+        for part, names, label in (
+            (Part.POINT, _POINT_NAMES, PointLabel.FOREGROUND),
+            (Part.NEGATIVE, _NEGATIVE_NAMES, PointLabel.BACKGROUND),
         ):
-            for place in _places(member(item, names)):
+            for place in _places(member(item, names)) if part in parts else ():
                 point = point_from(place, label, frame, view, repairs)
                 if point is not None and _fits(point, box, repairs):
                     points.append(point)

@@ -3,7 +3,7 @@
 
 The sampler asks K times which percentage of the span to look at, and averages. The last request
 shows the target frame first and then its reference frames, half of them evenly over the span and
-half around the target; its answer is a token for each object, decoded on the target frame. K and
+half around the target (the settings have the paper's other arms); its answer is a token for each object, decoded on the target frame. K and
 the number of references are the paper's, and so is an answer without reasoning. The words are
 ours, and so are the numbers of the sampler's frames and tokens and "no target".
 """
@@ -12,12 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 
 from foreseg.dialogue import FramesWanted, Query, RationalePart
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
-from foreseg.history.windows import GlobalLocalWindow, HistoryView, UniformWindow, WindowPolicy
+from foreseg.history.windows import (
+    GlobalLocalWindow,
+    HistoryView,
+    LocalWindow,
+    UniformWindow,
+    WindowPolicy,
+)
 from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
 from foreseg.methods.answers import form_of, frames_words, query_words, reasoning_tokens_of
 from foreseg.methods.base import Plan, SampleStep, SegmentStep
@@ -30,12 +37,29 @@ MAX_FRAMES = 32
 MAX_SAMPLES = 16
 
 
+class References(Enum):
+    """Where the frames come from that stand beside the target frame."""
+
+    GLOBAL_LOCAL = "global-local"  # half and half
+    GLOBAL = "global"  # evenly over the span
+    LOCAL = "local"  # around the target frame
+
+
+class TargetFrame(Enum):
+    """How the target frame is chosen."""
+
+    SAMPLER = "sampler"
+    FIRST = "first"  # the oldest frame, unasked: an arm of the paper's tables
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisaSettings:
     """Numbers of the method; the first two as in its paper."""
 
     num_answers: int = 10  # K, of the sampler
-    num_reference_frames: int = 12  # T_r, the target frame's own place among them
+    num_reference_frames: int = 12  # T_r, beside the target frame; 0: it stands alone
+    references: References = References.GLOBAL_LOCAL
+    target: TargetFrame = TargetFrame.SAMPLER
     num_sampler_frames: int = 12
     temperature: float = 0.7  # of the sampler; equal answers need no averaging
     span_s: float | None = None  # None: all that the history has
@@ -47,13 +71,13 @@ class VisaSettings:
 
     def __post_init__(self) -> None:
         bounds = {
-            "num_answers": MAX_SAMPLES,
-            "num_reference_frames": MAX_FRAMES,
-            "num_sampler_frames": MAX_FRAMES,
+            "num_answers": (1, MAX_SAMPLES),
+            "num_reference_frames": (0, MAX_FRAMES),
+            "num_sampler_frames": (1, MAX_FRAMES),
         }
-        for name, most in bounds.items():
-            if not 1 <= getattr(self, name) <= most:
-                msg = f"{name} wants 1 to {most}, got {getattr(self, name)}"
+        for name, (least, most) in bounds.items():
+            if not least <= getattr(self, name) <= most:
+                msg = f"{name} wants {least} to {most}, got {getattr(self, name)}"
                 raise ConfigError(msg)
 
     @classmethod
@@ -87,21 +111,23 @@ class VisaMethod:
         first, newest = window.frames[0].index, window.newest.index
         frames = {frame.index: frame for frame in window.frames}
         centre = newest
-        if len(frames) > 1:
-            texts = yield SampleStep(request=self._sampling(query, window))
+        if self._settings.target is TargetFrame.FIRST:
+            centre = first
+        elif len(frames) > 1:
+            texts = yield self.sample_step(query, window)
             assert isinstance(texts, list)  # noqa: S101 (what a `SampleStep` is sent)
             label, note = label_at_mean(window.label_of(first), window.label_of(newest), texts)
             yield RationalePart(text=note)
             centre = window.index_of(label)
-            wanted = self._around(centre, first, newest) - set(frames)
-            if wanted:
-                more = yield FramesWanted(indices=tuple(sorted(wanted)))
-                if isinstance(more, FrameWindow):
-                    frames.update({frame.index: frame for frame in more.frames})
+        if wanted := self._around(centre, first, newest) - set(frames):
+            more = yield FramesWanted(indices=tuple(sorted(wanted)))
+            if isinstance(more, FrameWindow):
+                frames.update({frame.index: frame for frame in more.frames})
         target, references = self._chosen(frames, centre)
-        yield self._last_step(query, target, references, window.origin_index)
+        yield self.answer_step(query, target, references, window.origin_index)
 
-    def _sampling(self, query: Query, window: FrameWindow) -> LanguageRequest:
+    def sample_step(self, query: Query, window: FrameWindow) -> SampleStep:
+        """Ask which percentage of a window to look at."""
         shown = self._settings.view.shown(window)
         words = (
             f"{query_words(query)}\nWhat the query asks for is to be found in the video. Which"
@@ -109,24 +135,35 @@ class VisaMethod:
             " look at? Give one number, without any reasoning, as <answer>percentage</answer>."
         )
         content = (frames_words(shown), *labelled(shown), words)
-        return LanguageRequest(
+        request = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),
             max_tokens=self._settings.sampler_tokens,
             num_samples=self._settings.num_answers,
             temperature=self._settings.temperature,
         )
+        return SampleStep(request=request)
 
     def _around(
         self, centre: FrameIndex, first: FrameIndex, newest: FrameIndex
     ) -> set[FrameIndex]:
-        """The target frame and its neighbours: half of the references."""
-        count = max(1, self._settings.num_reference_frames // 2)
+        """The target frame and those of its neighbours that are references."""
+        shares = {References.GLOBAL: 0.0, References.GLOBAL_LOCAL: 0.5, References.LOCAL: 1.0}
+        share = shares[self._settings.references]
+        count = 1 + int(share * self._settings.num_reference_frames)
         start = max(int(first), min(int(centre) - count // 2, int(newest) - count + 1))
         return {FrameIndex(i) for i in range(start, min(start + count, int(newest) + 1))}
 
-    def _last_step(
+    def answer_step(
         self, query: Query, target: Frame, references: Iterable[Frame], origin: FrameIndex
     ) -> SegmentStep:
+        """Ask for the token, about a target frame with its references.
+
+        Args:
+            query: its words.
+            target: on which the token is decoded.
+            references: oldest first, without the target; may be none.
+            origin: index of the frame whose label is 0.
+        """
         settings = self._settings
         one, others = (
             settings.view.shown(FrameWindow(frames=frames, origin_index=origin))
@@ -134,11 +171,11 @@ class VisaMethod:
         )
         form = form_of(query, settings.form)
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
+        beside = "; the others, oldest first, are there to understand it" if others.frames else ""
         after = (
             f"{query_words(query)} The first frame that you see,"
-            f" {label_text(one.label_of(target.index))}, is the target frame; the others, oldest"
-            " first, are there to understand it. Segment each object in the target frame that"
-            " answers the query.\n"
+            f" {label_text(one.label_of(target.index))}, is the target frame{beside}. Segment each"
+            " object in the target frame that answers the query.\n"
             f"{reply_words(form, budget)}"
         )
         content = (*labelled(one), *labelled(others), after)
@@ -158,7 +195,18 @@ class VisaMethod:
     ) -> tuple[Frame, list[Frame]]:
         """The target frame, or what is left nearest to it, and the references without it."""
         nearest = min(frames, key=lambda index: (abs(int(index) - int(centre)), -int(index)))
-        policy = GlobalLocalWindow(num_frames=self._settings.num_reference_frames, centre=nearest)
-        refs = tuple(frames[index].ref for index in sorted(frames))
-        indices = policy.select(HistoryView(dense=(), sparse=refs))
-        return frames[nearest], [frames[index] for index in indices if index != nearest]
+        count = self._settings.num_reference_frames
+        others = tuple(frames[index].ref for index in sorted(frames) if index != nearest)
+        if not count or not others:
+            return frames[nearest], []
+        policy = _policy(self._settings.references, count, nearest)
+        indices = policy.select(HistoryView(dense=(), sparse=others))
+        return frames[nearest], [frames[index] for index in indices]
+
+
+def _policy(references: References, count: int, centre: FrameIndex) -> WindowPolicy:
+    if references is References.LOCAL:
+        return LocalWindow(num_frames=count, centre=centre)
+    if references is References.GLOBAL:
+        return UniformWindow(num_frames=count)
+    return GlobalLocalWindow(num_frames=count, centre=centre)

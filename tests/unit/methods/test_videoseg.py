@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +17,7 @@ from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.methods.base import AnswerStep, SampleStep, Step, Verdict
 from foreseg.methods.grounding import View
-from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
+from foreseg.methods.videoseg import Part, TargetFrame, VideosegMethod, VideosegSettings
 from foreseg.prompts import Point, PointLabel
 
 NUM_FRAMES = 101
@@ -159,6 +161,39 @@ def test_one_frame_needs_no_sampler() -> None:
     step = next(plan)
     assert isinstance(step, AnswerStep)
     assert labels_in(step.request) == [7]
+
+
+def target_label(steps: list[Step]) -> int:
+    found = re.search(r"<(\d+)> is the target frame", words_of(answer_of(steps).request))
+    assert found
+    return int(found[1])
+
+
+def test_the_arms_of_the_papers_table_choose_their_target_frame() -> None:
+    fast = VideosegSettings.fast(view=VIEW)
+    first = played(replace(fast, target=TargetFrame.FIRST), [])
+    assert target_label(first) == 0
+    spanning = played(replace(fast, target=TargetFrame.PERCENT), [[percent("30%")]])
+    assert target_label(spanning) == 30
+    settings = replace(fast, target=TargetFrame.RANDOM_IN_SEGMENT)
+    once, again = (played(settings, [[interval(40, 60)]]) for _ in range(2))
+    assert 40 <= target_label(once) <= 60
+    assert target_label(once) == target_label(again)
+
+
+@pytest.mark.parametrize("part", Part)
+def test_only_the_parts_of_an_arm_become_prompts(part: Part) -> None:
+    text = '[{"bbox_2d": [4, 4, 20, 24], "point_2d": [10, 10], "negative_point_2d": [30, 10]}]'
+    if part is Part.NEGATIVE:
+        with pytest.raises(ConfigError, match="want a box or a point"):
+            VideosegSettings(view=VIEW, parts=frozenset({part}))
+        return
+    method = VideosegMethod(VideosegSettings(view=VIEW, parts=frozenset({part})))
+    verdict = method.read(text, FIRST.frames[0])
+    assert isinstance(verdict.part, TargetsFound)
+    (prompt,) = verdict.part.prompts
+    assert (prompt.box is not None) is (part is Part.BOX)
+    assert len(prompt.points) == (part is Part.POINT)
 
 
 def read(text: str) -> Verdict:

@@ -26,7 +26,7 @@ from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.methods.base import SampleStep, SegmentStep, Step
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
-from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.methods.visa import References, TargetFrame, VisaMethod, VisaSettings
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.vlm import VlmReasoner
 
@@ -96,8 +96,8 @@ def test_the_target_comes_first_and_then_global_and_local_references() -> None:
     labels = labels_in(step.request.completion)
     assert labels[0] == 45
     assert labels[1:] == sorted(labels[1:])
-    assert len(labels) == len(set(labels)) == 12
-    assert {42, 43, 44, 46, 47} < set(labels)
+    assert len(labels) == len(set(labels)) == 13  # twelve beside it
+    assert {42, 43, 44, 46, 47, 48} < set(labels)
     others = sorted(set(labels) - set(range(42, 48)))
     assert others[0] == 0
     assert others[-1] == 100
@@ -108,7 +108,7 @@ def test_the_target_comes_first_and_then_global_and_local_references() -> None:
 def test_only_frames_that_are_not_at_hand_are_wanted() -> None:
     wanted = [step for step in played(["50%"] * 10) if isinstance(step, FramesWanted)]
     (indices,) = (step.indices for step in wanted)
-    assert [int(index) - 500 for index in indices] == [47, 48, 49, 51, 52]
+    assert [int(index) - 500 for index in indices] == [47, 48, 49, 51, 52, 53]
 
 
 def test_a_target_frame_that_is_gone_gives_way_to_its_neighbour() -> None:
@@ -172,7 +172,36 @@ def test_a_model_that_cannot_segment_is_refused_at_once() -> None:
         VlmReasoner(VisaMethod(), ScriptedModel(in_turn([])))
 
 
+def labels_of_arm(**arm: object) -> list[int]:
+    settings = replace(VisaSettings(view=VIEW), **arm)
+    plan = VisaMethod(settings).plan(ASK, FIRST)
+    step = next(plan)
+    while not isinstance(step, SegmentStep):
+        sent: list[str] | FrameWindow | None = ["45%"] if isinstance(step, SampleStep) else None
+        if isinstance(step, FramesWanted):
+            sent = frames_at(*(int(index) - 500 for index in step.indices))
+        step = plan.send(sent)
+    return labels_in(step.request.completion)
+
+
+def test_the_arms_of_the_papers_tables() -> None:
+    assert labels_of_arm(num_reference_frames=0) == [45]
+    local = labels_of_arm(references=References.LOCAL, num_reference_frames=6)
+    assert local == [45, 42, 43, 44, 46, 47, 48]
+    spread = labels_of_arm(references=References.GLOBAL, num_reference_frames=5)
+    assert spread == [45, 0, 20, 50, 70, 100]
+    first = labels_of_arm(target=TargetFrame.FIRST, num_reference_frames=4)
+    assert first[:3] == [0, 1, 2]
+
+
+def test_the_first_frame_is_taken_unasked() -> None:
+    settings = VisaSettings(view=VIEW, target=TargetFrame.FIRST, num_reference_frames=0)
+    step = next(VisaMethod(settings).plan(ASK, FIRST))
+    assert isinstance(step, SegmentStep)
+    assert "the others" not in words_of(step.request.completion)
+
+
 @pytest.mark.parametrize("name", ["num_answers", "num_reference_frames", "num_sampler_frames"])
 def test_settings_that_cannot_work_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} wants 1 to"):
-        VisaSettings(**{name: 0})
+    with pytest.raises(ConfigError, match=f"{name} wants . to"):
+        VisaSettings(**{name: -1})
