@@ -62,6 +62,12 @@ SIZE_WH = (96, 64)
 Truth = Callable[[int], "BoxXyxy | None"]  # frame index -> where the object is
 
 
+def moving(index: int) -> BoxXyxy:
+    """A box that drifts to the right."""
+    x = 5 + index * 0.05
+    return BoxXyxy(x, 20, x + 12, 32)
+
+
 def still(x0: float, y0: float, side: float = 10) -> Truth:
     """An object that stays."""
     return lambda _: BoxXyxy(x0, y0, x0 + side, y0 + side)
