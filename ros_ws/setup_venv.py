@@ -126,8 +126,7 @@ class VenvSetup:
             self._check_tools()
             self._build_interfaces()
             self._mark_done("foreseg_msgs", interfaces_hash)
-        if missing or stale:
-            self._register_package()
+        self._register_package()
         return int(fresh) + int(bool(missing)) + int(stale)
 
     # Steps
@@ -190,15 +189,26 @@ class VenvSetup:
         shutil.rmtree(build)
 
     def _register_package(self) -> None:
-        """Put the ament index entry in place: an editable install leaves data_files out."""
+        """Put the ament index entry in place: an editable install leaves data_files out.
+
+        Files are linked one by one, because `ros2 launch` looks into no folder that is a link.
+        """
         share = self.venv / "share"
+        launch = share / "foreseg" / "launch"
         links = {
             share / "ament_index/resource_index/packages/foreseg": ROOT / "resource/foreseg",
             share / "foreseg/package.xml": ROOT / "package.xml",
-            share / "foreseg/launch": ROOT / "launch",
             # where `ros2 run` and launch_ros look for executables
             self.venv / "lib/foreseg/foreseg_node": self.venv / "bin/foreseg_node",
         }
+        for pattern in ("*.launch.py", "params/*"):
+            for path in (ROOT / "launch").glob(pattern):
+                links[launch / path.relative_to(ROOT / "launch")] = path
+        if launch.is_symlink():  # an older set-up's
+            launch.unlink()
+        for old in launch.rglob("*"):
+            if old.is_symlink() and old not in links:
+                old.unlink()
         for link, target in links.items():
             link.parent.mkdir(parents=True, exist_ok=True)
             if link.is_symlink() or link.exists():

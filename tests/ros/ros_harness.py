@@ -55,7 +55,7 @@ def random_domain() -> int:
 
 
 class NodeProcess:
-    """`python -m foreseg_ros.node` with parameters and remappings; its log is kept."""
+    """`python -m foreseg_ros.node` with parameters, remappings and others; its log is kept."""
 
     def __init__(
         self,
@@ -63,14 +63,15 @@ class NodeProcess:
         log: Path,
         *parameters: str,
         remaps: Sequence[str] = (),
+        arguments: Sequence[str] = (),
         has_profile: bool = True,
     ) -> None:
-        arguments = [item for value in parameters for item in ("-p", value)]
-        arguments += [item for value in remaps for item in ("-r", value)]
+        words = [*arguments, *(word for value in parameters for word in ("-p", value))]
+        words += [word for value in remaps for word in ("-r", value)]
         self.log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "foreseg_ros.node", "--ros-args", *arguments],
+                [sys.executable, "-m", "foreseg_ros.node", "--ros-args", *words],
                 env=environment(domain, has_profile=has_profile),
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -155,3 +156,21 @@ def test_old_interface_files_go_and_others_stay(script: ModuleType, tmp_path: Pa
     setup._remove_old_interfaces()
     assert not inside.exists()
     assert outside.exists()
+
+
+def test_the_package_is_registered_so_that_ros2_launch_finds_its_files(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    venv = tmp_path / "venv"
+    share = venv / "share" / "foreseg"
+    share.mkdir(parents=True)
+    (share / "launch").symlink_to(ROOT / "launch")  # as an older set-up left it
+    for _ in range(2):
+        script.VenvSetup(venv, ())._register_package()
+        (share / "launch" / "gone.launch.py").symlink_to(tmp_path / "gone")
+    script.VenvSetup(venv, ())._register_package()
+    found = {name for _, _, names in os.walk(share) for name in names}  # as ros2 launch looks
+    assert found == {"package.xml", "foreseg.launch.py", "foreseg.yaml", "fastdds.xml"}
+    for name in ("foreseg.launch.py", "params/foreseg.yaml"):
+        linked = (share / "launch" / name).resolve()
+        assert linked == (ROOT / "launch" / name).resolve()

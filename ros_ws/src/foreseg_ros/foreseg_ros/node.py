@@ -21,6 +21,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -33,7 +34,7 @@ from foreseg.driving.executor import Executor
 from foreseg.driving.trace import TraceWriter
 from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
-from foreseg.errors import ForesegError
+from foreseg.errors import ConfigError, ForesegError
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
@@ -66,7 +67,11 @@ class ForesegNode(LifecycleNode):
         context: Context | None = None,
         parameter_overrides: list[Parameter] | None = None,
     ) -> None:
-        """Declare parameters."""
+        """Declare parameters.
+
+        Raises:
+            ConfigError: one was given a value that it cannot have.
+        """
         LifecycleNode.__init__(
             self, "foreseg", context=context, parameter_overrides=parameter_overrides
         )
@@ -235,20 +240,28 @@ class _RosLogHandler(logging.Handler):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; 1 if autostart was wanted and failed.
+    """Run the node until SIGINT or SIGTERM; 1 if an argument is wrong or autostart failed.
 
     rclpy's own signal handlers would shut the context down under the worker, which still
     publishes: so the signals only end the spinning, and the order is stop, join, destroy.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    rclpy.init(
-        args=None if arguments is None else list(arguments),
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    node = ForesegNode()
+    try:
+        rclpy.init(
+            args=None if arguments is None else list(arguments),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        node = ForesegNode()
+    except (
+        ConfigError,
+        RuntimeError,
+    ) as error:  # rcl's own, of a file or a remapping, is the last
+        get_logger("foreseg").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
     handler = _RosLogHandler(node)
     logging.getLogger("foreseg").addHandler(handler)
     logging.getLogger("foreseg").setLevel(logging.INFO)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -16,12 +18,23 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from foreseg.config import Config, Scalar, config_from_settings, settings_of
 from foreseg.errors import ConfigError
 from foreseg.frames import DEFAULT_CAMERA, CameraId
+
+RCL_PREFIXES: Final = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+Type: Final = Parameter.Type
+KINDS: Final = {
+    Type.BOOL: "true or false",
+    Type.INTEGER: "a whole number",
+    Type.DOUBLE: "a number",
+    Type.STRING: "a text",
+    Type.STRING_ARRAY: "a list of texts",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +108,40 @@ class NodeSettings:
 
 
 def declare_parameters(node: Node) -> None:
-    """Declare all parameters with descriptors."""
+    """Declare all parameters with descriptors, and warn of values for names that there are not.
+
+    Raises:
+        ConfigError: a value of the wrong type or out of range, with its name.
+    """
     for own in OWN_PARAMETERS:
-        node.declare_parameter(
-            own.name, own.default, _descriptor(own.about, own.default, own.low, own.high)
-        )
-    for name, value, item in settings_of(Config()):
+        descriptor = _descriptor(own.about, own.default, own.low, own.high)
+        _declare(node, own.name, own.default, descriptor)
+    for name, default, item in settings_of(Config()):
         meta = item.metadata
-        descriptor = _descriptor(meta["about"], value, meta["low"], meta["high"])
-        node.declare_parameter(name, value, descriptor)
+        descriptor = _descriptor(meta["about"], default, meta["low"], meta["high"])
+        _declare(node, name, default, descriptor)
+    text = unknown_text(
+        [name for name in _overrides(node) if not node.has_parameter(name)], known_names()
+    )
+    if text is not None:
+        node.get_logger().warning(text)
+
+
+def known_names() -> list[str]:
+    """Every parameter that the node declares."""
+    return [own.name for own in OWN_PARAMETERS] + [name for name, _, _ in settings_of(Config())]
+
+
+def unknown_text(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """What to say of values for parameters that the node has not; None if there is nothing.
+
+    They are no error: a file's section `/**` may serve other nodes, too.
+    """
+    told = []
+    for name in sorted(name for name in names if not name.startswith(RCL_PREFIXES)):
+        near = get_close_matches(name, known, n=1)
+        told.append(f"{name} (is {near[0]} meant?)" if near else name)
+    return f"without effect, no such parameter: {', '.join(told)}" if told else None
 
 
 def config_from_node(node: Node) -> Config:
@@ -143,10 +181,10 @@ def settings_from_node(node: Node) -> NodeSettings:
 
 def check_change(parameters: Sequence[Parameter], *, is_configured: bool) -> SetParametersResult:
     """Whether a change may be made; the reason carries the received value."""
-    known = {name for name, _, _ in settings_of(Config())}
-    own = {parameter.name for parameter in OWN_PARAMETERS}
+    core = {name for name, _, _ in settings_of(Config())}
+    known = set(known_names())
     for parameter in parameters:
-        if parameter.name not in known | own:
+        if parameter.name not in known:
             continue  # use_sim_time and the like
         if is_configured:
             reason = (
@@ -154,12 +192,47 @@ def check_change(parameters: Sequence[Parameter], *, is_configured: bool) -> Set
                 " deactivate, clean up, set it, configure again"
             )
             return SetParametersResult(successful=False, reason=reason)
-        if parameter.name in known:
+        if parameter.name in core:
             try:
                 config_from_settings({parameter.name: parameter.value})
             except ConfigError as error:
                 return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
+
+
+def _declare(
+    node: Node, name: str, default: Scalar | list[str], descriptor: ParameterDescriptor
+) -> None:
+    """Declare one with the value that it was given, or its default.
+
+    Raises:
+        ConfigError: its value is of another type or out of range.
+    """
+    given = _overrides(node).get(name)
+    value = default if given is None else _value_of(given, default)
+    try:
+        node.declare_parameter(name, value, descriptor, ignore_override=True)
+    except InvalidParameterValueException as error:
+        raise ConfigError(str(error)) from error
+
+
+def _value_of(given: Parameter, default: Scalar | list[str]) -> Scalar | list[str]:
+    """The value; `5` is taken where a float is wanted, and `1e9` where a whole number is."""
+    value, wanted = given.value, Type.from_parameter_value(default)
+    if given.type_ is Type.INTEGER and wanted is Type.DOUBLE:
+        return float(value)
+    if given.type_ is Type.DOUBLE and wanted is Type.INTEGER and value.is_integer():
+        return int(value)
+    if given.type_ is not wanted:
+        msg = f"parameter {given.name} wants {KINDS[wanted]}, got {value!r}"
+        raise ConfigError(msg)
+    same: Scalar | list[str] = value
+    return same
+
+
+def _overrides(node: Node) -> dict[str, Parameter]:
+    """What files and command line set; rclpy has no public name for those not declared."""
+    return dict(node._parameter_overrides)  # noqa: SLF001
 
 
 def _is_topic_part(name: str) -> bool:
