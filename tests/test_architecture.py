@@ -138,7 +138,7 @@ CORE_ROOMS = (
     Room(
         (
             *("telemetry", "config", "dialogue", "prompts"),
-            *("masks", "frames", "geometry", "clock", "errors"),
+            *("masks", "frames", "geometry", "texts", "clock", "errors"),
         ),
         f"the {RECORDS}: words that everyone speaks",
     ),

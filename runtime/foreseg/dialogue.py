@@ -12,11 +12,13 @@ from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex
 from foreseg.masks import MaskRle
 from foreseg.prompts import ObjectId, SpatialPrompt
+from foreseg.texts import is_utf8
 
 QueryId = NewType("QueryId", str)
 
 MAX_QUERY_CHARS = 2_000
 MAX_ID_CHARS = 128
+MAX_QUERY_S = 604_800.0  # of a period or a horizon: a week
 
 
 class AnswerStatus(IntEnum):
@@ -43,7 +45,8 @@ class Query:
     """A user's words. A period of 0 asks once; otherwise every `period_s` seconds.
 
     Raises:
-        InputError: empty or over-long text or id, negative or non-finite numbers.
+        InputError: empty or over-long text or id, text that UTF-8 cannot carry, a number that is
+            negative, not finite, or of seconds above `MAX_QUERY_S`.
     """
 
     id: QueryId
@@ -67,10 +70,19 @@ class Query:
         if not 0 < len(self.id) <= MAX_ID_CHARS:
             msg = f"a query id wants 1 to {MAX_ID_CHARS} characters, got {len(self.id)}"
             raise InputError(msg)
+        for name in ("text", "id", "method", "camera"):
+            if not is_utf8(getattr(self, name)):
+                msg = f"a query's {name} wants text that UTF-8 can carry, got {getattr(self, name)!a}"
+                raise InputError(msg)
         for name in ("period_s", "horizon_s", "max_reasoning_tokens"):
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 msg = f"a query's {name} wants a finite number >= 0, got {value}"
+                raise InputError(msg)
+        for name in ("period_s", "horizon_s"):
+            value = getattr(self, name)
+            if value > MAX_QUERY_S:
+                msg = f"a query's {name} wants at most {MAX_QUERY_S:g} s, got {value:g}"
                 raise InputError(msg)
 
 

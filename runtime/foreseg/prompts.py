@@ -47,11 +47,12 @@ class SpatialPrompt:
             raise InputError(msg)
 
     def checked(self, size_wh: tuple[int, int]) -> SpatialPrompt:
-        """This prompt made fit for an image of `size_wh`: the box clipped to it.
+        """This prompt made fit for an image of `size_wh`: plain numbers, the box clipped to it.
 
         Raises:
-            InputError: box or point outside the image or not finite, swapped corners, or a mask
-                that is empty, malformed or of another size; the message carries the values.
+            InputError: box or point outside the image or not finite, swapped corners, an unknown
+                point label, or a mask that is empty, malformed or of another size; the message
+                carries the values.
         """
         w, h = size_wh
         if self.mask is not None:
@@ -65,7 +66,9 @@ class SpatialPrompt:
             if not (math.isfinite(x) and math.isfinite(y) and 0 <= x < w and 0 <= y < h):
                 msg = f"point ({x:g}, {y:g}) lies outside the image of {w} x {h} pixels"
                 raise InputError(msg)
-        return SpatialPrompt(box=self._checked_box(size_wh), points=self.points, mask=self.mask)
+        points = tuple(_plain_point(point) for point in self.points)
+        mask = None if self.mask is None else MaskRle(height=h, width=w, counts=self.mask.counts)
+        return SpatialPrompt(box=self._checked_box(size_wh), points=points, mask=mask)
 
     def _checked_box(self, size_wh: tuple[int, int]) -> BoxXyxy | None:
         if self.box is None:
@@ -78,4 +81,13 @@ class SpatialPrompt:
         if clipped.width < 1 or clipped.height < 1:
             msg = f"box ({text}) lies outside the image of {size_wh[0]} x {size_wh[1]} pixels"
             raise InputError(msg)
-        return clipped
+        return BoxXyxy(*(float(v) for v in clipped))
+
+
+def _plain_point(point: Point) -> Point:
+    try:
+        label = PointLabel(point.label)
+    except ValueError as error:
+        msg = f"a point's label wants 0 (background) or 1 (foreground), got {point.label!r}"
+        raise InputError(msg) from error
+    return Point(float(point.x), float(point.y), label)

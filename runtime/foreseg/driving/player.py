@@ -52,6 +52,7 @@ from foreseg.pipeline.tracks import NS
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.reasoner.base import Reasoner
 from foreseg.reasoner.exchange import checked_ask
+from foreseg.texts import reason_from_error
 
 _log = logging.getLogger(__name__)
 
@@ -295,8 +296,8 @@ class Player:
             return parts
         except (ForesegError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             _log.exception("the reasoner failed on query %r", query.text)
-            reason = f"{type(error).__name__}: {error}"
-            return [*parts, (AnswerFailed(reason=reason), time.perf_counter_ns() - began)]
+            failed = AnswerFailed(reason=reason_from_error(error))
+            return [*parts, (failed, time.perf_counter_ns() - began)]
 
     def _post(self, after_ns: int, make: Callable[[int], Event]) -> None:
         self._sequence += 1

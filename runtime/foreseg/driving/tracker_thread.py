@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from foreseg.clock import Clock
 from foreseg.driving.executor import Executor, JobOutput, PreparedJob
 from foreseg.errors import ForesegError
+from foreseg.texts import reason_from_error
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class TrackerThread:
             except ForesegError as error:
                 reason = str(error)
             except Exception as error:  # noqa: BLE001 (the thread's outermost frame)
-                reason = f"{type(error).__name__}: {error}"
+                reason = reason_from_error(error)
                 _log.exception("a tracker job failed")
             elapsed_ns = self._clock.monotonic_ns() - began
             self._post(

@@ -59,6 +59,7 @@ from foreseg.reasoner.messages import (
     Ready,
 )
 from foreseg.telemetry import DropCause, LatencySummary, StageTimer
+from foreseg.texts import reason_from_error
 
 _log = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ class Worker:
         return now + round(TICK_S * 1e9)
 
     def _note(self, error: Exception) -> None:
-        self._failure = f"{type(error).__name__}: {error}"
+        self._failure = reason_from_error(error)
         _log.error("the loop goes on after an error", exc_info=error)
 
     def _handle(self, message: _Message | WaitingFrame) -> None:
@@ -290,7 +291,7 @@ class Worker:
             self._execute(command)
         except Exception as error:  # noqa: BLE001 (an output's or callback's)
             self._note(error)
-            reason, now = f"{type(error).__name__}: {error}", self._clock.monotonic_ns()
+            reason, now = reason_from_error(error), self._clock.monotonic_ns()
             if isinstance(command, RunTracker):
                 self._own.append(
                     TrackerFailed(

@@ -35,9 +35,9 @@ from foreseg.reasoner.messages import (
     Ready,
     Stop,
 )
+from foreseg.texts import reason_from_error, utf8_text
 
 CANCELLED = "cancelled"
-MAX_REASON_CHARS = 2_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def serve(connection: ChildEnd, spec: ReasonerSpec) -> None:
     try:
         reasoner = build_reasoner(spec)
     except ForesegError as error:
-        connection.send(NotBuilt(reason=str(error)))
+        connection.send(NotBuilt(reason=utf8_text(str(error))))
         return
     connection.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy))
     server = _Server(connection, reasoner)
@@ -170,7 +170,7 @@ def _next_part(stream: AnswerStream, frames: FrameWindow | None) -> AnswerPart:
         return stream.send(frames)
     except Exception as error:  # noqa: BLE001 (the reasoner's outermost frame)
         _LOG.exception("the reasoner failed")
-        return AnswerFailed(reason=f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS])
+        return AnswerFailed(reason=reason_from_error(error))
 
 
 def _close(stream: AnswerStream) -> None:

@@ -8,6 +8,7 @@ Does not know processes; an exception inside the reasoner passes through.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 
 from foreseg.dialogue import (
@@ -24,12 +25,14 @@ from foreseg.dialogue import (
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.reasoner.base import AnswerStream, Reasoner
+from foreseg.texts import reason_from_error, utf8_text
 
 MAX_REPLY_CHARS = 100_000  # of one answer, all parts together; what is beyond is cut
 MAX_PARTS = 100_000
 MAX_TARGETS = 64
 MAX_ROUNDS = 64  # of frames wanted
 MAX_FRAMES_WANTED = 256  # in one round
+MAX_TOKENS = 2**31 - 1  # that an answer may say it took
 
 ENDINGS = (AnswerDone, AnswerFailed)
 
@@ -71,7 +74,17 @@ class _Audit:
         self._sizes.update({frame.index: frame.ref.size_wh for frame in window.frames})
 
     def passed(self, part: object) -> AnswerPart:
-        """The part, cut where it is too long; or the failure that it is."""
+        """The part in plain numbers and text, cut where it is too long; or the failure that it is.
+
+        Reasoners hand on what their libraries gave them: numpy's numbers, half a character.
+        """
+        try:
+            return self._passed(part)
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            kind = type(part).__name__
+            return _broken(f"gave a {kind} that cannot be read: {reason_from_error(error)}")
+
+    def _passed(self, part: object) -> AnswerPart:
         if isinstance(part, RationalePart):
             return replace(part, text=self._cut(part.text))
         if isinstance(part, FramesWanted):
@@ -80,14 +93,27 @@ class _Audit:
             return self._passed_targets(part)
         if isinstance(part, NoTarget):
             fault = self._verdict_fault(part.confidence)
-            return fault or replace(part, reason=self._cut(part.reason), text=self._cut(part.text))
+            return fault or replace(
+                part,
+                reason=self._cut(part.reason),
+                text=self._cut(part.text),
+                confidence=float(part.confidence),
+            )
         if isinstance(part, Abstained):
             return self._verdict_fault(math.nan) or replace(part, reason=self._cut(part.reason))
         if isinstance(part, AnswerFailed):
-            return replace(part, reason=part.reason[:MAX_REPLY_CHARS])
+            return replace(part, reason=utf8_text(part.reason)[:MAX_REPLY_CHARS])
         if isinstance(part, AnswerDone):
-            return part if self._has_verdict else _broken("ended without a verdict")
+            return self._passed_end(part)
         return _broken(f"yielded a {type(part).__name__}, which is no part of an answer")
+
+    def _passed_end(self, part: AnswerDone) -> AnswerPart:
+        tokens = operator.index(part.tokens)
+        if not 0 <= tokens <= MAX_TOKENS:
+            return _broken(f"counted {tokens} tokens, expected 0 to {MAX_TOKENS}")
+        if not self._has_verdict:
+            return _broken("ended without a verdict")
+        return replace(part, tokens=tokens)
 
     def _passed_wanted(self, part: FramesWanted) -> AnswerPart:
         self._rounds += 1
@@ -95,22 +121,28 @@ class _Audit:
             return _broken(f"wanted frames more than {MAX_ROUNDS} times")
         if len(part.indices) > MAX_FRAMES_WANTED:
             return _broken(f"wanted {len(part.indices)} frames, at most {MAX_FRAMES_WANTED}")
-        return part
+        return replace(part, indices=tuple(FrameIndex(operator.index(i)) for i in part.indices))
 
     def _passed_targets(self, part: TargetsFound) -> AnswerPart:
         fault = self._verdict_fault(part.confidence)
         if fault is not None:
             return fault
-        size_wh = self._sizes.get(part.keyframe_index)
+        keyframe = FrameIndex(operator.index(part.keyframe_index))
+        size_wh = self._sizes.get(keyframe)
         if size_wh is None:
-            return _broken(f"answered about frame {part.keyframe_index}, which it was not given")
+            return _broken(f"answered about frame {keyframe}, which it was not given")
         if not 0 < len(part.prompts) <= MAX_TARGETS:
             return _broken(f"found {len(part.prompts)} targets, expected 1 to {MAX_TARGETS}")
         try:
             prompts = tuple(prompt.checked(size_wh) for prompt in part.prompts)
         except InputError as error:
             return _broken(f"gave an unusable prompt: {error}")
-        return replace(part, prompts=prompts, text=self._cut(part.text))
+        return TargetsFound(
+            keyframe_index=keyframe,
+            prompts=prompts,
+            text=self._cut(part.text),
+            confidence=float(part.confidence),
+        )
 
     def _verdict_fault(self, confidence: float) -> AnswerFailed | None:
         if self._has_verdict:
@@ -121,7 +153,7 @@ class _Audit:
         return None
 
     def _cut(self, text: str) -> str:
-        kept = text[: self._chars_left]
+        kept = utf8_text(text)[: self._chars_left]
         self._chars_left -= len(kept)
         return kept
 

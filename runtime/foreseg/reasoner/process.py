@@ -43,6 +43,7 @@ from foreseg.reasoner.messages import (
     Stop,
     ToReasoner,
 )
+from foreseg.texts import reason_from_error
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of one message from the reasoner
 
@@ -217,7 +218,7 @@ class ReasonerProcess:
             try:
                 message = pickle.loads(data)  # noqa: S301 (our own child's)
             except _UNPICKLING_ERRORS as error:
-                self._kill(f"sent something unreadable: {type(error).__name__}: {error}")
+                self._kill(f"sent something unreadable: {reason_from_error(error)}")
                 return self._buried()
             with self._writing:
                 return self._noted(message)

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from foreseg.dialogue import (
     MAX_ID_CHARS,
     MAX_QUERY_CHARS,
+    MAX_QUERY_S,
     Answer,
     AnswerStatus,
     Query,
@@ -29,6 +31,22 @@ def test_a_query_of_a_hundred_thousand_characters_is_refused() -> None:
 def test_a_query_without_words_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="wants some text"):
         Query(id=ID, text=text)
+
+
+@pytest.mark.parametrize("name", ["text", "id", "method", "camera"])
+def test_text_that_utf8_cannot_carry_is_refused(name: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"{name} wants text that UTF-8 can carry, got 'a.udcff'"
+    ):
+        replace(Query(id=ID, text="what next?"), **{name: "a\udcff"})
+
+
+@pytest.mark.parametrize("name", ["horizon_s", "period_s"])
+def test_seconds_are_bounded(name: str) -> None:
+    whole = replace(Query(id=ID, text="what next?"), **{name: MAX_QUERY_S})
+    assert getattr(whole, name) == MAX_QUERY_S
+    with pytest.raises(InputError, match=f"{name} wants at most 604800 s, got 4e"):
+        replace(whole, **{name: 4e8})
 
 
 @pytest.mark.parametrize("length", [0, MAX_ID_CHARS + 1])
