@@ -98,7 +98,7 @@ CORE_ROOMS = (
     Room(
         ("driving",),
         "what drives the step, in real time or on a simulated clock: worker, player, executor,"
-        " inbox, machine, trace",
+        " inbox, requests, the threads, machine, trace",
         ("pipeline", "reasoner", "tracker.base", "history", RECORDS),
     ),
     Room(

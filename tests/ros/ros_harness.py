@@ -31,7 +31,7 @@ from foreseg_ros.conversions import (
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "launch" / "params" / "fastdds.xml"
-SOURCES = ("runtime", "ros_ws/src/foreseg_ros")
+SOURCES = ("runtime", "ros_ws/src/foreseg_ros", ".")  # the last for reasoners of tests
 WAIT_S = 20.0
 SIZE_WH = (160, 120)
 SPEED_PX_S = 16.0

@@ -18,7 +18,7 @@ from foreseg_msgs import action, msg, srv
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 
-from foreseg.dialogue import Answer, AnswerStatus, Outcome, Query, QueryId
+from foreseg.dialogue import MAX_QUERY_S, Answer, AnswerStatus, Outcome, Query, QueryId
 from foreseg.errors import InputError
 from foreseg.frames import CameraId, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
@@ -123,7 +123,7 @@ def over_the_wire(message: Any) -> Any:
         min_size=1,
         max_size=200,
     ).filter(str.strip),
-    period_s=st.floats(0, 1e6, width=32),
+    period_s=st.floats(0, MAX_QUERY_S, width=32),
     tokens=st.integers(0, 0xFFFF),
     flags=st.tuples(st.booleans(), st.booleans()),
 )

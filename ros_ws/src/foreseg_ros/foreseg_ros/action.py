@@ -21,6 +21,7 @@ from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex
 from foreseg.pipeline.state import State
+from foreseg_ros.guard import Guard
 from foreseg_ros.records import answer_msg_from_answer, msg_from_mask_rle
 from foreseg_ros.services import Services, refused_answer
 
@@ -54,8 +55,11 @@ class _Goal:
 class AskForesightServer:
     """Creates the action server at configure, and destroys it at cleanup."""
 
-    def __init__(self, node: LifecycleNode, worker: Worker, services: Services) -> None:
+    def __init__(
+        self, node: LifecycleNode, worker: Worker, services: Services, guard: Guard
+    ) -> None:
         self._node = node
+        self._guard = guard
         self._worker = worker
         self._services = services
         self._goals: list[_Goal] = []
@@ -80,6 +84,16 @@ class AskForesightServer:
         self._server.destroy()
 
     async def _execute(self, handle: ServerGoalHandle) -> AskForesight.Result:
+        try:
+            return await self._executed(handle)
+        except Exception as error:  # noqa: BLE001 (the goal's outermost frame)
+            reason = self._guard.note(NAME, error)
+            if handle.is_active:
+                handle.abort()
+            failed = refused_answer(handle.request.query, reason)
+            return AskForesight.Result(answer=answer_msg_from_answer(failed))
+
+    async def _executed(self, handle: ServerGoalHandle) -> AskForesight.Result:
         result = AskForesight.Result()
         try:
             query = self._services.query_asked_once(handle.request.query, NAME)

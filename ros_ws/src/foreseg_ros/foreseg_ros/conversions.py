@@ -26,6 +26,8 @@ from foreseg.frames import U8Array
 from foreseg.tracker.base import LabelMap
 
 NS_PER_S: Final = 1_000_000_000
+FIRST_STAMP_NS: Final = -(2**31) * NS_PER_S
+LAST_STAMP_NS: Final = 2**31 * NS_PER_S - 1
 MAX_PIXELS: Final = 4096 * 4096  # of an incoming image, unless the caller says otherwise
 JPEG_QUALITY: Final = 85
 
@@ -156,6 +158,7 @@ def compressed_msg_from_rgb(
     """An (H, W, 3) uint8 RGB array as a JPEG message.
 
     Raises:
+        InputError: not such an array, or of a size that JPEG does not have.
         MissingExtraError: OpenCV is absent.
     """
     _check_array(rgb, 3)
@@ -164,9 +167,11 @@ def compressed_msg_from_rgb(
     except ImportError as error:
         package, extra = "cv2", "video"
         raise MissingExtraError(package, extra, "encoding compressed images") from error
-    done, jpeg = cv2.imencode(
-        ".jpg", _reordered(rgb, (2, 1, 0)), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    bgr = _reordered(rgb, (2, 1, 0))
+    try:
+        done, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:  # for a side above 65500 pixels, among others
+        done, jpeg = False, None
     if not done:
         text = f"OpenCV cannot encode an image of shape {rgb.shape} as JPEG"
         raise InputError(text)
@@ -193,7 +198,14 @@ def rgb_from_yuv422_by_numpy(rows: U8Array, encoding: str) -> U8Array:
 
 
 def stamp_ns_from_time(time: Time) -> int:
-    """Nanoseconds of a message stamp."""
+    """Nanoseconds of a message stamp.
+
+    Raises:
+        InputError: a second or more of nanoseconds, which no header could be given back with.
+    """
+    if time.nanosec >= NS_PER_S:
+        text = f"a stamp wants nanoseconds below {NS_PER_S}, got {time.sec} s {time.nanosec} ns"
+        raise InputError(text)
     return int(time.sec) * NS_PER_S + int(time.nanosec)
 
 
@@ -208,6 +220,11 @@ def time_from_stamp_ns(stamp_ns: int) -> Time:
         text = f"a stamp wants seconds in 32 bits, got {stamp_ns} ns"
         raise InputError(text)
     return Time(sec=sec, nanosec=nanosec)
+
+
+def nearest_time_from_stamp_ns(stamp_ns: int) -> Time:
+    """Likewise, but a time that messages cannot hold becomes the last, or first, that they can."""
+    return time_from_stamp_ns(min(max(stamp_ns, FIRST_STAMP_NS), LAST_STAMP_NS))
 
 
 def header_from_stamp(stamp_ns: int, frame_id: str) -> Header:

@@ -15,6 +15,8 @@ from foreseg.engines.load import BackendChoice
 from foreseg.frames import CameraId
 from foreseg.pipeline.degradation import Rung
 from foreseg.pipeline.state import CameraState, State
+from foreseg.texts import utf8_text
+from foreseg_ros.guard import Guard
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 STALE_AFTER_S = 2.0  # a camera that sent nothing for so long is an error
@@ -45,8 +47,9 @@ def diagnostics_from_snapshot(
     profile: str | None,
     backend: BackendChoice,
     topics: Mapping[CameraId, str],
+    guard: Guard,
 ) -> DiagnosticArray:
-    """One message: a status for each camera, tracker, reasoner, machine and transport.
+    """One message: a status for each camera, tracker, reasoner, machine, transport, and the node.
 
     Args:
         snapshot: the worker's.
@@ -56,6 +59,7 @@ def diagnostics_from_snapshot(
         profile: `profile_problem`'s result.
         backend: what executes the engines.
         topics: that the cameras are read from; empty while the node is inactive.
+        guard: what callbacks have raised.
     """
     state = snapshot.state
     statuses = [
@@ -69,6 +73,7 @@ def diagnostics_from_snapshot(
     ]
     level = DiagnosticStatus.OK if profile is None else DiagnosticStatus.WARN
     statuses.append(_status(f"{name}: transport", level, profile or "as it should be", {}))
+    statuses.append(_node(guard, name))
     return DiagnosticArray(header=header, status=statuses)
 
 
@@ -141,11 +146,20 @@ def _machine(snapshot: Snapshot, name: str) -> DiagnosticStatus:
     return _status(f"{name}: machine", DiagnosticStatus.WARN, message, values)
 
 
+def _node(guard: Guard, name: str) -> DiagnosticStatus:
+    num_failures = guard.num_failures
+    values = {"callback_failures": str(num_failures), "last_failure": guard.last}
+    if not num_failures:
+        return _status(f"{name}: node", DiagnosticStatus.OK, "no callback has failed", values)
+    message = f"{num_failures} callbacks failed, the last: {guard.last}"
+    return _status(f"{name}: node", DiagnosticStatus.WARN, message, values)
+
+
 def _status(name: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
     return DiagnosticStatus(
         level=level,
         name=name,
-        message=message,
+        message=utf8_text(message),
         hardware_id="foreseg",
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        values=[KeyValue(key=key, value=utf8_text(value)) for key, value in values.items()],
     )

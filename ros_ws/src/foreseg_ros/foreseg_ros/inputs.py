@@ -87,13 +87,13 @@ class ImageInputs:
         self._silent.discard(camera)
         try:
             image = _decoded(msg, self._settings.max_image_pixels)
+            stamp_ns = stamp_ns_from_time(msg.header.stamp)
         except InputError as error:
             self._worker.drop_frame(camera, DropCause.BAD_IMAGE)
             self._node.get_logger().warning(
                 f"camera {camera}: {error}", throttle_duration_sec=WARN_PERIOD_S
             )
             return
-        stamp_ns = stamp_ns_from_time(msg.header.stamp)
         if stamp_ns == 0:
             stamp_ns = self._node.get_clock().now().nanoseconds
             self._node.get_logger().warning(

@@ -11,7 +11,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 
 import rclpy
@@ -19,7 +20,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -35,10 +36,12 @@ from foreseg.driving.trace import TraceWriter
 from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
 from foreseg.errors import ConfigError, ForesegError
+from foreseg.texts import utf8_text
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
 from foreseg_ros.diagnostics import diagnostics_from_snapshot, profile_problem
+from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.inputs import ImageInputs
 from foreseg_ros.parameters import (
     NodeSettings,
@@ -56,6 +59,23 @@ SIGNAL_POLL_S = 0.2  # a signal is seen within this
 # An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
 # and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
 SWITCH_INTERVAL_S = 0.0005
+
+
+Transition = Callable[["ForesegNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _told(transition: Transition) -> Transition:
+    """Note what a transition raises: rclpy turns it into an error without a word."""
+
+    @wraps(transition)
+    def told(node: ForesegNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:  # noqa: BLE001 (the transition's outermost frame)
+            node.guard.note(transition.__name__, error)
+            return TransitionCallbackReturn.ERROR
+
+    return told
 
 
 class ForesegNode(LifecycleNode):
@@ -79,6 +99,7 @@ class ForesegNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_change)
         self._timers_group = MutuallyExclusiveCallbackGroup()
         self._clock_ns = SystemClock()
+        self.guard = Guard()
         self._settings: NodeSettings | None = None
         self._bundle: Bundle | None = None
         self._worker: Worker | None = None
@@ -93,7 +114,10 @@ class ForesegNode(LifecycleNode):
         self._profile = profile_problem(rclpy.get_rmw_implementation_identifier())
         if self._profile is not None:
             self.get_logger().warning(self._profile)
+        for service in self.services:  # of the lifecycle and of parameters: rclpy's own
+            self.guard.watch(service)
 
+    @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the engines, start the worker and the reasoner's process."""
         try:
@@ -108,13 +132,13 @@ class ForesegNode(LifecycleNode):
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._settings = settings
-        self._output = RosOutput(self, settings, executor)
+        self._output = RosOutput(self, settings, executor, self.guard)
         self._worker = Worker(
             config, settings.cameras, executor, self._output, clock=self._clock_ns, trace=trace
         )
         self._worker.start()
-        self._served = Services(self, self._worker, settings)
-        self._action = AskForesightServer(self, self._worker, self._served)
+        self._served = Services(self, self._worker, settings, self.guard)
+        self._action = AskForesightServer(self, self._worker, self._served, self.guard)
         self._own_timers = [
             self.create_timer(
                 1.0 / settings.overlay_hz,
@@ -131,6 +155,7 @@ class ForesegNode(LifecycleNode):
         )
         return super().on_configure(state)
 
+    @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
         result = super().on_activate(state)
@@ -140,20 +165,29 @@ class ForesegNode(LifecycleNode):
         self._inputs = ImageInputs(self, worker, settings, self._clock_ns)
         return result
 
+    @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """No more images; tracks and queries stay."""
         self._unsubscribe()
         return super().on_deactivate(state)
 
+    @_told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the worker and let the engines go."""
         self.release()
         return super().on_cleanup(state)
 
+    @_told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
         self.release()
         return super().on_shutdown(state)
+
+    @_told
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition has raised: back to unconfigured, with nothing left over."""
+        self.release()
+        return super().on_error(state)
 
     def release(self) -> None:
         """Stop, join, then destroy the publishers; may be called twice."""
@@ -207,6 +241,7 @@ class ForesegNode(LifecycleNode):
                 profile=self._profile,
                 backend=bundle.backend,
                 topics={} if inputs is None else inputs.topics,
+                guard=self.guard,
             )
         )
 
@@ -229,11 +264,16 @@ class _RosLogHandler(logging.Handler):
         self._logger = node.get_logger()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Forward a record at its level."""
-        text = self.format(record)
-        if record.levelno >= logging.ERROR:
+        """Forward a record at its level; who logs never fails for it."""
+        try:
+            self._forward(record.levelno, utf8_text(self.format(record)))
+        except Exception:  # noqa: BLE001 (as logging's own handlers)
+            self.handleError(record)
+
+    def _forward(self, level: int, text: str) -> None:
+        if level >= logging.ERROR:
             self._logger.error(text)
-        elif record.levelno >= logging.WARNING:
+        elif level >= logging.WARNING:
             self._logger.warning(text)
         else:
             self._logger.info(text)
@@ -265,14 +305,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = _RosLogHandler(node)
     logging.getLogger("foreseg").addHandler(handler)
     logging.getLogger("foreseg").setLevel(logging.INFO)
-    executor = MultiThreadedExecutor(num_threads=NUM_THREADS)
+    executor = GuardedExecutor(node.guard, NUM_THREADS)
     executor.add_node(node)
     status = 0
     try:
         if node.get_parameter("autostart").value and not _autostarted(node):
             status = 1
             stopping.set()
-        while not stopping.is_set():
+        while not stopping.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=SIGNAL_POLL_S)
     except ExternalShutdownException:
         pass  # somebody else ended the context: leave the same way

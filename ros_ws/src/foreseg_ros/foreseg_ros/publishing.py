@@ -34,6 +34,7 @@ from foreseg_ros.conversions import (
     image_msg_from_labels,
     image_msg_from_rgb,
 )
+from foreseg_ros.guard import Guard
 from foreseg_ros.inputs import compressed_name
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
@@ -42,8 +43,11 @@ from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tra
 class RosOutput:
     """Publishes through lifecycle publishers: what is sent while inactive is dropped by them."""
 
-    def __init__(self, node: LifecycleNode, settings: NodeSettings, executor: Executor) -> None:
+    def __init__(
+        self, node: LifecycleNode, settings: NodeSettings, executor: Executor, guard: Guard
+    ) -> None:
         """Make the publishers; `executor` has the frames that answers are about."""
+        self._guard = guard
         self._node = node
         self._settings = settings
         self._executor = executor
@@ -103,21 +107,29 @@ class RosOutput:
         if not shown:
             return
         for camera, masks in shown.items():
-            if masks.image is None:
-                continue
-            labels = overlay_labels(masks.tracks)
-            picture = draw_overlay(
-                masks.image,
-                masks.label_map,
-                labels,
-                self._banner(masks.frame, state.asking),
-                self._newest.inset(masks.frame, labels),
-            )
-            header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
-            if self._overlay[camera].get_subscription_count():
-                self._overlay[camera].publish(image_msg_from_rgb(picture, header))
-            if self._compressed[camera].get_subscription_count():
-                self._compressed[camera].publish(compressed_msg_from_rgb(picture, header))
+            try:
+                self._publish_overlay(camera, masks, state.asking)
+            except Exception as error:  # noqa: BLE001 (the other cameras' come nevertheless)
+                self._guard.note(f"the overlay of camera {camera}", error)
+
+    def _publish_overlay(
+        self, camera: CameraId, masks: PublishedMasks, asking: Asking | None
+    ) -> None:
+        if masks.image is None:
+            return
+        labels = overlay_labels(masks.tracks)
+        picture = draw_overlay(
+            masks.image,
+            masks.label_map,
+            labels,
+            self._banner(masks.frame, asking),
+            self._newest.inset(masks.frame, labels),
+        )
+        header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
+        if self._overlay[camera].get_subscription_count():
+            self._overlay[camera].publish(image_msg_from_rgb(picture, header))
+        if self._compressed[camera].get_subscription_count():
+            self._compressed[camera].publish(compressed_msg_from_rgb(picture, header))
 
     def _keyframe_of(self, answer: Answer) -> Frame | None:
         """A copy of it for the overlay, if somebody looks; it is held until this call ends."""

@@ -17,7 +17,12 @@ from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle
 from foreseg.pipeline.tracks import Track
 from foreseg.prompts import ObjectId, Point, PointLabel, SpatialPrompt
-from foreseg_ros.conversions import header_from_stamp, time_from_stamp_ns
+from foreseg.texts import utf8_text
+from foreseg_ros.conversions import (
+    header_from_stamp,
+    nearest_time_from_stamp_ns,
+    time_from_stamp_ns,
+)
 
 MAX_POINTS = 256  # of one prompt
 MAX_RLE_CHARS = 4_000_000
@@ -114,11 +119,11 @@ def answer_msg_from_answer(answer: Answer) -> messages.Answer:
     return messages.Answer(
         header=header_from_stamp(answer.keyframe_stamp_ns, answer.frame_id),
         query_id=answer.query_id,
-        query_text=answer.query_text,
+        query_text=utf8_text(answer.query_text),
         status=int(answer.status),
-        text=answer.text,
-        rationale=answer.rationale,
-        reason=answer.reason,
+        text=utf8_text(answer.text),
+        rationale=utf8_text(answer.rationale),
+        reason=utf8_text(answer.reason),
         confidence=float(answer.confidence),
         keyframe_index=int(answer.keyframe_index or 0),
         prompts=[
@@ -128,7 +133,7 @@ def answer_msg_from_answer(answer: Answer) -> messages.Answer:
         object_ids=list(answer.object_ids),
         asked=time_from_stamp_ns(answer.asked_stamp_ns),
         answered=time_from_stamp_ns(answer.answered_stamp_ns),
-        valid_until=time_from_stamp_ns(answer.valid_until_stamp_ns),
+        valid_until=nearest_time_from_stamp_ns(answer.valid_until_stamp_ns),
         latency_s=float(answer.latency_s),
         tokens=int(answer.tokens),
         outcome=int(answer.outcome),

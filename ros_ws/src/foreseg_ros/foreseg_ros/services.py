@@ -26,6 +26,7 @@ from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId
 from foreseg_ros import qos
 from foreseg_ros.conversions import stamp_ns_from_time
+from foreseg_ros.guard import Guard
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import (
     answer_msg_from_answer,
@@ -35,12 +36,15 @@ from foreseg_ros.records import (
 )
 
 DEFAULT_ASK_TIMEOUT_S = 60.0
+MAX_ASK_TIMEOUT_S = 86_400.0
 
 
 class Services:
     """Creates the services at configure, and destroys them at cleanup."""
 
-    def __init__(self, node: LifecycleNode, worker: Worker, settings: NodeSettings) -> None:
+    def __init__(
+        self, node: LifecycleNode, worker: Worker, settings: NodeSettings, guard: Guard
+    ) -> None:
         self._node = node
         self._worker = worker
         self._settings = settings
@@ -61,6 +65,8 @@ class Services:
             node.create_service(kind, f"~/{name}", callback, callback_group=self._group)
             for kind, name, callback in kinds
         ]
+        for service in self._services:
+            guard.watch(service)
         self._said = node.create_subscription(
             String, "~/query", self._take_words, qos.queries(), callback_group=self._group
         )
@@ -75,7 +81,7 @@ class Services:
     async def _ask(self, request: srv.Ask.Request, response: srv.Ask.Response) -> srv.Ask.Response:
         try:
             query = self.query_asked_once(request.query, "~/ask")
-            timeout_s = request.timeout_s if request.timeout_s > 0 else DEFAULT_ASK_TIMEOUT_S
+            timeout_s = _timeout_s(request.timeout_s)
         except InputError as error:
             response.answer = answer_msg_from_answer(refused_answer(request.query, str(error)))
             return response
@@ -209,6 +215,21 @@ class Services:
         request(done)
         reply: Reply = await future
         return reply
+
+
+def _timeout_s(given: float) -> float:
+    """Seconds that a caller would wait; 0 = as long as is usual.
+
+    Raises:
+        InputError: negative, not finite, or longer than `MAX_ASK_TIMEOUT_S`.
+    """
+    if not 0 <= given <= MAX_ASK_TIMEOUT_S:
+        text = (
+            f"timeout_s wants 0 (= {DEFAULT_ASK_TIMEOUT_S:g} s) to {MAX_ASK_TIMEOUT_S:g} seconds,"
+            f" got {given:g}"
+        )
+        raise InputError(text)
+    return given or DEFAULT_ASK_TIMEOUT_S
 
 
 def refused_answer(msg: messages.Query, reason: str) -> Answer:
