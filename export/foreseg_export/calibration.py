@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foreseg.engines.manifest import Calibration, Sam2Geometry
 from foreseg.errors import InputError
-from foreseg.media.sources import SourceFrame, open_source
+from foreseg.media.sources import frames_of, open_source
 from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg.tracker.preprocess import pixels_from_image
 
@@ -59,8 +59,7 @@ def _pixels_of(spec: str, geometry: Sam2Geometry, limit: int) -> list[F32]:
     with open_source(spec) as source:
         known = source.num_frames
         stride = _MAX_STRIDE if known is None else max(1, min(_MAX_STRIDE, known // limit))
-        frames: Iterator[SourceFrame] = (item for item in source if isinstance(item, SourceFrame))
-        picked = itertools.islice(frames, 0, stride * limit, stride)
+        picked = itertools.islice(frames_of(source), 0, stride * limit, stride)
         found = [pixels_from_image(item.image, geometry) for item in picked]
     if not found:
         msg = f"--calibration wants clips with frames, {spec} has none"

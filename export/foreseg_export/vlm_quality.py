@@ -26,7 +26,7 @@ from foreseg.frames import (
 )
 from foreseg.geometry import BoxXyxy
 from foreseg.language.base import Chunk
-from foreseg.media.sources import SourceFrame, open_source
+from foreseg.media.sources import frames_of, open_source
 from foreseg.methods.base import AnswerStep
 from foreseg.methods.grammar import CompletionReader
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
@@ -77,8 +77,8 @@ def clip_set(clips: Sequence[str], queries: Sequence[str]) -> ValidationSet:
             last = (source.num_frames or MAX_CLIP_FRAMES) - 1
             wanted = {round(last * i / (NUM_FRAMES - 1)) for i in range(NUM_FRAMES)}
             images = []
-            for index, item in enumerate(source):
-                if index in wanted and isinstance(item, SourceFrame):
+            for index, item in enumerate(frames_of(source)):
+                if index in wanted:
                     images.append(item.image)
                 if index >= last:
                     break

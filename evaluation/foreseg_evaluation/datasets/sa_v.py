@@ -52,10 +52,11 @@ class _LastVideo:
             self.path, self.capture, self.next_position = path, cv2.VideoCapture(str(path)), 0
         while self.next_position < position and self.capture.grab():
             self.next_position += 1
-        is_read, image = self.capture.read()
-        if not is_read:
+        is_there = self.next_position == position  # else one before it is damaged: all would shift
+        is_read, image = self.capture.read() if is_there else (False, None)
+        if not is_read or image is None:
             self.path = None
-            raise refuse(path, f"frame {position}", "cannot be decoded")
+            raise refuse(path, f"frame {self.next_position}", "cannot be decoded")
         self.next_position += 1
         if image.shape[1::-1] != size_wh:
             message = f"is {image.shape[1::-1]}, expected {size_wh} (width, height)"

@@ -23,7 +23,7 @@ from foreseg.dialogue import Answer, Query
 from foreseg.driving.executor import Executor, PublishedMasks
 from foreseg.driving.worker import Worker
 from foreseg.frames import DEFAULT_CAMERA
-from foreseg.media.sources import Source, SourceFrame
+from foreseg.media.sources import Source, SourceFrame, SourceLost
 from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId, SpatialPrompt
 
@@ -121,10 +121,10 @@ class _CameraRun:
             for query in self._options.queries:
                 self._worker.requests.ask(query, self._warn_of_refusal(query), wants_answer=False)
             for item in source:
-                if not isinstance(item, SourceFrame):
+                if isinstance(item, SourceLost):
                     self._bar.say(f"{item.reason}; again in {item.retry_in_s:.1f} s")
-                    continue
-                self._take(item)
+                elif isinstance(item, SourceFrame):
+                    self._take(item)
                 if self.num_frames == self._options.max_frames:
                     return
         finally:

@@ -10,6 +10,7 @@ from foreseg.commands.options import RunOptions
 from foreseg.commands.progress import ProgressBar
 from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import (
+    Gaps,
     RunReport,
     checked_prompt,
     load_tracker,
@@ -21,7 +22,7 @@ from foreseg.driving.executor import Executor
 from foreseg.driving.player import Latencies, Player
 from foreseg.errors import InputError, StreamError
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex
-from foreseg.media.sources import DEFAULT_RATE_HZ, Source, SourceFrame
+from foreseg.media.sources import DEFAULT_RATE_HZ, Source, SourceFrame, SourceGap
 from foreseg.pipeline.events import Reply, RequestId
 from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId
@@ -72,6 +73,7 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
         objects=run.objects(),
         unanswered=unanswered_queries(options, files, player.state),
         is_interrupted=is_interrupted,
+        gaps=run.gaps,
     )
 
 
@@ -80,6 +82,7 @@ class _FileRun:
 
     def __init__(self, options: RunOptions, player: Player) -> None:
         self.num_frames = 0
+        self.gaps = Gaps()
         self._options = options
         self._player = player
         self._requests: dict[ObjectId, RequestId] = {}
@@ -98,6 +101,8 @@ class _FileRun:
                 if isinstance(item, SourceFrame):
                     self._feed(item)
                     bar.update(self.num_frames, note_from_state(self._player.state))
+                elif isinstance(item, SourceGap) and self.gaps.add(item):
+                    bar.say(f"foreseg: {source.name}: {item.reason}")
                 if self.num_frames == limit:
                     break
             self._player.settle()  # what work still finds is published on the last frame

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foreseg.media.sources import Source
 
 INTERRUPTED = 130
+MAX_CAMERA_VIDEO_HZ = 60.0
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -94,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         is_camera = isinstance(source, CameraSource)
         is_still = not is_camera and source.num_frames == 1
         rate_hz = source.rate_hz or DEFAULT_RATE_HZ
+        if is_camera:  # what a driver says is not measured
+            rate_hz = min(rate_hz, MAX_CAMERA_VIDEO_HZ)
         files = RunFiles(
             options.out,
             {query.id: query.text for query in options.queries},
@@ -115,7 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_boxes(options: RunOptions, source: Source) -> None:
     """A box beyond the end is a mistake that can be named before anything runs."""
-    ends = [n for n in (source.num_frames, options.max_frames) if n is not None]
+    last = max((box.frame for box in options.boxes), default=0)
+    num_frames = source.num_frames
+    if num_frames is not None and last >= num_frames:  # a header's estimate: look
+        num_frames = source.counted_frames()
+    ends = [n for n in (num_frames, options.max_frames) if n is not None]
     for box in options.boxes:
         if ends and box.frame >= min(ends):
             msg = f"box {box.words!r} is on frame {box.frame}, but {source.name} ends at frame"
@@ -136,6 +143,7 @@ def _summary(options: RunOptions, files: RunFiles, report: RunReport) -> dict[st
         "answers": [answer_record(answer) for answer in files.answers],
         "objects": _fates(files, report),
         "unanswered": report.unanswered,
+        "unreadable": {"frames": report.gaps.num_frames, "reasons": report.gaps.reasons},
         "interrupted": report.is_interrupted,
         "counters": dict(sorted(report.counters.items())),
     }
@@ -174,6 +182,8 @@ def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> N
         f" in {report.elapsed_s:.1f} s ({rate:.1f}/s),"
         f" {files.num_visible} with masks"
     )
+    if report.gaps.num_frames:
+        print(f"not readable: {report.gaps.num_frames} frames of {options.source}")
     drops = _drops(report)
     if drops:
         print("dropped: " + ", ".join(f"{count} {cause}" for cause, count in drops.items()))

@@ -33,6 +33,7 @@ from foreseg.media.captions import (
 )
 from foreseg.media.newest_answers import NewestAnswers
 from foreseg.media.overlay import draw_overlay
+from foreseg.media.pace import Pace
 from foreseg.media.sinks import OverlayVideoWriter, write_image, write_palette_png
 from foreseg.pipeline.following import MAX_FOLLOWED
 from foreseg.pipeline.tracks import Track
@@ -48,6 +49,7 @@ class _Shown:
     """A frame as it was published last; it may be published once more with more masks."""
 
     index: int
+    stamp_ns: int
     record: dict[str, object]  # its line in tracks.jsonl
     visible: frozenset[ObjectId]
     has_masks: bool
@@ -105,6 +107,7 @@ class RunFiles:
         except OSError as error:
             msg = f"cannot write into {out}: {error.strerror or error}; give another --out"
             raise InputError(msg) from error
+        self._pace = None if video_hz is None else Pace(video_hz)
         self._video = (
             None if video_hz is None else OverlayVideoWriter(out / "overlay.mp4", video_hz)
         )
@@ -118,7 +121,7 @@ class RunFiles:
         """Take one frame; its mask is written at once, in place of an earlier one of it."""
         index = int(masks.frame.index)
         if self._shown is not None and self._shown.index != index:
-            self._write_shown()
+            self._write_shown(masks.frame.stamp_ns)
         if self._origin_ns is None:
             self._origin_ns = masks.frame.stamp_ns
         write_palette_png(self.out / "masks" / f"{index:06d}.png", masks.label_map)
@@ -128,6 +131,7 @@ class RunFiles:
         seconds = (masks.frame.stamp_ns - self._origin_ns) / NS
         self._shown = _Shown(
             index=index,
+            stamp_ns=masks.frame.stamp_ns,
             record={
                 "frame": index,
                 "time_s": round(seconds, 6),
@@ -176,7 +180,7 @@ class RunFiles:
 
     def close(self) -> None:
         """Finish the files, the contact sheet among them."""
-        self._write_shown()
+        self._write_shown(None)
         self._answers_file.close()
         self._tracks_file.close()
         if self._filmstrips is not None:
@@ -192,8 +196,8 @@ class RunFiles:
         text = json.dumps(dict(record), indent=2, allow_nan=False) + "\n"
         (self.out / "summary.json").write_text(text, encoding="utf-8")
 
-    def _write_shown(self) -> None:
-        """Nothing more will be published of the newest frame."""
+    def _write_shown(self, next_ns: int | None) -> None:
+        """Nothing more will be published of the newest frame; `next_ns` is the next one's stamp."""
         shown, self._shown = self._shown, None
         if shown is None:
             return
@@ -203,8 +207,9 @@ class RunFiles:
         self._tracks_file.write(json.dumps(shown.record) + "\n")
         if shown.scene is None:
             return
-        if self._video is not None:
-            self._video.write(shown.scene.image)
+        if self._video is not None and self._pace is not None:
+            for _ in range(self._pace.times(shown.stamp_ns, next_ns)):
+                self._video.write(shown.scene.image)
         self._storyboard.add(shown.scene)
 
     def _scene(self, masks: PublishedMasks, index: int, seconds: float) -> Scene | None:

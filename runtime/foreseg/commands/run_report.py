@@ -7,7 +7,7 @@ import math
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from foreseg.commands.options import RunOptions, TimedBox
 from foreseg.commands.run_files import RunFiles
@@ -16,6 +16,7 @@ from foreseg.dialogue import Answer, AnswerStatus, Outcome
 from foreseg.errors import InputError
 from foreseg.masks import rle_area
 from foreseg.media.captions import words_of
+from foreseg.media.sources import SourceGap
 from foreseg.pipeline.events import Reply
 from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId, SpatialPrompt
@@ -23,12 +24,29 @@ from foreseg.tracker.base import Tracker
 
 NS = 1_000_000_000
 NAMES_SHOWN = 3
+MAX_GAPS_TOLD = 8
 LINE_CHARS = 96
 OUTCOME_WORDS = {
     Outcome.UNKNOWN: "not known whether it came true",
     Outcome.CAME_TRUE: "came true",
     Outcome.DID_NOT: "did not come true",
 }
+
+
+@dataclass(slots=True, kw_only=True)
+class Gaps:
+    """What a file should have given and did not: all of it counted, some of it in words."""
+
+    num_frames: int = 0
+    reasons: list[str] = field(default_factory=list)  # the first few
+
+    def add(self, gap: SourceGap) -> bool:
+        """Count one; True if it is kept in words."""
+        self.num_frames += gap.num_frames
+        is_kept = len(self.reasons) < MAX_GAPS_TOLD
+        if is_kept:
+            self.reasons.append(gap.reason)
+        return is_kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +59,7 @@ class RunReport:
     objects: Mapping[ObjectId, Reply | None]  # what was replied to each box
     unanswered: dict[str, str]  # words of a query -> why there is no answer
     is_interrupted: bool
+    gaps: Gaps = field(default_factory=Gaps)  # of the source
 
 
 def load_tracker(config: Config) -> Callable[[int], Tracker]:

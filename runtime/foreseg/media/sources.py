@@ -12,7 +12,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0  # stamps of files that state no rate
 MAX_RATE_HZ = 1000.0  # a declared rate above it is a broken header
+RATE_AGREES = 0.1  # a header's rate that is farther from the stamps' is a broken header
+NUM_TIMED = 32  # frames whose stamps tell the rate
+MISSING_FRAMES, MISSING_SHARE = 1, 0.02  # so far may a header's estimate be off
+MAX_UNREADABLE = 1000  # frames in a row; a file that gives no other has ended
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 10.0
 IMAGE_SUFFIXES = frozenset(
@@ -53,7 +59,15 @@ class SourceLost:
     retry_in_s: float
 
 
-SourceItem = SourceFrame | SourceLost
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceGap:
+    """Frames that a file should have and does not give; what comes after is counted without them."""
+
+    reason: str
+    num_frames: int  # as far as that can be told
+
+
+SourceItem = SourceFrame | SourceLost | SourceGap
 
 
 class Capture(Protocol):
@@ -61,6 +75,9 @@ class Capture(Protocol):
 
     def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
         """Whether there is something to read."""
+
+    def grab(self) -> bool:
+        """Go on by one image."""
 
     def read(self) -> tuple[bool, U8Array | None]:
         """The next image in BGR."""
@@ -73,9 +90,9 @@ class Capture(Protocol):
 
 
 class Source(Protocol):
-    """An iterable over frames, to be closed; only cameras yield `SourceLost`.
+    """An iterable over frames, to be closed; only cameras yield `SourceLost`, only videos `SourceGap`.
 
-    Iterating raises `StreamError` where a frame cannot be read.
+    Iterating raises `StreamError` where an image file cannot be read.
     """
 
     @property
@@ -84,11 +101,14 @@ class Source(Protocol):
 
     @property
     def num_frames(self) -> int | None:
-        """Frames as the file declares them; None for a camera or an unknown number."""
+        """Frames; of a video an estimate from its header. None for a camera or an unknown number."""
 
     @property
     def rate_hz(self) -> float | None:
-        """Rate as the file declares it; None if unknown. Never a measured one."""
+        """Rate by the stamps of a file's first frames, else as declared; None if unknown."""
+
+    def counted_frames(self) -> int | None:
+        """Frames as they are, though a video must be read for that; None for a camera."""
 
     def __iter__(self) -> Iterator[SourceItem]:
         """Frames in order."""
@@ -191,6 +211,10 @@ class ImageSource(_Closing):
         """As the caller declared it."""
         return self._rate_hz
 
+    def counted_frames(self) -> int:
+        """Images."""
+        return len(self._paths)
+
     def __iter__(self) -> Iterator[SourceItem]:
         """Read one after the other."""
         for i, path in enumerate(self._paths):
@@ -201,8 +225,10 @@ class ImageSource(_Closing):
 class VideoSource(_Closing):
     """A video file, turned upright as its header says.
 
-    Stamps are the file's own (a phone's rate varies) where they increase, else at its rate.
-    Iterating again starts at the beginning.
+    Stamps are the file's own (a phone's rate varies) where they increase, else at its rate. What a
+    header says of rate and length is believed only as far as the first stamps bear it out. A frame
+    that cannot be decoded is left out: a `SourceGap` tells of it, and of an end before the promised
+    one. Iterating again starts at the beginning.
 
     Raises:
         StreamError: not a video, or without a readable frame.
@@ -214,27 +240,36 @@ class VideoSource(_Closing):
         self._forced_rate_hz = rate_hz
         self.name = str(path)
         self._capture = self._open()
-        declared_hz = float(self._capture.get(self._cv2.CAP_PROP_FPS))
-        is_plausible = math.isfinite(declared_hz) and 0 < declared_hz <= MAX_RATE_HZ
-        self._rate_hz = rate_hz or (declared_hz if is_plausible else None)
+        declared_hz = _plausible_hz(self._capture.get(self._cv2.CAP_PROP_FPS))
         num_frames = self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)
-        self._num_frames = (
-            int(num_frames) if math.isfinite(num_frames) and num_frames > 0 else None
-        )
-        if not self._capture.read()[0]:
-            self._capture.release()
-            msg = f"cannot read a frame of {path}: the video is empty, damaged or cut short"
-            raise StreamError(msg)
+        measured_hz = self._measured_hz()
+        own_hz = measured_hz or declared_hz
+        if declared_hz and own_hz and abs(declared_hz / own_hz - 1) <= RATE_AGREES:
+            own_hz = declared_hz
+        self._is_rate_sound = own_hz == declared_hz
+        self._rate_hz = rate_hz or own_hz
+        self._num_frames = None
+        if math.isfinite(num_frames) and num_frames > 0 and declared_hz and own_hz:
+            self._num_frames = max(1, round(num_frames / declared_hz * own_hz))
 
     @property
     def num_frames(self) -> int | None:
-        """As the header has it; a damaged file may give fewer."""
+        """As the header has it, corrected by what its rate is wrong; the file may give fewer."""
         return self._num_frames
 
     @property
     def rate_hz(self) -> float | None:
-        """As the header has it, or the caller."""
+        """By the first stamps, else as the header has it; or the caller's."""
         return self._rate_hz
+
+    def counted_frames(self) -> int:
+        """Read the whole file to count what it gives."""
+        capture, count, num_failed = self._open(), 0, 0
+        while num_failed < MAX_UNREADABLE:
+            is_there = capture.grab()
+            count, num_failed = count + is_there, 0 if is_there else num_failed + 1
+        capture.release()
+        return count
 
     def close(self) -> None:
         """Close the file."""
@@ -245,15 +280,50 @@ class VideoSource(_Closing):
         self._capture.release()
         self._capture = capture = self._open()
         step_ns = round(NS_PER_S / (self._rate_hz or DEFAULT_RATE_HZ))
-        stamp_ns = -step_ns
-        while True:
+        stamp_ns, num_read, num_left_out, num_failed = -step_ns, 0, 0, 0
+        while num_failed < MAX_UNREADABLE:
             is_read, image = capture.read()
             if not is_read or image is None:
-                return
+                num_failed += 1
+                continue
+            if num_failed:
+                yield _gap_after(num_read, num_failed)
             own_ns = round(capture.get(self._cv2.CAP_PROP_POS_MSEC) * 1e6)
             is_own = self._forced_rate_hz is None and own_ns > stamp_ns and own_ns > 0
-            stamp_ns = own_ns if is_own else stamp_ns + step_ns
+            stamp_ns = own_ns if is_own else stamp_ns + (1 + num_failed) * step_ns
+            num_read, num_left_out, num_failed = num_read + 1, num_left_out + num_failed, 0
             yield SourceFrame(image=_rgb_from_bgr(self._cv2, image), stamp_ns=stamp_ns)
+        num_given = num_read + num_left_out
+        if not self._is_rate_sound:  # nor is its number of frames, but its length
+            num_given = round((stamp_ns + step_ns) / step_ns)
+        missing = (self._num_frames or 0) - num_given
+        if missing > MISSING_FRAMES + MISSING_SHARE * (self._num_frames or 0):
+            reason = (
+                f"{num_read} frames could be read, and the header promises {self._num_frames}: the"
+                " file is damaged or cut short, or its rate varies"
+            )
+            yield SourceGap(reason=reason, num_frames=missing)
+
+    def _measured_hz(self) -> float | None:
+        """The rate of the first frames by their stamps; None without any that increase.
+
+        Raises:
+            StreamError: no frame can be read.
+        """
+        stamps: list[float] = []
+        num_failed, is_readable = 0, False
+        while len(stamps) < NUM_TIMED and num_failed < MAX_UNREADABLE:
+            is_there = self._capture.grab() if is_readable else self._capture.read()[0]
+            if is_there:
+                is_readable = True
+                stamps.append(float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC)))
+            num_failed = 0 if is_there else num_failed + 1
+        if not is_readable:
+            self._capture.release()
+            msg = f"cannot read a frame of {self._path}: the video is empty, damaged or cut short"
+            raise StreamError(msg)
+        gaps = [later - stamp for stamp, later in pairwise(stamps) if later > stamp]
+        return _plausible_hz(1000.0 / median(gaps)) if gaps else None
 
     def _open(self) -> Capture:
         capture: Capture = self._cv2.VideoCapture(str(self._path))
@@ -306,14 +376,15 @@ class CameraSource(_Closing):
                 " user (group video), and does no other program use it?"
             )
             raise StreamError(msg)
-        declared_hz = float(self._capture.get(self._cv2.CAP_PROP_FPS))
-        is_plausible = math.isfinite(declared_hz) and 0 < declared_hz <= MAX_RATE_HZ
-        self._rate_hz = declared_hz if is_plausible else None
+        self._rate_hz = _plausible_hz(self._capture.get(self._cv2.CAP_PROP_FPS))
 
     @property
     def rate_hz(self) -> float | None:
         """As the driver declares it."""
         return self._rate_hz
+
+    def counted_frames(self) -> None:
+        """Nobody knows."""
 
     def close(self) -> None:
         """Let go of the device; iteration ends with the next frame."""
@@ -346,6 +417,24 @@ class CameraSource(_Closing):
     def _open_device(self, device: int | str) -> Capture:
         capture: Capture = self._cv2.VideoCapture(device)
         return capture
+
+
+def frames_of(source: Source) -> Iterator[SourceFrame]:
+    """The frames of a source alone."""
+    return (item for item in source if isinstance(item, SourceFrame))
+
+
+def _plausible_hz(rate_hz: float) -> float | None:
+    return float(rate_hz) if math.isfinite(rate_hz) and 0 < rate_hz <= MAX_RATE_HZ else None
+
+
+def _gap_after(num_read: int, num_failed: int) -> SourceGap:
+    what = "a frame" if num_failed == 1 else f"{num_failed} frames"
+    where = f"behind frame {num_read - 1}" if num_read else "at the beginning"
+    return SourceGap(
+        reason=f"{what} {where} cannot be decoded; later ones are counted without",
+        num_frames=num_failed,
+    )
 
 
 def _import_cv2(purpose: str) -> ModuleType:

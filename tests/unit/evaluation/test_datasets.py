@@ -16,6 +16,7 @@ coco = pytest.importorskip("pycocotools.mask", reason="the reference of run leng
 cv2 = pytest.importorskip("cv2", reason="datasets need the extra [evaluation]")
 
 from tests.support import dataset_trees as trees  # noqa: E402
+from tests.support.matroska import write_matroska  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
 from foreseg_evaluation.datasets import FORMS, annotator_of, read_dataset  # noqa: E402
@@ -127,6 +128,21 @@ def test_sa_v_reads_frames_of_its_mp4_in_any_order(tmp_path: Path) -> None:
         assert abs(float(episode.image(position).mean()) - (20 + 10 * position)) < 5
     with pytest.raises(DatasetError, match=r"sav_000009.mp4: frame 21: cannot be decoded"):
         episode.image(21)
+
+
+def test_a_damaged_frame_of_an_mp4_does_not_shift_those_behind_it(tmp_path: Path) -> None:
+    trees.write_sa_v_train(tmp_path)
+    greys = [np.full((*trees.SIZE_WH[::-1], 3), 20 + 10 * t, dtype=np.uint8) for t in range(22)]
+    jpegs = [cv2.imencode(".jpg", grey)[1].tobytes() for grey in greys]
+    jpegs[5] = jpegs[5][:40]
+    stamps_ms = [round(t * 1000 / 24) for t in range(22)]
+    path = tmp_path / "sav_000/sav_000009.mp4"
+    write_matroska(path, jpegs, stamps_ms, trees.SIZE_WH, duration_ms=917, rate_hz=24)
+    episode = read_dataset(tmp_path, "sa_v", split="train", strict=True).episodes[0]
+    assert abs(float(episode.image(4).mean()) - 60) < 5
+    for position in (6, 5, 21):
+        with pytest.raises(DatasetError, match=r"frame 5: cannot be decoded"):
+            episode.image(position)
 
 
 def test_revos_kinds_and_its_foreground(tmp_path: Path) -> None:

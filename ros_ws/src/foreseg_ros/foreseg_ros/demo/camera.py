@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image
 
 from foreseg.frames import U8Array
 from foreseg.history.reduction import reduce_image
-from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, Source, SourceFrame, open_source
+from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, Source, frames_of, open_source
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
 
 NS = 1_000_000_000
@@ -56,9 +56,7 @@ def video_frames(source: Source, num_wanted: int) -> Numbered:
     """
     kept: list[tuple[int, U8Array]] = []
     is_long = isinstance(source, CameraSource) or (source.num_frames or 0) >= num_wanted
-    for index, item in enumerate(source):
-        if not isinstance(item, SourceFrame):
-            continue
+    for index, item in enumerate(frames_of(source)):
         frame = index, reduce_image(item.image, MAX_SIDE_PX)
         yield frame
         if not is_long:
