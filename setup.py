@@ -56,6 +56,8 @@ EXTRAS = {
         "transformers>=5.23",  # features of frames are kept between askings
     ],
     "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
+    # a language model behind a server
+    "server": ["httpx>=0.27"],
     # files and cameras without ROS
     "video": ["opencv-python-headless>=4.6"],
     # ROS 2 Jazzy from PyPI; `ros-build` is what foreseg_msgs needs to be built against it
@@ -120,6 +122,7 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     *EXTRAS["video"],
     *EXTRAS["evaluation"],
     *EXTRAS["export"],
+    *EXTRAS["server"],
     *EXTRAS["simulation"],
     *EXTRAS["tabletop"],
     *EXTRAS["train"],

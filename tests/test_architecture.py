@@ -61,6 +61,7 @@ GUARDED = {
 CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
+    "httpx": ("language/http_stream.py",),
     "cv2": (
         "media/sources.py",
         "media/sinks.py",
@@ -169,6 +170,7 @@ CONCURRENT = {
     "driving/inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/child.py": "the same process, seen from inside",
+    "language/http_stream.py": "httpx's client, on a loop run by its reader: no thread",
     "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",
 }
 CONCURRENCY = {"threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "queue"}

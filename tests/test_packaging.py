@@ -45,7 +45,7 @@ DISTRIBUTIONS = {
 }
 # package -> extras that must bring what it imports
 PACKAGE_EXTRAS = {
-    "runtime/foreseg": ("cpu", "cuda", "tensorrt", "video"),
+    "runtime/foreseg": ("cpu", "cuda", "tensorrt", "server", "video"),
     "runtime/foreseg_torch": ("vlm", "export", "train"),
     "export/foreseg_export": ("export",),
     "training/foreseg_training": ("train", "simulation"),
@@ -269,7 +269,7 @@ def test_the_core_imports_fast_and_alone() -> None:
         text=True,
     )
     seconds, modules = done.stdout.splitlines()
-    heavy = {"torch", "cv2", "onnxruntime", "tensorrt", "rclpy", "transformers", "yaml"}
+    heavy = {"torch", "cv2", "onnxruntime", "tensorrt", "rclpy", "transformers", "yaml", "httpx"}
     assert heavy & set(modules.split()) == set()
     assert float(seconds) < IMPORT_BUDGET_S
 

@@ -173,6 +173,38 @@ def sends_raw(data: bytes) -> Act:
     return act
 
 
+def floods(beginning: bytes, piece: bytes) -> Act:
+    """Instead of a reply, bytes without end, until its client hangs up."""
+
+    def act(call: Call) -> None:
+        call.handler.connection.settimeout(WAIT_S)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            call.handler.wfile.write(beginning)
+            while not call.server.is_closing.is_set():
+                call.handler.wfile.write(piece)
+                call.server.num_flooded += len(piece)
+            return
+        call.server.hung_up.set()
+
+    return act
+
+
+def drips(beginning: bytes, rest: bytes, pause_s: float = 0.02) -> Act:
+    """Instead of a reply, bytes one by one, with pauses that no timeout between bytes notices."""
+
+    def act(call: Call) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            call.handler.wfile.write(beginning)
+            for at in range(len(rest)):
+                if call.server.is_closing.wait(pause_s):
+                    return
+                call.handler.wfile.write(rest[at : at + 1])
+            return
+        call.server.hung_up.set()
+
+    return act
+
+
 def never_ends(call: Call) -> None:
     """Talks until its client hangs up."""
     call.begin_stream()
@@ -191,6 +223,16 @@ def stays_silent(call: Call) -> None:
             call.server.hung_up.set()
 
 
+def falls_silent_after(beginning: bytes) -> Act:
+    """The beginning of a reply, and nothing more until its client hangs up."""
+
+    def act(call: Call) -> None:
+        call.handler.wfile.write(beginning)
+        stays_silent(call)
+
+    return act
+
+
 @dataclass
 class ChatServer:
     """A context: serves while it is open."""
@@ -198,6 +240,7 @@ class ChatServer:
     acts: list[Act]
     tls: ssl.SSLContext | None = None
     calls: list[Call] = field(default_factory=list)
+    num_flooded: int = 0
     hung_up: threading.Event = field(default_factory=threading.Event)
     is_closing: threading.Event = field(default_factory=threading.Event)
 

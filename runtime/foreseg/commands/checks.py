@@ -66,6 +66,7 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
         _onnxruntime(),
         _bundle(),
         _opencv(),
+        _httpx(),
         _gpu(),
         _tensorrt(),
         _jetson(),
@@ -162,6 +163,13 @@ def _opencv() -> Check:
     found = probe("import cv2; print(cv2.__version__)")
     return _package(
         "OpenCV", found, "pip install 'foreseg[video]': video files, cameras and overlays need it"
+    )
+
+
+def _httpx() -> Check:
+    found = probe("import httpx; print(httpx.__version__)")
+    return _package(
+        "httpx", found, "pip install 'foreseg[server]': a language model behind a server needs it"
     )
 
 

@@ -1,29 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTTP POST whose reply is read as it comes, with signs of life while nothing comes.
 
-`http.client` sends; the reply is parsed here, because a read of its own cannot be resumed after a
-timeout, and a generation must be closable while the server is silent. Knows no JSON, follows no
-redirect, reads no proxy variable.
+httpx speaks HTTP: its asynchronous client, on a loop that the reader of the reply runs a little at
+a time. So a deadline holds whatever the server does, and closing the generator hangs up, while a
+name is looked up, a request sent, or nothing said; its plain client can do neither (docs/log.md).
+No thread, no JSON; follows no redirect, unpacks nothing, reads no proxy variable.
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
+import logging
+import os
 import re
 import socket
 import ssl
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from enum import Enum
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from foreseg.clock import Clock
-from foreseg.errors import ConfigError, ForesegError
+from foreseg.errors import ConfigError, ForesegError, MissingExtraError
 
 POLL_S = 0.25  # of silence between two signs of life
-MAX_HEAD_BYTES = 64 * 1024
-MAX_LINE_BYTES = 1024  # of a chunk's size
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?")
+CLOSE_S = 1.0  # for a connection to be closed
+NS_PER_S = 1e9
+_CUT_OFF = ("disconnected", "closed connection")  # what h11 says of an end that comes too early
+
+_LOG = logging.getLogger(__name__)
+for _name in ("httpx", "httpcore"):  # they tell every request, and a reply's headers word for word
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class HttpError(ForesegError):
@@ -48,7 +56,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where to, and how it is reached."""
+    """Where to, and how it is reached.
+
+    Raises:
+        ConfigError: for a url that cannot be one, or holds a password.
+        MissingExtraError: httpx is absent.
+    """
 
     url: str
     connect_timeout_s: float = 5.0
@@ -56,10 +69,15 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         try:
+            import httpx
+        except ModuleNotFoundError as error:
+            package, extra = error.name or "httpx", "server"
+            raise MissingExtraError(package, extra, "a language model behind a server") from error
+        try:
             parts = urlsplit(self.url)
             is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            _ = parts.port
-        except ValueError:
+            _ = parts.port, httpx.URL(self.url).host  # asked for, they are read
+        except (ValueError, httpx.InvalidURL):
             is_usable = False
         if not is_usable or re.search(r"[^!-~]|[?#]", self.url):
             msg = f"url wants the form http(s)://host[:port]/path, got {self.url[:80]!r}"
@@ -68,25 +86,15 @@ class Endpoint:
             msg = "url wants no user or password in it: use api_key_file or api_key_env"
             raise ConfigError(msg)
 
-    def connect(self) -> http.client.HTTPConnection:
-        """A connected connection.
 
-        Raises:
-            OSError: it cannot be had.
-        """
-        parts = urlsplit(self.url)
-        host = parts.hostname or ""
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, parts.port, timeout=self.connect_timeout_s, context=self.tls
-            )
-        else:
-            connection = http.client.HTTPConnection(
-                host, parts.port, timeout=self.connect_timeout_s
-            )
-        connection.connect()
-        return connection
+@runtime_checkable
+class _Opened(Protocol):
+    """A connection as httpcore shows it."""
+
+    async def aclose(self) -> None: ...
+
+
+Reply = AsyncGenerator[Head | bytes, None]
 
 
 def post(
@@ -102,174 +110,140 @@ def post(
     Raises:
         HttpError: no connection, no whole reply until `deadline_ns` (monotonic), or no HTTP.
     """
-    connection: http.client.HTTPConnection | None = None
+    import httpx
+
     try:
-        connection = endpoint.connect()
-        sock: socket.socket = connection.sock
-        sock.settimeout(max(POLL_S, (deadline_ns - clock.monotonic_ns()) / 1e9))
-        path = urlsplit(endpoint.url).path or "/"
-        connection.request("POST", path, body, {**headers, "Connection": "close"})
-        sock.settimeout(POLL_S)
-        parser = ReplyParser()
-        while not parser.is_done:
-            data = _received(sock)
-            if data is None:
-                yield b""
-            elif data:
-                yield from parser.feed(data)
-            else:
-                parser.end()
-            if clock.monotonic_ns() > deadline_ns and not parser.is_done:
-                msg = "it gave no whole reply in time"
-                raise HttpError(msg, can_retry=False)
-    except ssl.SSLCertVerificationError as error:
-        msg = f"its certificate is not trusted: {error.verify_message}; name its ca_file"
-        raise HttpError(msg, can_retry=False) from error
-    except (OSError, http.client.HTTPException) as error:
-        msg = f"the connection failed: {str(error) or type(error).__name__}"
+        with closing(_Driven(_reply(endpoint, body, headers))) as reply:
+            while True:
+                left_s = (deadline_ns - clock.monotonic_ns()) / NS_PER_S
+                if left_s <= 0:
+                    msg = "it gave no whole reply in time"
+                    raise HttpError(msg, can_retry=False)
+                piece = reply.next(min(POLL_S, left_s))
+                if piece is None:
+                    return
+                yield piece
+    except httpx.RemoteProtocolError as error:
+        is_cut_off = any(word in str(error) for word in _CUT_OFF)
+        how = "closed the connection too early" if is_cut_off else "speaks no proper HTTP"
+        msg = f"it {how}: {error}"
+        raise HttpError(msg, can_retry=is_cut_off) from error
+    except httpx.TransportError as error:
+        reason = _reason_of(error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            msg = f"its certificate is not trusted: {reason.verify_message}; name its ca_file"
+            raise HttpError(msg, can_retry=False) from error
+        msg = f"the connection failed: {_words_of(reason)}"
         raise HttpError(msg, can_retry=True) from error
-    finally:
-        if connection is not None:
-            connection.close()
 
 
-def _received(sock: socket.socket) -> bytes | None:
-    """Some bytes, b"" at the end, None if nothing came for a while."""
+async def _reply(endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """The reply as httpx reads it: heads, lines and trailers of at most 100 kB, raw bytes."""
+    import httpx
+
+    opened: list[_Opened] = []
+
+    async def note(event: str, about: Mapping[str, object]) -> None:
+        stream = about.get("return_value")
+        if event == "connection.connect_tcp.complete" and isinstance(stream, _Opened):
+            opened.append(stream)
+
+    client = httpx.AsyncClient(
+        verify=False if endpoint.tls is None else endpoint.tls,  # no TLS, or by this context
+        trust_env=False,
+        timeout=httpx.Timeout(None, connect=endpoint.connect_timeout_s),  # `post` has a deadline
+    )
+    plain = {**headers, "Accept-Encoding": "identity", "Connection": "close"}
     try:
-        return sock.recv(64 * 1024)
-    except TimeoutError:
-        return None
+        async with (
+            client,
+            client.stream(
+                "POST", endpoint.url, content=body, headers=plain, extensions={"trace": note}
+            ) as response,
+        ):
+            yield Head(status=response.status_code, headers=dict(response.headers))
+            async for piece in response.aiter_raw():
+                yield piece
+    finally:
+        for stream in opened:  # httpcore forgets one whose TLS handshake is cancelled
+            await stream.aclose()
 
 
-class _State(Enum):
-    HEAD = "head"
-    LENGTH = "length"  # a body of known length
-    REST = "rest"  # all that comes until the connection closes
-    SIZE = "size"  # the line before a chunk
-    CHUNK = "chunk"
-    CHUNK_END = "chunk end"  # the empty line after a chunk
-    TRAILER = "trailer"
-    DONE = "done"
+class _Driven:
+    """An asynchronous reply, run in the caller's thread for as long as the caller waits."""
 
-
-class ReplyParser:
-    """Bytes in, a head and pieces of a body out; any cutting of the bytes gives the same body."""
-
-    def __init__(self) -> None:
-        self._state = _State.HEAD
-        self._buffer = b""
-        self._left = 0  # bytes of the body, or of the chunk
-
-    @property
-    def is_done(self) -> bool:
-        """True once the reply is whole."""
-        return self._state is _State.DONE
-
-    def feed(self, data: bytes) -> list[Head | bytes]:
-        """Read some more.
-
-        Raises:
-            HttpError: it is no HTTP reply.
-        """
-        self._buffer += data
-        found: list[Head | bytes] = []
-        while not self.is_done:
-            before = (self._state, len(self._buffer))
-            item = self._step()
-            if item:
-                found.append(item)
-            if (self._state, len(self._buffer)) == before:
-                break
-        return found
-
-    def end(self) -> None:
-        """The connection was closed.
-
-        Raises:
-            HttpError: in the middle of the reply.
-        """
-        if self._state is not _State.REST:
-            is_silent = self._state is _State.HEAD and not self._buffer
-            msg = "it closed the connection " + ("without a reply" if is_silent else "too early")
-            raise HttpError(msg, can_retry=True)
-        self._state = _State.DONE
-
-    def _step(self) -> Head | bytes | None:
-        if self._state is _State.HEAD:
-            return self._head()
-        if self._state in (_State.LENGTH, _State.CHUNK, _State.REST):
-            return self._body()
-        line = self._line()
-        if line is None:
-            return None
-        if self._state is _State.SIZE:
-            self._left = _chunk_size(line)
-            self._state = _State.CHUNK if self._left else _State.TRAILER
-        elif self._state is _State.CHUNK_END:
-            self._state = _State.SIZE
-        elif not line:
-            self._state = _State.DONE
-        return None
-
-    def _head(self) -> Head | None:
-        text, end, rest = self._buffer.partition(b"\r\n\r\n")
-        match = _STATUS_LINE.match(self._buffer)
-        if match is None and (len(self._buffer) >= len("HTTP/1.1 200 ") or end):
-            msg = f"it is no HTTP server: it said {self._buffer[:40]!r}"
+    def __init__(self, reply: Reply) -> None:
+        if _is_in_a_loop():
+            msg = "it cannot be asked from inside a running event loop: ask in another thread"
             raise HttpError(msg, can_retry=False)
-        if len(text) > MAX_HEAD_BYTES:
-            msg = f"its headers are longer than {MAX_HEAD_BYTES} bytes"
-            raise HttpError(msg, can_retry=False)
-        if not end or match is None:
-            return None
-        self._buffer = rest
-        status = int(match[1])
-        if status < 200:  # noqa: PLR2004 (only news on the way)
-            return None
-        headers: dict[str, str] = {}
-        for line in text.split(b"\r\n")[1:]:
-            name, _, value = line.decode("latin-1").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        self._expect_body(headers)
-        return Head(status=status, headers=headers)
+        self._reply = reply
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note)
+        self._next: asyncio.Task[Head | bytes | None] | None = None
 
-    def _expect_body(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("content-length")
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            self._state = _State.SIZE
-        elif length is None:
-            self._state = _State.REST
-        elif length.isdecimal() and length.isascii() and len(length) < 16:  # noqa: PLR2004
-            self._left = int(length)
-            self._state = _State.LENGTH if self._left else _State.DONE
-        else:
-            msg = f"its Content-Length wants a number, got {length[:40]!r}"
-            raise HttpError(msg, can_retry=False)
+    def next(self, timeout_s: float) -> Head | bytes | None:
+        """What comes next: b"" if nothing has come yet, None at the end."""
+        if self._next is None:
+            self._next = self._loop.create_task(_next_of(self._reply))
+        self._run({self._next}, timeout_s)
+        if not self._next.done():
+            return b""
+        done, self._next = self._next, None
+        return done.result()
 
-    def _body(self) -> bytes | None:
-        if self._state is _State.REST:
-            piece, self._buffer = self._buffer, b""
-            return piece
-        piece, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
-        self._left -= len(piece)
-        if not self._left:
-            self._state = _State.DONE if self._state is _State.LENGTH else _State.CHUNK_END
-        return piece
+    def close(self) -> None:
+        """Hang up."""
+        if self._next is not None:
+            self._next.cancel()
+            self._run({self._next}, CLOSE_S)
+        self._run({self._loop.create_task(_closed(self._reply))}, CLOSE_S)
+        if others := asyncio.all_tasks(self._loop):  # httpx's own generators, left half read
+            self._run(others, CLOSE_S)
+        self._loop.close()
 
-    def _line(self) -> bytes | None:
-        line, end, rest = self._buffer.partition(b"\n")
-        if len(line) > MAX_LINE_BYTES:
-            msg = "a chunk of its reply has no size"
-            raise HttpError(msg, can_retry=False)
-        if not end:
-            return None
-        self._buffer = rest
-        return line.rstrip(b"\r")
+    def _run(self, tasks: set[asyncio.Task[Head | bytes | None]], timeout_s: float) -> None:
+        self._loop.run_until_complete(asyncio.wait(tasks, timeout=timeout_s))
 
 
-def _chunk_size(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip()
-    if re.fullmatch(rb"[0-9a-fA-F]{1,8}", digits) is None:
-        msg = f"a chunk of its reply wants a size, got {line[:40]!r}"
-        raise HttpError(msg, can_retry=False)
-    return int(digits, 16)
+def _note(_: asyncio.AbstractEventLoop, about: Mapping[str, object]) -> None:
+    """What goes wrong where nobody waits for it: while a connection is closed."""
+    error = about.get("exception")
+    _LOG.debug("%s %s", about.get("message"), "" if error is None else type(error).__name__)
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _next_of(reply: Reply) -> Head | bytes | None:
+    return await anext(reply, None)
+
+
+async def _closed(reply: Reply) -> None:
+    await reply.aclose()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.sleep(0)
+
+
+def _reason_of(error: BaseException) -> BaseException:
+    """What the system said, under what httpx says about it; of several tries, of the last."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    while found is not None:
+        error = found
+        tries = getattr(found, "exceptions", None)
+        found = tries[-1] if tries else found.__cause__
+    return error
+
+
+def _words_of(reason: BaseException) -> str:
+    """Asyncio says where it could not connect to, and not why."""
+    tells_why = isinstance(reason, (socket.gaierror, ssl.SSLError))
+    if isinstance(reason, OSError) and reason.errno and not tells_why:
+        return os.strerror(reason.errno)
+    return str(reason) or type(reason).__name__

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A language model behind a server that speaks the OpenAI chat-completions protocol.
 
-Standard library only: frames go as data URLs, completions come as server-sent events. Where a
-server refuses what is optional in the protocol, it is asked more plainly. The key is in no log
-and no error. Knows no methods and no queries.
+Frames go as data URLs, completions come as server-sent events. Where a server refuses what is
+optional in the protocol, it is asked more plainly. The key is in no log and no error. Knows no
+methods and no queries.
 """
 
 from __future__ import annotations

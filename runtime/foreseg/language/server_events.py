@@ -32,6 +32,7 @@ class EventReader:
     def __init__(self) -> None:
         self._line = b""
         self._data: list[bytes] = []
+        self._num_bytes = 0  # of them
         self.is_done = False  # the server has said that nothing follows
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -50,14 +51,21 @@ class EventReader:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data.append(value.removeprefix(b" "))
+                self._num_bytes += len(value) + 1
+                if self._num_bytes > MAX_EVENT_BYTES:
+                    yield self._taken()
             elif name not in (b"", b"event", b"id", b"retry"):  # no server-sent event at all
                 yield line
             return
-        data, self._data = b"\n".join(self._data), []
+        data = self._taken()
         if data == DONE:
             self.is_done = True
         elif data:
             yield data
+
+    def _taken(self) -> bytes:
+        data, self._data, self._num_bytes = b"\n".join(self._data), [], 0
+        return data
 
 
 def object_from(data: bytes) -> dict[str, object] | None:
