@@ -21,6 +21,7 @@ from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex
 from foreseg.pipeline.state import State
+from foreseg_ros.clocks import steady_timer
 from foreseg_ros.guard import Guard
 from foreseg_ros.records import answer_msg_from_answer, msg_from_mask_rle
 from foreseg_ros.services import Services, refused_answer
@@ -74,7 +75,7 @@ class AskForesightServer:
             cancel_callback=lambda _: CancelResponse.ACCEPT,
             result_timeout=RESULT_KEPT_S,
         )
-        self._timer = node.create_timer(FEEDBACK_PERIOD_S, self._tick, callback_group=group)
+        self._timer = steady_timer(node, FEEDBACK_PERIOD_S, self._tick, group)
 
     def destroy(self) -> None:
         """Take the action away; the worker has stopped, so every goal is about to end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -38,42 +39,42 @@ def profile_problem(rmw: str, environment: Mapping[str, str] = os.environ) -> st
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What the node knows beside its worker."""
+
+    name: str  # full
+    backend: BackendChoice  # what executes the engines
+    topics: Mapping[CameraId, str]  # that cameras are read from; empty while it is inactive
+    problems: Mapping[str, str | None]  # part -> what is wrong with it, None = nothing
+    guard: Guard  # what callbacks have raised
+
+
 def diagnostics_from_snapshot(
-    snapshot: Snapshot,
-    *,
-    name: str,
-    header: Header,
-    now_ns: int,
-    profile: str | None,
-    backend: BackendChoice,
-    topics: Mapping[CameraId, str],
-    guard: Guard,
+    snapshot: Snapshot, facts: NodeFacts, *, header: Header, now_ns: int
 ) -> DiagnosticArray:
-    """One message: a status for each camera, tracker, reasoner, machine, transport, and the node.
+    """One message: a status for each camera, tracker, reasoner, machine, node, and its parts.
 
     Args:
         snapshot: the worker's.
-        name: the node's full name.
+        facts: the node's.
         header: with the time of this message.
         now_ns: monotonic.
-        profile: `profile_problem`'s result.
-        backend: what executes the engines.
-        topics: that the cameras are read from; empty while the node is inactive.
-        guard: what callbacks have raised.
     """
-    state = snapshot.state
+    name, state = facts.name, snapshot.state
     statuses = [
-        _camera(camera, name, now_ns, topics.get(camera.camera, ""))
+        _camera(camera, name, now_ns, facts.topics.get(camera.camera, ""))
         for camera in state.cameras.values()
     ]
     statuses += [
-        _tracker(snapshot, name, backend),
+        _tracker(snapshot, name, facts.backend),
         _reasoner(snapshot, name),
         _machine(snapshot, name),
+        _node(facts.guard, name),
     ]
-    level = DiagnosticStatus.OK if profile is None else DiagnosticStatus.WARN
-    statuses.append(_status(f"{name}: transport", level, profile or "as it should be", {}))
-    statuses.append(_node(guard, name))
+    for part, problem in facts.problems.items():
+        level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.WARN
+        statuses.append(_status(f"{name}: {part}", level, problem or "as it should be", {}))
     return DiagnosticArray(header=header, status=statuses)
 
 

@@ -23,6 +23,7 @@ from foreseg.errors import InputError
 from foreseg.frames import CameraId, U8Array
 from foreseg.telemetry import DropCause
 from foreseg_ros import qos
+from foreseg_ros.clocks import stamp_now_ns
 from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
 from foreseg_ros.parameters import NodeSettings
 
@@ -95,7 +96,7 @@ class ImageInputs:
             )
             return
         if stamp_ns == 0:
-            stamp_ns = self._node.get_clock().now().nanoseconds
+            stamp_ns = stamp_now_ns(self._node)
             self._node.get_logger().warning(
                 f"camera {camera} sends images without a stamp: the time of arrival is used",
                 throttle_duration_sec=WARN_PERIOD_S,

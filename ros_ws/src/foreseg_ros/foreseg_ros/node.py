@@ -27,7 +27,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
-from std_msgs.msg import Header
 
 from foreseg.clock import SystemClock
 from foreseg.config import Config
@@ -40,7 +39,9 @@ from foreseg.texts import utf8_text
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
-from foreseg_ros.diagnostics import diagnostics_from_snapshot, profile_problem
+from foreseg_ros.clocks import SimTimeWatch, stamp_now_ns, steady_timer
+from foreseg_ros.conversions import header_from_stamp
+from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot, profile_problem
 from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.inputs import ImageInputs
 from foreseg_ros.parameters import (
@@ -108,6 +109,7 @@ class ForesegNode(LifecycleNode):
         self._action: AskForesightServer | None = None
         self._inputs: ImageInputs | None = None
         self._own_timers: list[Timer] = []
+        self._sim_time = SimTimeWatch(self)
         self._diagnostics = Node.create_publisher(
             self, DiagnosticArray, "/diagnostics", qos.diagnostics()
         )
@@ -140,14 +142,10 @@ class ForesegNode(LifecycleNode):
         self._served = Services(self, self._worker, settings, self.guard)
         self._action = AskForesightServer(self, self._worker, self._served, self.guard)
         self._own_timers = [
-            self.create_timer(
-                1.0 / settings.overlay_hz,
-                self._publish_overlays,
-                callback_group=self._timers_group,
+            steady_timer(
+                self, 1.0 / settings.overlay_hz, self._publish_overlays, self._timers_group
             ),
-            self.create_timer(
-                DIAGNOSTICS_PERIOD_S, self._diagnose, callback_group=self._timers_group
-            ),
+            steady_timer(self, DIAGNOSTICS_PERIOD_S, self._diagnose, self._timers_group),
         ]
         self.get_logger().info(
             f"configured: bundle {config.tracker.bundle} on {bundle.backend}, reasoner {config.reasoner.kind},"
@@ -231,17 +229,19 @@ class ForesegNode(LifecycleNode):
             return
         if inputs is not None:
             inputs.look_for_silence()
-        header = Header(stamp=self.get_clock().now().to_msg())
+        facts = NodeFacts(
+            name=self.get_fully_qualified_name(),
+            backend=bundle.backend,
+            topics={} if inputs is None else inputs.topics,
+            problems={"transport": self._profile, "time": self._sim_time.problem()},
+            guard=self.guard,
+        )
         self._diagnostics.publish(
             diagnostics_from_snapshot(
                 worker.snapshot(),
-                name=self.get_fully_qualified_name(),
-                header=header,
+                facts,
+                header=header_from_stamp(stamp_now_ns(self), ""),
                 now_ns=self._clock_ns.monotonic_ns(),
-                profile=self._profile,
-                backend=bundle.backend,
-                topics={} if inputs is None else inputs.topics,
-                guard=self.guard,
             )
         )
 
