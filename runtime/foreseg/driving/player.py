@@ -143,7 +143,7 @@ class Player:
         self._now_ns = max(self._now_ns, until_ns)
 
     def settle(self, limit_s: float = 120.0) -> None:
-        """Let all work end that is on its way; a standing query asks again until the limit."""
+        """Let all work end that is on its way, but no longer than the limit."""
         end_ns = self._now_ns + round(limit_s * NS)
         while self._queue or is_observing(self._state):
             next_ns = self._queue[0][0] if self._queue else self._now_ns + TICK_NS

@@ -54,9 +54,9 @@ def ask_next(turn: Turn) -> None:
         return  # nothing tracks what an answer would name
     warm = [c for c in state.cameras.values() if scheduler.is_warm(c, state.config.scheduler)]
     entry = scheduler.next_due(state.queries, warm, turn.at_ns)
-    if entry is None:
+    newest = None if entry is None else state.cameras[entry.query.camera].newest
+    if entry is None or newest is None:
         return
-    newest = state.cameras[entry.query.camera].newest
     ask_id = AskId(state.next_ask)
     turn.set(
         next_ask=ask_id + 1,
@@ -64,6 +64,7 @@ def ask_next(turn: Turn) -> None:
         queries=scheduler.asked(
             state.queries,
             entry.query.id,
+            newest.index,
             turn.at_ns,
             period_factor=limits.period_factor if rung >= Rung.LONGER_PERIODS else 1.0,
         ),
@@ -71,7 +72,7 @@ def ask_next(turn: Turn) -> None:
             ask_id=ask_id,
             query=entry.query,
             asked_ns=turn.at_ns,
-            asked_stamp_ns=0 if newest is None else newest.stamp_ns,
+            asked_stamp_ns=newest.stamp_ns,
         ),
     )
     turn.count("queries_asked")

@@ -75,7 +75,7 @@ def reset(turn: Turn, event: ResetRequested) -> None:
         asking.resolve_arrival(turn, arrival, (), failure="tracks were reset")
     turn.set(
         queries=tuple(
-            replace(q, due_ns=min(q.due_ns, turn.at_ns)) if q.query.period_s else q
+            replace(q, due_ns=min(q.due_ns, turn.at_ns), asked_index=-1) if q.query.period_s else q
             for q in turn.state.queries
         ),
     )

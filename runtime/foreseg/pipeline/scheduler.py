@@ -68,10 +68,13 @@ def next_due(
     """The query to ask now: due, its camera ready, and due for the longest.
 
     First come, first served: what becomes due later, for whatever reason, waits behind. So a due
-    query waits for at most one asking of each of the others.
+    query waits for at most one asking of each of the others. A camera that is silent is not asked
+    about again.
     """
-    cameras = {camera.camera for camera in ready}
-    due = [e for e in queries if e.due_ns <= at_ns and e.query.camera in cameras]
+    newest = {camera.camera: camera.newest.index for camera in ready if camera.newest is not None}
+    due = [
+        e for e in queries if e.due_ns <= at_ns and newest.get(e.query.camera, -1) > e.asked_index
+    ]
     return min(due, key=lambda e: (e.due_ns, e.last_asked_ns, e.query.id), default=None)
 
 
@@ -83,9 +86,22 @@ def is_warm(camera: CameraState, config: SchedulerConfig) -> bool:
 
 
 def asked(
-    queries: Sequence[StandingQuery], query_id: QueryId, at_ns: int, *, period_factor: float = 1.0
+    queries: Sequence[StandingQuery],
+    query_id: QueryId,
+    newest_index: int,
+    at_ns: int,
+    *,
+    period_factor: float = 1.0,
 ) -> tuple[StandingQuery, ...]:
-    """After it was asked: a standing one is due a period later, a single one never again."""
+    """After it was asked: a standing one is due a period later, a single one never again.
+
+    Args:
+        queries: all.
+        query_id: the one.
+        newest_index: of its camera's frames.
+        at_ns: now.
+        period_factor: by which periods are longer.
+    """
     never = 2**63 - 1
 
     def mark(entry: StandingQuery) -> StandingQuery:
@@ -93,7 +109,13 @@ def asked(
             return entry
         period = entry.query.period_s * period_factor
         due = at_ns + round(period * NS) if period > 0 else never
-        return replace(entry, due_ns=due, num_asked=entry.num_asked + 1, last_asked_ns=at_ns)
+        return replace(
+            entry,
+            due_ns=due,
+            num_asked=entry.num_asked + 1,
+            last_asked_ns=at_ns,
+            asked_index=newest_index,
+        )
 
     return tuple(mark(entry) for entry in queries)
 

@@ -124,6 +124,7 @@ class StandingQuery:
     deadline_ns: int | None = None
     num_asked: int = 0
     last_asked_ns: int = 0
+    asked_index: int = -1  # the newest frame then: it is asked again about a newer one only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

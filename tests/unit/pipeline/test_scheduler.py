@@ -113,10 +113,18 @@ def test_a_stream_is_warm_after_its_first_second(state: CameraState, *, is_warm:
 
 def test_a_standing_query_is_due_a_period_after_it_was_asked_and_a_single_one_never() -> None:
     queries = (standing("a", period_s=5.0), standing("b", period_s=0.0), standing("c", due_s=3))
-    queries = scheduler.asked(queries, QueryId("a"), 2 * NS)
-    queries = scheduler.asked(queries, QueryId("b"), 2 * NS)
+    queries = scheduler.asked(queries, QueryId("a"), 0, 2 * NS)
+    queries = scheduler.asked(queries, QueryId("b"), 0, 2 * NS)
     assert [e.due_ns for e in queries] == [7 * NS, 2**63 - 1, 3 * NS]
     assert [e.num_asked for e in queries] == [1, 1, 0]
+
+
+def test_a_query_is_not_asked_twice_about_one_newest_frame() -> None:
+    queries = scheduler.asked((standing("a", period_s=1.0), standing("b")), QueryId("a"), 0, 0)
+    queries = scheduler.asked(queries, QueryId("b"), -1, 0)
+    entry = scheduler.next_due(queries, (camera(),), 20 * NS)  # frame 0 is still the newest
+    assert entry is not None
+    assert entry.query.id == "b"
 
 
 def test_a_lost_target_or_a_new_scene_makes_a_standing_query_due_after_the_pause() -> None:

@@ -485,6 +485,25 @@ def test_reset_forgets_tracks_and_asks_standing_queries_anew() -> None:
     assert len(bench.asks) == 2
 
 
+def test_a_standing_query_waits_while_its_camera_is_silent() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.2)
+    bench.run(1.1)
+    bench.ask(period_s=1.0)
+    bench.run(1.5)
+    bench.target = None  # each answer names nothing from here on
+    for _ in range(40):
+        bench.work(0.5)
+        bench.tick()
+    assert len(bench.asks) == 3  # the one after the last frame, and no more in 20 s
+    assert bench.asks[-1].ask_id not in bench.held
+    bench.frame()
+    assert len(bench.asks) == 4, "at once, with the next frame"
+    bench.work(2.0)
+    bench.tick()
+    bench.send(ResetRequested(request_id=RequestId(77), at_ns=bench.now_ns))
+    assert len(bench.asks) == 5, "a user who resets asks anew, about the same frame too"
+
+
 def test_disabled_asks_and_tracks_nothing() -> None:
     bench = Bench({"ball": moving})
     bench.run(1.1)
