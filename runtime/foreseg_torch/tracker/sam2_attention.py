@@ -2,12 +2,15 @@
 """SAM2's and EdgeTAM's memory attention layers in the static form that every engine builder takes.
 
 RoPE is two slices and a concatenation; memory entries that are not in use are masked by a bias;
-attention is written out as q k^T + bias -> softmax -> v, its scale lies in the query projection.
+attention is written out as q k^T + bias -> softmax -> v, its scale lies in the query projection;
+queries are taken in blocks, so that the weights of many never stand in memory at once.
 Rows of a softmax sum to 1, so the value and output projections are applied after it, as one matrix:
 A (V Wv + bv) Wo + bo = (A V) (Wv Wo) + (bv Wo + bo).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,8 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttentionLayer,
     Sam2VideoRoPEAttention,
 )
+
+WEIGHT_BYTES = 32 << 20  # of attention weights at once, of each object
 
 Tables = tuple[Tensor, Tensor]  # cosines and sines (L, C / 2)
 
@@ -41,8 +46,7 @@ class RotarySelfAttention(nn.Module):
         """Attend within (B, L, C)."""
         query = _rotate(self.query(x), cos, sin)
         key = _rotate(self.key(x), cos, sin)
-        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
-        return self.out(weights @ x)
+        return self.out(attended(query, key, x))
 
 
 class RotaryMemoryAttention(nn.Module):
@@ -70,8 +74,7 @@ class RotaryMemoryAttention(nn.Module):
         key = key.reshape(batch, -1, key.shape[3])
         key = torch.cat((key, self.key(pointers_key)), dim=1)
         value = torch.cat((maps_value.reshape(batch, -1, channels), pointers_value), dim=1)
-        weights = torch.softmax(query @ key.transpose(1, 2) + bias, dim=-1)
-        return self.out(weights @ value)
+        return self.out(attended(query, key, value, bias))
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -107,6 +110,30 @@ class MemoryAttentionLayer(nn.Module):
         x = x + self.self_attention(self.norm1(x), *tables)
         x = x + self.memory_attention(self.norm2(x), memory, tables, key_tables, bias)
         return x + self.linear2(self.activation(self.linear1(self.norm3(x))))
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T + bias) v of (1 or B, L, C), (B, K, C), (B, K, Cv) and (B, 1, K): (B, L, Cv).
+
+    At 1024 px the weights of one object would take 470 MB a layer, and as much again beside the
+    bias. In blocks of queries they take `WEIGHT_BYTES`; the result is the same to the last bit but
+    for the order of sums. The number of blocks is fixed when a graph is exported.
+    """
+    rows = query_block(query.shape[1], key.shape[1])
+    keys = key.transpose(1, 2)
+    blocks = []
+    for block in query.split(rows, dim=1):
+        scores = block @ keys
+        if bias is not None:
+            scores = scores + bias
+        blocks.append(torch.softmax(scores, dim=-1) @ value)
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def query_block(num_queries: int, num_keys: int) -> int:
+    """Queries to a block: all of them, or an even share whose float32 weights fit `WEIGHT_BYTES`."""
+    most = max(1, WEIGHT_BYTES // (4 * num_keys))
+    return math.ceil(num_queries / math.ceil(num_queries / most))
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
