@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from foreseg_evaluation.cli import finish
-from foreseg_evaluation.report import Summary, summarise
+from foreseg_evaluation.report import Summary, bounds_in_words, number_in_words, summarise
 from foreseg_evaluation.results import EpisodeResult, read_results
 from foreseg_evaluation.run import Protocol, RunSpec, run
 from foreseg_evaluation.system import read_system, shipped_systems
@@ -109,10 +109,10 @@ def cells(name: str, results: list[EpisodeResult], streams: list[str]) -> list[s
     total = summary.total
     row = [
         name,
-        f"{total.j_and_f.mean:.1f}",
-        f"{total.j_and_f.low:.1f} to {total.j_and_f.high:.1f}",
-        f"{total.j.mean:.1f}",
-        f"{total.f.mean:.1f}",
+        number_in_words(total.j_and_f.mean),
+        bounds_in_words(total.j_and_f),
+        number_in_words(total.j.mean),
+        number_in_words(total.f.mean),
     ]
     for kind, difficulty in (("foresight", "easy"), ("foresight", "hard")):
         part = [r for r in results if r.kind == kind and r.difficulty == difficulty]

@@ -24,7 +24,9 @@ from .episode import Dataset, Episode
 from .report import (
     OfficialTable,
     Summary,
+    bounds_in_words,
     episode_score,
+    number_in_words,
     official_table,
     record_from_official,
     record_from_summary,
@@ -206,7 +208,7 @@ def finish(out: Path, compare: Path | None = None) -> int:
         json.dumps(_without_nan(record), indent=1) + "\n", encoding="utf-8"
     )
     _write_csv(out / "results.csv", results)
-    page = write_report(out, compare=compare, episodes=episodes)
+    page = write_report(out, compare=compare, episodes=episodes, official=table)
     sys.stdout.write(f"{about.get('title', out)}\n")
     _print(summary, table, results, page)
     if trust.answers:
@@ -238,6 +240,7 @@ def _episodes(about: Mapping[str, object]) -> Mapping[str, Episode] | None:
         str(about.get("form", "")),
         split=str(about.get("split", "")),
         rate_hz=rate_hz if isinstance(rate_hz, float) else None,
+        wants_frames=False,
     )
     return {episode.id: episode for episode in dataset.episodes}
 
@@ -284,16 +287,21 @@ def _print(
     page: Path,
 ) -> None:
     total = summary.total
+    spread = total.j_and_f
+    bounds = "" if math.isnan(spread.low) else f" (95 % of resamples: {bounds_in_words(spread)})"
     headline = (
-        f"J&F {total.j_and_f.mean:.1f} (95 % of resamples: {total.j_and_f.low:.1f} to"
-        f" {total.j_and_f.high:.1f}), J {total.j.mean:.1f}, F {total.f.mean:.1f};"
-        f" {total.num_scored} episodes scored, {total.num_failed} failed"
+        f"J&F {number_in_words(spread.mean)}{bounds}, J {number_in_words(total.j.mean)},"
+        f" F {number_in_words(total.f.mean)}; {total.num_scored} episodes scored"
+        + (f", {total.num_failed} failed" if total.num_failed else "")
     )
     groups = (*summary.kinds, *summary.difficulties)
-    lines = [headline, *(f"  {g.name}: J&F {g.j_and_f.mean:.1f} ({g.num_scored})" for g in groups)]
+    lines = [headline]
+    lines += [
+        f"  {g.name}: J&F {number_in_words(g.j_and_f.mean)} ({g.num_scored})" for g in groups
+    ]
     for name, values in () if official is None else official.rows:
         pairs = zip(official.columns, values, strict=True) if official is not None else ()
-        lines.append(f"  {name}: " + ", ".join(f"{c} {v:.1f}" for c, v in pairs))
+        lines.append(f"  {name}: " + ", ".join(f"{c} {number_in_words(v)}" for c, v in pairs))
     abstained = summary.scores.get("abstained")
     if abstained is not None and abstained.mean > 0:
         lines.append(

@@ -54,6 +54,14 @@ class TruthSpan:
     answer: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionPlace:
+    """Where a benchmark's own evaluator looks for an episode's masks, if not VIDEO/EXPRESSION."""
+
+    folder: str  # below the folder of predictions
+    label: int | None = None  # the target's value in a label map; None: whatever is not zero
+
+
 class Media(Protocol):
     """Reads pixels when asked; keeps nothing that grows with the video.
 
@@ -91,6 +99,7 @@ class Episode:
         scored: the annotated positions that the dataset's own protocol counts.
         size_wh: (W, H), pixels.
         media: reads pixels.
+        official_place: of masks made elsewhere; None where it is VIDEO/EXPRESSION.
     """
 
     id: str
@@ -105,6 +114,7 @@ class Episode:
     scored: tuple[int, ...]
     size_wh: tuple[int, int]
     media: Media
+    official_place: PredictionPlace | None = None
 
     @property
     def num_frames(self) -> int:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions made elsewhere, in the benchmarks' own forms.
 
-- a folder of PNGs: `<video>/<expression>/<frame>.png`, any nonzero pixel is the target; for
-  objects given by first masks `<video>/<frame>.png` with the object's number as index (DAVIS), or
+- a folder of PNGs: `<video>/<expression>/<frame>.png`, any nonzero pixel is the target, or where
+  the benchmark's own evaluator looks (`Episode.official_place`); for objects given by first masks
+  `<video>/<frame>.png` with the object's number as index (DAVIS), or
   `<video>/<object>/<frame>.png` (SA-V);
 - a JSON file `{video: {expression: {"prediction_masks": [run-length mask per frame]}}}`.
 
@@ -21,7 +22,7 @@ import numpy as np
 from foreseg.errors import InputError
 from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
 
-from .clips import read_labels
+from .clips import VOID, read_labels
 from .episode import Episode
 from .prediction import Prediction
 from .problems import refuse
@@ -58,8 +59,7 @@ class PredictionFiles:
         if self._masks is not None:
             return Prediction(masks={TARGET: self._from_json(episode)})
         if episode.question is not None:
-            folder = self._path / episode.video / episode.expression_id
-            return Prediction(masks={TARGET: self._from_pngs(folder, episode)})
+            return Prediction(masks={TARGET: self._from_official(episode)})
         folder = self._path / episode.video
         per_object = {i: folder / i for i in episode.object_ids}
         if all(one.is_dir() for one in per_object.values()):
@@ -67,6 +67,15 @@ class PredictionFiles:
                 masks={i: self._from_pngs(one, episode) for i, one in per_object.items()}
             )
         return Prediction(masks=self._from_palette(folder, episode))
+
+    def _from_official(self, episode: Episode) -> dict[int, MaskRle]:
+        place, plain = episode.official_place, f"{episode.video}/{episode.expression_id}"
+        if place is not None and (self._path / place.folder).is_dir():
+            return self._from_pngs(self._path / place.folder, episode, place.label)
+        if place is not None and not (self._path / plain).is_dir():
+            message = f"expected masks in {place.folder}/, or in {plain}/"
+            raise refuse(self._path, episode.id, message)
+        return self._from_pngs(self._path / plain, episode)
 
     def _from_json(self, episode: Episode) -> dict[int, MaskRle]:
         assert self._masks is not None  # noqa: S101 (the caller looked)
@@ -98,19 +107,23 @@ class PredictionFiles:
             raise refuse(self._path, key, f"no run-length mask ({error})") from error
         return rle
 
-    def _from_pngs(self, folder: Path, episode: Episode) -> dict[int, MaskRle]:
-        return {
-            position: rle_from_mask(self._png(folder, position, episode) > 0)
-            for position in episode.scored
-        }
+    def _from_pngs(
+        self, folder: Path, episode: Episode, label: int | None = None
+    ) -> dict[int, MaskRle]:
+        masks = {}
+        for position in episode.scored:
+            labels = self._png(folder, position, episode)
+            masks[position] = rle_from_mask(labels > 0 if label is None else labels == label)
+        return masks
 
     def _from_palette(self, folder: Path, episode: Episode) -> dict[str, dict[int, MaskRle]]:
         masks: dict[str, dict[int, MaskRle]] = {i: {} for i in episode.object_ids}
         for position in episode.scored:
             labels = self._png(folder, position, episode)
-            is_binary = set(np.unique(labels)) <= {0, 255}
             for object_id in episode.object_ids:
-                own: Mask = labels > 0 if is_binary else labels == int(object_id)
+                own: Mask = labels == int(object_id)
+                if len(masks) == 1 and not own.any():  # the only object, drawn in black and white
+                    own = labels == VOID
                 masks[object_id][position] = rle_from_mask(own)
         return masks
 

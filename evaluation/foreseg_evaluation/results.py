@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from urllib.parse import quote
 from .episode import Episode
 from .problems import refuse
 
+MAX_WORDS_OVER_TIME = 12
 TARGET = "target"  # the one row of an episode with a question
 
 
@@ -43,7 +44,8 @@ class EpisodeResult:
 
     Attributes:
         id, video, expression_id: as the episode has them.
-        question, kind, skill, difficulty, answer: the task; "" where not stated.
+        question, kind, skill, difficulty, answer: the task; "" where not stated. A truth that
+            changes is told with its times: "0.0 s: the ball; 4.5 s: nothing fits".
         status: "scored" or "failed".
         error: why it failed, with file and key where a file is to blame.
         size_hw: (H, W), pixels, of the masks.
@@ -53,7 +55,7 @@ class EpisodeResult:
             NaN = does not apply.
         answered: what the system said: "answer" (its text), "status" ("ok", "no_target",
             "abstained", "failed"; "" = unknown), "reason", "keyframe" (position, "" if none),
-            "rationale".
+            "rationale"; in a stream, where the first answer is that, "over_time": all of them.
         seconds: real time that the episode took.
     """
 
@@ -91,8 +93,34 @@ def blank_result(episode: Episode) -> EpisodeResult:
         kind="" if question is None else question.kind.value,
         skill="" if question is None else question.skill,
         difficulty="" if question is None else question.difficulty,
-        answer="" if question is None else question.answer,
+        answer="" if question is None else _answer_over_time(episode, question.answer),
     )
+
+
+def _answer_over_time(episode: Episode, answer: str) -> str:
+    if len(episode.spans) < 2:
+        return answer
+    said = [
+        (span.first / episode.rate_hz, span.answer or ("" if span.object_ids else "nothing fits"))
+        for span in episode.spans
+    ]
+    return words_over_time((at_s, words or answer) for at_s, words in said)
+
+
+def words_over_time(said: Iterable[tuple[float, str]]) -> str:
+    """What was true or said from when on: equal words once, at most `MAX_WORDS_OVER_TIME`.
+
+    Args:
+        said: seconds from the first frame, and words, in order.
+    """
+    changes: list[str] = []
+    before = None
+    for at_s, words in said:
+        if words != before:
+            changes.append(f"{at_s:.1f} s: {words}")
+        before = words
+    left = len(changes) - MAX_WORDS_OVER_TIME
+    return "; ".join([*changes[:MAX_WORDS_OVER_TIME], *([f"{left} more"] if left > 0 else [])])
 
 
 def result_path(folder: Path, episode_id: str) -> Path:

@@ -35,7 +35,7 @@ from .offline import predict_offline
 from .prediction_files import PredictionFiles
 from .problems import DatasetError
 from .results import EpisodeResult, blank_result, read_result, result_path, write_result
-from .scoring import score_episode, stream_scores
+from .scoring import said_over_time, score_episode, stream_scores
 from .streaming import (
     StreamRecord,
     play_episode,
@@ -159,7 +159,8 @@ class Evaluator:
             )
             if is_live:
                 scores = {**result.scores, **stream_scores(episode, record)}
-                result = replace(result, scores=scores)
+                answered = {**result.answered, "over_time": said_over_time(record)}
+                result = replace(result, scores=scores, answered=answered)
         return replace(result, seconds=time.perf_counter() - began)
 
     def close(self) -> None:
@@ -202,9 +203,7 @@ def run(
             do what the dataset wants.
         DatasetError: an unreadable dataset; with `strict`, the first problem.
     """
-    dataset = read_dataset(
-        spec.dataset, spec.form, split=spec.split, strict=spec.strict, rate_hz=spec.rate_hz
-    )
+    dataset = _dataset(spec)
     episodes = chosen(spec, dataset)
     if episodes and not any(episode.scored for episode in episodes):
         split = f"split {dataset.split!r}" if dataset.split else "this part"
@@ -229,6 +228,17 @@ def run(
         evaluator.close()
     _run_processes(spec, out, todo, workers, progress)
     return dataset
+
+
+def _dataset(spec: RunSpec) -> Dataset:
+    return read_dataset(
+        spec.dataset,
+        spec.form,
+        split=spec.split,
+        strict=spec.strict,
+        rate_hz=spec.rate_hz,
+        wants_frames=spec.system is not None,
+    )
 
 
 def chosen(spec: RunSpec, dataset: Dataset) -> list[Episode]:
@@ -372,9 +382,7 @@ def _start_worker(spec: RunSpec, out: Path) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    dataset = read_dataset(
-        spec.dataset, spec.form, split=spec.split, strict=spec.strict, rate_hz=spec.rate_hz
-    )
+    dataset = _dataset(spec)
     episodes = {episode.id: episode for episode in dataset.episodes}
     _worker = (Evaluator(spec, dataset), episodes, out, spec.strict)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from foreseg.dialogue import AnswerStatus
+from foreseg.dialogue import Answer, AnswerStatus
 from foreseg.errors import InputError
 from foreseg.geometry import box_from_mask
 from foreseg.masks import Mask, MaskRle, mask_from_rle
@@ -31,7 +31,7 @@ from .metrics import (
     robustness_sane,
 )
 from .prediction import Prediction, Spoken
-from .results import TARGET, EpisodeResult, ObjectResult, blank_result
+from .results import TARGET, EpisodeResult, ObjectResult, blank_result, words_over_time
 from .streaming import CLAIMS, STATUS, PublishedAt, StreamRecord, masks_of, spoken_from_answer
 
 WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
@@ -272,6 +272,22 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
         "answer_latency_s": float(np.mean(latencies)) if latencies else math.nan,
         "dropped_frames": float(record.num_dropped),
     }
+
+
+def said_over_time(record: StreamRecord) -> str:
+    """The answers of a stream with their times, from the first frame; "" without any."""
+    if not record.arrivals_ns:
+        return ""
+    first_ns = record.arrivals_ns[0]
+    return words_over_time(
+        ((item.at_ns - first_ns) / _NS, _words_of(item.answer)) for item in record.answers
+    )
+
+
+def _words_of(answer: Answer) -> str:
+    if answer.status is AnswerStatus.OK:
+        return answer.text or "an answer without words"
+    return answer.status.name.lower().replace("_", " ")
 
 
 def _wrong_target_s(episode: Episode, record: StreamRecord) -> float:

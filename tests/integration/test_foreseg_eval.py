@@ -24,6 +24,7 @@ from foreseg.history.windows import RecentWindow
 from foreseg.masks import rle_from_mask
 from foreseg_evaluation.cli import finish, main
 from foreseg_evaluation.datasets import read_dataset
+from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.results import TARGET, read_results, result_path
 from foreseg_evaluation.run import Protocol, RunSpec, run
 from foreseg_evaluation.system import SystemConfig
@@ -64,6 +65,19 @@ def test_a_run_writes_figures_table_and_page(worlds: Path, tmp_path: Path, proto
     page = (out / "report.html").read_text()
     assert "oracle-prompt" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_does_not_apply_is_not_told_as_a_number(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--system", "oracle-prompt", "--protocol", "streaming", "--max-episodes", "1"]
+    assert evaluate(worlds, tmp_path / "run", *words) == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out.lower().split()
+    assert "resamples" not in out  # one episode has no spread
+    assert "0 failed" not in out
+    answered = read_results(tmp_path / "run")[0].answered
+    assert " s: " in answered["over_time"]
 
 
 def test_a_run_goes_on_where_it_stopped(
@@ -280,6 +294,53 @@ def test_predictions_made_elsewhere_are_scored_in_both_forms(
         out = tmp_path / f"run_{number}"
         assert evaluate(worlds, out, "--predictions", str(path)) == 0
         assert results_of(out)["j_and_f"] == 100.0
+
+
+def write_official(tree: str, episode: Episode, answers: Path) -> None:
+    """The truth as predictions where the benchmark's own evaluator looks for them."""
+    for position in episode.scored:
+        name = f"{episode.frame_names[position]}.png"
+        video, mask = episode.video, episode.truth(position).astype(np.uint8)
+        if tree == "reason_vos":
+            object_id, expression_id = episode.expression_id.split("/")
+            path = answers / f"BURST_{video}_{object_id}" / expression_id / name
+            labels = mask * 255
+        else:  # one label map a frame for all objects of a set
+            number, annotator = divmod(int(episode.expression_id), 4)
+            path = answers / f"anno_{annotator}" / video / name
+            before = np.array(Image.open(path)) if path.is_file() else np.zeros_like(mask)
+            labels = np.where(mask, np.uint8(number + 1), before)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path)
+
+
+@pytest.mark.parametrize("tree", ["reason_vos", "ref_davis_classic", "ref_davis_classic texts"])
+def test_official_folders_are_scored_without_any_frame(
+    tree: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form, split, write = TREES[tree]
+    write(tmp_path / "data")
+    for episode in read_dataset(tmp_path / "data", form, split=split).episodes:
+        write_official(tree, episode, tmp_path / "answers")
+    for folder in (tmp_path / "data").rglob("JPEGImages"):
+        shutil.rmtree(folder)
+    words = ["--dataset", str(tmp_path / "data"), "--form", form, "--split", split]
+    words += ["--predictions", str(tmp_path / "answers"), "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 0
+    record = results_of(tmp_path / "run")
+    assert (record["j_and_f"], record["failed"]) == (100.0, 0)
+    page = (tmp_path / "run" / "report.html").read_text()
+    if form == "ref_davis_classic":
+        assert "annotator set 3" in page
+        assert "annotator set 3: J&F 100.0" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "answers")
+    (tmp_path / "answers").mkdir()
+    with pytest.raises(SystemExit):
+        main([*words[:-1], str(tmp_path / "none")])
+    errors = [result.error for result in read_results(tmp_path / "none")]
+    assert all("expected masks in" in error for error in errors)
 
 
 def test_missing_predictions_fail_their_episodes(

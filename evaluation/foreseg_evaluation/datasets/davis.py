@@ -16,9 +16,9 @@ from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.problems import refuse
 
 from .entries import Entry, checked_name
-from .media import EpisodeMedia, PngMasklet, open_frames, png_masklet
+from .media import EpisodeMedia, PngMasklet, png_masklet
 from .pictures import VOID, read_labels
-from .reading import Reading, make_episode, read_lines, whole
+from .reading import Reading, make_episode, open_sequence, read_lines, whole
 
 ONLY_OBJECT = "1"
 
@@ -70,8 +70,9 @@ def _read(reading: Reading, path: Path, *, has_labels: bool) -> list[Episode]:
     episodes: list[Episode] = []
     for name in reading.progress(read_sequences(path)):
         with reading.skipping():
-            frames = open_frames(reading.root / "JPEGImages/480p" / name)
-            maps = png_masklet(reading.root / "Annotations/480p" / name, frames)
+            masks = reading.root / "Annotations/480p" / name
+            frames = open_sequence(reading.root / "JPEGImages/480p", name, masks, reading)
+            maps = png_masklet(masks, frames)
             masklets = objects_of_first_map(maps) if has_labels else {ONLY_OBJECT: maps}
             episodes.append(
                 make_episode(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from foreseg_evaluation.episode import Episode, Question, QuestionKind, TruthSpan
 from foreseg_evaluation.problems import DatasetError
 
 from .entries import Entry, read_json, wrong
-from .media import EpisodeMedia, RleMasklet, rle_masklet
+from .media import EpisodeMedia, RleMasklet, rle_masklet, size_of_rles
 from .rationales import read_rationales
 from .reading import Reading, Video, expressions_of, make_episode, open_video, whole
 
@@ -139,7 +140,8 @@ def _read(
     episodes: list[Episode] = []
     for name, entry in reading.progress(list(meta["videos"].entries())):
         with reading.skipping():
-            video = open_video(name, entry, layout.frames, reading.log)
+            size = partial(_size_of_masks, entry, masks)
+            video = open_video(name, entry, layout.frames, reading, size)
             rate_hz = reading.rate(entry.find("rate_hz"))
             media, annotations = _media(video, masks, reading)
             for expression_id, expression in expressions_of(video, reading):
@@ -161,6 +163,18 @@ def _read(
                         )
                     )
     return episodes
+
+
+def _size_of_masks(video: Entry, masks: _Masks | None) -> tuple[int, int]:
+    """(W, H) of the first mask that the video's expressions name."""
+    for _, expression in () if masks is None else video["expressions"].entries():
+        for holder in _holders(expression):
+            for name in holder["anno_id"].idents():
+                row = masks.rows.find(name) if masks is not None else None
+                size_wh = None if row is None else size_of_rles(row)
+                if size_wh is not None:
+                    return size_wh
+    raise wrong(video, "has neither frames nor masks that tell its size")
 
 
 def _media(

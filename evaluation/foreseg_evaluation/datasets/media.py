@@ -19,6 +19,7 @@ from foreseg.frames import U8Array
 from foreseg.masks import Mask
 from foreseg_evaluation.problems import refuse
 
+from .entries import Entry, size_wh_of
 from .pictures import picture_names, picture_size, read_binary, read_image, read_labels
 from .rle import Counts, counts_of, mask_from_counts
 
@@ -108,6 +109,35 @@ class FrameFiles:
         return read_image(self.folder / self.files[position], self.size_wh)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AbsentFrames:
+    """Frames that are not here: their names and their size are enough to score masks."""
+
+    folder: Path
+    names: tuple[str, ...]
+    size_wh: tuple[int, int]
+
+    def image(self, position: int) -> U8Array:
+        """Refuse: there are no pixels."""
+        message = "is not here: masks made elsewhere can be scored, but nothing can be shown"
+        raise refuse(self.folder, self.names[position], message)
+
+
+def first_picture(folder: Path) -> Path:
+    """Find the first picture of a folder, or of the first of its folders that has one.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    names = picture_names(folder)
+    if names:
+        return folder / next(iter(names.values()))
+    for below in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for name in picture_names(below).values():
+            return below / name
+    raise refuse(folder, "", "has no picture, expected masks")
+
+
 def open_frames(
     folder: Path, names: Sequence[str] | None = None, size_wh: tuple[int, int] | None = None
 ) -> FrameFiles:
@@ -183,6 +213,25 @@ def rle_masklet(
         except InputError as error:
             raise refuse(file, f"{key}/{index}", str(error)) from error
     return RleMasklet(file=file, key=key, counts=tuple(counts), order=order, size_wh=size_wh)
+
+
+def size_of_rles(records: Entry) -> tuple[int, int] | None:
+    """(W, H) that the first of an object's RLEs states; None where all its masks are empty.
+
+    Raises:
+        DatasetError: no list of RLEs, or a size that cannot be.
+    """
+    for record in records.array():
+        if isinstance(record, dict):
+            sides = record.get("size")
+            if not isinstance(sides, list) or len(sides) != 2:
+                raise refuse(records.file, records.key, f"has an RLE of the size {sides!r}")
+            height, width = sides
+            size = Entry(
+                file=records.file, key=records.key, value={"width": width, "height": height}
+            )
+            return size_wh_of(size)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

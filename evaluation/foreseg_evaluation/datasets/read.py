@@ -173,6 +173,7 @@ def read_dataset(
     split: str = "",
     strict: bool = False,
     rate_hz: float | None = None,
+    wants_frames: bool = True,
 ) -> Dataset:
     """Read a dataset: its episodes, what is wrong, and what had to be assumed.
 
@@ -182,6 +183,8 @@ def read_dataset(
         split: one of the form's; "" for its default.
         strict: raise the first problem instead of listing it and leaving out what it spoils.
         rate_hz: declared rate of every video, in (0, 1000]; None takes the dataset's.
+        wants_frames: False reads a dataset without its folder of frames, too, where the masks tell
+            their names and sizes: enough to score masks that were made elsewhere.
 
     Raises:
         ConfigError: an unknown form or split, or a rate that cannot be.
@@ -208,6 +211,7 @@ def read_dataset(
         rate_note=known.rate_note,
         wanted_rate_hz=rate_hz,
         log=log,
+        wants_frames=wants_frames,
     )
     episodes = _distinct(known.read(reading), reading)
     if not episodes and not log.problems:

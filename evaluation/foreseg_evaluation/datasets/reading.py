@@ -7,7 +7,7 @@ Does not know: which datasets there are.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,8 @@ from foreseg_evaluation.episode import Episode, Question, TruthSpan
 from foreseg_evaluation.problems import DatasetError, ProblemLog, refuse
 
 from .entries import Entry, checked_name, is_number, size_wh_of, wrong
-from .media import EpisodeMedia, FrameFiles, open_frames
+from .media import AbsentFrames, EpisodeMedia, Frames, first_picture, open_frames
+from .pictures import picture_names, picture_size
 
 T = TypeVar("T")
 
@@ -33,6 +34,14 @@ class Reading:
     rate_note: str  # said where that rate is a guess; "" = it is known
     wanted_rate_hz: float | None  # the caller's; wins over every other
     log: ProblemLog
+    wants_frames: bool = True  # else a dataset without any frames will do: masks are scored
+
+    def has_frames(self, root: Path) -> bool:
+        """Whether frames are to be looked up below a folder; if not, that is noted."""
+        if self.wants_frames or root.is_dir():
+            return True
+        self.log.assume(f"{root.name} is not there: frames have the names and size of the masks")
+        return False
 
     def rate(self, declared: Entry | None = None) -> float:
         """Choose the rate of a video: the caller's, else the file's, else the form's."""
@@ -67,7 +76,7 @@ class Video:
 
     name: str
     entry: Entry
-    frames: FrameFiles
+    frames: Frames
     order: Sequence[int]  # index in the file's list of frames, for each position
 
     @property
@@ -76,14 +85,28 @@ class Video:
         return tuple(range(len(self.frames.names)))
 
 
-def open_video(name: str, entry: Entry, frames_root: Path, log: ProblemLog) -> Video:
+def open_video(
+    name: str,
+    entry: Entry,
+    frames_root: Path,
+    reading: Reading,
+    size_of_masks: Callable[[], tuple[int, int]],
+) -> Video:
     """Look up the frames of a video.
 
     Frames go by number where all names are numbers, else by name; masks keep to their frames.
 
+    Args:
+        name: of the video.
+        entry: its value in the file that lists it.
+        frames_root: holds a folder of pictures for each video.
+        reading: what is wanted, and where notes go.
+        size_of_masks: (W, H) of its masks, where there are no frames.
+
     Raises:
         DatasetError: for an empty or repeated frame list, or missing pictures.
     """
+    log = reading.log
     checked_name(name, entry, is_nested=True)
     listed = entry["frames"]
     names = listed.idents()
@@ -107,8 +130,32 @@ def open_video(name: str, entry: Entry, frames_root: Path, log: ProblemLog) -> V
         log.assume("videos without height and width have the size of their first frame")
     else:
         size_wh = size_wh_of(entry)
-    frames = open_frames(frames_root / name, [names[i] for i in order], size_wh)
+    ordered = tuple(names[i] for i in order)
+    frames: Frames
+    if reading.has_frames(frames_root):
+        frames = open_frames(frames_root / name, ordered, size_wh)
+    else:
+        size_wh = size_wh or size_of_masks()
+        frames = AbsentFrames(folder=frames_root / name, names=ordered, size_wh=size_wh)
     return Video(name=name, entry=entry, frames=frames, order=order)
+
+
+def open_sequence(frames_root: Path, name: str, masks: Path, reading: Reading) -> Frames:
+    """Look up the frames of a video that no list names: all pictures of its folder.
+
+    Args:
+        frames_root: holds a folder of pictures for each video.
+        name: of the video.
+        masks: the folder of its masks, which name the frames where there are none.
+        reading: what is wanted, and where notes go.
+
+    Raises:
+        DatasetError: for missing pictures.
+    """
+    if reading.has_frames(frames_root):
+        return open_frames(frames_root / name)
+    names, size_wh = tuple(picture_names(masks)), picture_size(first_picture(masks))
+    return AbsentFrames(folder=frames_root / name, names=names, size_wh=size_wh)
 
 
 def expressions_of(video: Video, reading: Reading) -> list[tuple[str, Entry]]:

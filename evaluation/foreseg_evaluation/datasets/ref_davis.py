@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from foreseg_evaluation.episode import Episode, Question, QuestionKind
+from foreseg_evaluation.episode import Episode, PredictionPlace, Question, QuestionKind
 from foreseg_evaluation.problems import DatasetError, refuse
 
 from .davis import objects_of_first_map, read_sequences
 from .entries import Entry, is_number, read_json, wrong
-from .media import EpisodeMedia, RleMasklet, open_frames, png_masklet, rle_masklet
+from .media import EpisodeMedia, RleMasklet, png_masklet, rle_masklet, size_of_rles
 from .pictures import VOID
 from .reading import (
     Reading,
     Video,
     expressions_of,
     make_episode,
+    open_sequence,
     open_video,
     read_lines,
     whole,
@@ -69,7 +72,8 @@ def read_ref_davis_classic(reading: Reading) -> list[Episode]:
     episodes = []
     for episode in read_label_maps(reading, has_void=True):
         if is_number(episode.expression_id):
-            episodes.append(episode)
+            place = _official_place(episode.video, episode.expression_id)
+            episodes.append(replace(episode, official_place=place))
         else:
             path = meta_path(reading, reading.split)
             key = f"videos/{episode.video}/expressions/{episode.expression_id}"
@@ -92,7 +96,8 @@ def _read_pickled(reading: Reading, masks: Entry) -> list[Episode]:
         first, count = count, count + _num_expressions(entry)
         with reading.skipping():
             frames_root = reading.root / reading.split / "JPEGImages"
-            video = open_video(name, entry, frames_root, reading.log)
+            size = partial(_size_of_number, masks, first)
+            video = open_video(name, entry, frames_root, reading, size)
             episodes += _numbered_episodes(video, first, masks, reading)
     if count != len(list(masks.entries())):
         message = f"has {len(list(masks.entries()))} numbers, expected one for each of"
@@ -120,6 +125,14 @@ def _numbered_episodes(video: Video, first: int, masks: Entry, reading: Reading)
                 referring_episode(video, expression_id, expression, media, object_id, reading)
             )
     return episodes
+
+
+def _size_of_number(masks: Entry, number: int) -> tuple[int, int]:
+    row = _row(masks, number)
+    size_wh = size_of_rles(row)
+    if size_wh is None:
+        raise wrong(row, "shows nothing, so that the size of the frames is not known")
+    return size_wh
 
 
 def _num_expressions(video: Entry) -> int:
@@ -151,8 +164,9 @@ def _read_texts(reading: Reading, folder: Path) -> list[Episode]:
         with reading.skipping():
             if name not in texts:
                 raise refuse(folder, name, "has no expression in the four files")
-            frames = open_frames(davis / "JPEGImages/480p" / name)
-            maps = png_masklet(davis / "Annotations_unsupervised/480p" / name, frames)
+            pictures = davis / "Annotations_unsupervised/480p" / name
+            frames = open_sequence(davis / "JPEGImages/480p", name, pictures, reading)
+            maps = png_masklet(pictures, frames)
             masklets = objects_of_first_map(maps)
             media = EpisodeMedia(frames=frames, masklets=masklets, voids=maps.with_label(VOID))
             for object_id in sorted({*masklets, *texts[name]}, key=int):
@@ -186,9 +200,10 @@ def _text_episode(
     if object_id not in media.masklets:
         raise wrong(text, f"object {object_id!r} is none of {', '.join(media.masklets)}")
     everywhere = tuple(range(len(media.frames.names)))
-    return make_episode(
+    expression_id = str((int(object_id) - 1) * NUM_ANNOTATORS + annotator)
+    episode = make_episode(
         sequence,
-        str((int(object_id) - 1) * NUM_ANNOTATORS + annotator),
+        expression_id,
         media=media,
         question=Question(text=text.text(), kind=QuestionKind.REFERRING),
         spans=whole(len(everywhere), (object_id,)),
@@ -196,6 +211,13 @@ def _text_episode(
         scored=everywhere,
         rate_hz=reading.rate(),
     )
+    return replace(episode, official_place=_official_place(sequence, expression_id))
+
+
+def _official_place(sequence: str, expression_id: str) -> PredictionPlace:
+    """One label map a frame for all objects of a set: `anno_SET/SEQUENCE/`."""
+    folder = f"anno_{annotator_of(expression_id)}/{sequence}"
+    return PredictionPlace(folder=folder, label=int(expression_id) // NUM_ANNOTATORS + 1)
 
 
 def _texts(folder: Path, reading: Reading) -> _Texts:

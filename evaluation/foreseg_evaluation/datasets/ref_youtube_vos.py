@@ -7,14 +7,15 @@ Does not know: run lengths, scores.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from foreseg_evaluation.episode import Episode, Question, QuestionKind
 from foreseg_evaluation.problems import DatasetError
 
 from .entries import Entry, is_number, read_json, wrong
-from .media import EpisodeMedia, Masklet, png_masklet
-from .pictures import VOID
+from .media import EpisodeMedia, Masklet, first_picture, png_masklet
+from .pictures import VOID, picture_size
 from .reading import Reading, Video, expressions_of, make_episode, open_video, whole
 
 
@@ -31,7 +32,8 @@ def read_ref_youtube_vos(reading: Reading) -> list[Episode]:
     episodes: list[Episode] = []
     for name, entry in reading.progress(_valid_videos(meta, reading)):
         with reading.skipping():
-            video = open_video(name, entry, reading.root / "valid/JPEGImages", reading.log)
+            size = partial(_size_of_masks, reading.root / "valid/Annotations" / name)
+            video = open_video(name, entry, reading.root / "valid/JPEGImages", reading, size)
             for expression_id, expression in expressions_of(video, reading):
                 with reading.skipping():
                     episodes.append(_valid_episode(video, expression_id, expression, reading))
@@ -54,7 +56,8 @@ def read_label_maps(reading: Reading, *, has_void: bool) -> list[Episode]:
     episodes: list[Episode] = []
     for name, entry in reading.progress(list(meta["videos"].entries())):
         with reading.skipping():
-            video = open_video(name, entry, folder / "JPEGImages", reading.log)
+            size = partial(_size_of_masks, folder / "Annotations" / name)
+            video = open_video(name, entry, folder / "JPEGImages", reading, size)
             known = None if objects is None else _known_objects(objects, name)
             media = label_map_media(
                 video, folder / "Annotations", known, reading, has_void=has_void
@@ -115,6 +118,10 @@ def referring_episode(
         scored=video.everywhere if has_truth else (),
         rate_hz=reading.rate(),
     )
+
+
+def _size_of_masks(folder: Path) -> tuple[int, int]:
+    return picture_size(first_picture(folder))
 
 
 def _valid_videos(meta: Entry, reading: Reading) -> list[tuple[str, Entry]]:

@@ -17,7 +17,7 @@ from foreseg_evaluation.episode import Episode, Question, QuestionKind
 from foreseg_evaluation.problems import refuse
 
 from .entries import Entry, checked_name, read_json, size_wh_of, wrong
-from .media import EpisodeMedia, FrameFiles
+from .media import AbsentFrames, EpisodeMedia, FrameFiles, Frames
 from .pictures import picture_names
 from .polygons import MAX_PX, are_corners, mask_from_polygons
 from .reading import Reading, make_episode, whole
@@ -87,14 +87,18 @@ class _Coco:
     images: Mapping[str, Entry]
     annotations: Mapping[str, Entry]
     folder: Path
-    files: frozenset[str]
+    files: frozenset[str] | None  # None: there are no images
 
-    def frames(self, image_id: str, place: Entry) -> FrameFiles:
+    def frames(self, image_id: str, place: Entry) -> Frames:
         """Look up an image."""
         if image_id not in self.images:
             raise wrong(place, f"image {image_id!r} is not in instances.json")
         image = self.images[image_id]
         file = checked_name(image["file_name"].text(), image)
+        if self.files is None:
+            return AbsentFrames(
+                folder=self.folder, names=(Path(file).stem,), size_wh=size_wh_of(image)
+            )
         if file not in self.files:
             raise refuse(self.folder / file, "", f"is missing (image {image_id})")
         return FrameFiles(
@@ -147,7 +151,7 @@ def _open_coco(reading: Reading, name: str) -> _Coco:
         images=_by_id(instances["images"], reading),
         annotations=_by_id(instances["annotations"], reading),
         folder=folder,
-        files=frozenset(picture_names(folder).values()),
+        files=(frozenset(picture_names(folder).values()) if reading.has_frames(folder) else None),
     )
 
 

@@ -20,8 +20,9 @@ from foreseg.masks import Mask
 from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.problems import ProblemLog, refuse
 
-from .entries import Entry, checked_name, read_json, size_wh_of, wrong
-from .media import EpisodeMedia, open_frames, png_masklet
+from .entries import Entry, checked_name, is_number, read_json, size_wh_of, wrong
+from .media import AbsentFrames, EpisodeMedia, Frames, first_picture, open_frames, png_masklet
+from .pictures import picture_names, picture_size
 from .reading import Reading, make_episode, read_lines, whole
 from .rle import counts_of, mask_from_counts
 
@@ -190,8 +191,8 @@ def _read_pngs(reading: Reading) -> list[Episode]:
     for number, line in enumerate(reading.progress(read_lines(listed)), start=1):
         with reading.skipping():
             name = checked_name(line, Entry(file=listed, key=f"line {number}", value=line))
-            frames = open_frames(reading.root / "JPEGImages_24fps" / name)
             folder = reading.root / "Annotations_6fps" / name
+            frames = _frames(reading.root / "JPEGImages_24fps", name, folder, reading)
             objects = sorted(path.name for path in folder.glob("*") if path.is_dir())
             if not objects:
                 raise refuse(folder, "", "has no folder of an object")
@@ -212,3 +213,19 @@ def _read_pngs(reading: Reading) -> list[Episode]:
                 )
             )
     return episodes
+
+
+def _frames(root: Path, name: str, masks: Path, reading: Reading) -> Frames:
+    """The frames of a video; where there are none, all numbers up to the last mask's."""
+    if reading.has_frames(root):
+        return open_frames(root / name)
+    named = {
+        stem for one in sorted(masks.glob("*")) if one.is_dir() for stem in picture_names(one)
+    }
+    if not named or not all(map(is_number, named)) or max(map(int, named)) >= MAX_FRAMES:
+        raise refuse(masks, "", f"has no masks that are named by numbers below {MAX_FRAMES}")
+    digits = len(min(named))
+    names = tuple(f"{i:0{digits}d}" for i in range(max(map(int, named)) + 1))
+    return AbsentFrames(
+        folder=root / name, names=names, size_wh=picture_size(first_picture(masks))
+    )

@@ -25,7 +25,9 @@ WIDTH_PX = 320
 JPEG_QUALITY = 75
 TRUTH_RGB = (0, 220, 255)
 ANSWER_RGB = (255, 112, 0)
+CASING_RGB = (20, 16, 12)  # beside both colours: what has them itself does not hide them
 _ANSWER_ALPHA = 0.5
+_STRIPE_PX = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class StripFrame:
         time_s: from the first frame, at the declared rate.
         j_and_f: percent; NaN where the frame does not count.
         said: what the masks say: "answer", "answered empty", "nothing answered".
+        truth: the true answer here, where it changes over the episode.
     """
 
     jpeg_base64: str
@@ -47,6 +50,7 @@ class StripFrame:
     time_s: float
     j_and_f: float
     said: str
+    truth: str = ""
 
 
 def make_filmstrip(result: EpisodeResult, episode: Episode) -> tuple[StripFrame, ...]:
@@ -84,7 +88,15 @@ def _strip_frame(result: EpisodeResult, episode: Episode, index: int) -> StripFr
         time_s=position / episode.rate_hz,
         j_and_f=100 * mean_of(_values(result, index)),
         said=said,
+        truth=_truth(episode, position),
     )
+
+
+def _truth(episode: Episode, position: int) -> str:
+    span = episode.span_at(position)
+    if len(episode.spans) < 2 or span is None:
+        return ""
+    return span.answer or ("" if span.object_ids else "nothing fits")
 
 
 def _values(result: EpisodeResult, index: int) -> Iterator[float]:
@@ -121,14 +133,17 @@ def _fitted(mask: Mask, picture: U8Array) -> U8Array:
 
 def _fill(picture: U8Array, mask: Mask) -> None:
     inside = _fitted(mask, picture).astype(bool)
-    colour = np.array(ANSWER_RGB)
-    mixed = picture[inside] * (1 - _ANSWER_ALPHA) + colour * _ANSWER_ALPHA
+    rows, columns = np.nonzero(inside)
+    is_dark = (rows + columns) // _STRIPE_PX % 3 == 0  # a stripe in three
+    colours = np.where(is_dark[:, None], np.array(CASING_RGB), np.array(ANSWER_RGB))
+    mixed = picture[inside] * (1 - _ANSWER_ALPHA) + colours * _ANSWER_ALPHA
     picture[inside] = mixed.round().astype(np.uint8)
 
 
 def _outline(picture: U8Array, mask: Mask) -> None:
     fitted = _fitted(mask, picture)
     outlines, _ = cv2.findContours(fitted, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, CASING_RGB, 4, cv2.LINE_AA)
     cv2.drawContours(picture, outlines, -1, TRUTH_RGB, 2, cv2.LINE_AA)
 
 

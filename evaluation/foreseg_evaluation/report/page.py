@@ -23,16 +23,18 @@ from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.problems import refuse
 from foreseg_evaluation.results import EpisodeResult, read_results
 
-from .filmstrip import ANSWER_RGB, TRUTH_RGB, StripFrame, make_filmstrip
-from .official import official_table
+from .filmstrip import ANSWER_RGB, CASING_RGB, TRUTH_RGB, StripFrame, make_filmstrip
+from .official import OfficialTable, official_table
 from .plots import plot_distribution, plot_over_clip, plot_reliability
 from .summary import (
     Comparison,
     EpisodeScore,
     GroupSummary,
     Summary,
+    bounds_in_words,
     compare_results,
     episode_score,
+    number_in_words,
     summarise,
 )
 from .template import TEMPLATE
@@ -85,6 +87,7 @@ def write_report(
     *,
     compare: Path | None = None,
     episodes: Mapping[str, Episode] | None = None,
+    official: OfficialTable | None = None,
 ) -> Path:
     """Write `report.html` into a run's folder.
 
@@ -92,6 +95,7 @@ def write_report(
         run_folder: holds `episodes/*.json`, and `run.json` if the run has a name.
         compare: the folder of another run over the same episodes.
         episodes: by id; where one is given, the best and worst episodes are shown as filmstrips.
+        official: the benchmark's own table; None makes it from the results, where they suffice.
 
     Raises:
         DatasetError: a folder without results, or one that cannot be read.
@@ -99,7 +103,7 @@ def write_report(
     """
     run = _read_run(run_folder)
     other = None if compare is None else _read_run(compare)
-    page = _render(run, other, episodes or {})
+    page = _render(run, other, episodes or {}, official)
     path = run_folder / "report.html"
     path.write_bytes(page.encode("utf-8", "replace"))  # lone surrogates come in from JSON
     return path
@@ -125,7 +129,12 @@ def _read_run(folder: Path) -> _Run:
     return _Run(title=title, about=about, results=results)
 
 
-def _render(run: _Run, other: _Run | None, episodes: Mapping[str, Episode]) -> str:
+def _render(
+    run: _Run,
+    other: _Run | None,
+    episodes: Mapping[str, Episode],
+    official: OfficialTable | None,
+) -> str:
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
@@ -134,7 +143,7 @@ def _render(run: _Run, other: _Run | None, episodes: Mapping[str, Episode]) -> s
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, signed=_signed, bounds=_bounds)
+    environment.filters.update(number=number_in_words, signed=_signed, bounds=bounds_in_words)
     summary = summarise(run.results)
     ranked = sorted(
         ((r, episode_score(r)) for r in run.results if r.is_scored),
@@ -149,7 +158,7 @@ def _render(run: _Run, other: _Run | None, episodes: Mapping[str, Episode]) -> s
         facts=_facts(run.about),
         total=summary.total,
         headline=_headline(summary.total),
-        official=official_table(str(run.about.get("form", "")), run.results),
+        official=official or official_table(str(run.about.get("form", "")), run.results),
         groups=_groups(summary),
         scores=[item for item in summary.scores.items() if item[1].count],
         plots=_plots(run.results),
@@ -162,6 +171,7 @@ def _render(run: _Run, other: _Run | None, episodes: Mapping[str, Episode]) -> s
         notes=_notes(run.about),
         truth_rgb=TRUTH_RGB,
         answer_rgb=ANSWER_RGB,
+        casing_rgb=CASING_RGB,
         **_comparison(run, other),
     )
 
@@ -204,7 +214,10 @@ def _strip(result: EpisodeResult, score: EpisodeScore, episodes: Mapping[str, Ep
         except ForesegError as error:  # the page is worth having without these pictures
             problem = str(error)
     said = result.answered.get("answer") or result.answered.get("reason") or ""
-    if result.answered.get("status") in {"no_target", "abstained"}:
+    over_time = result.answered.get("over_time", "")
+    if ";" in over_time:
+        said = over_time
+    elif result.answered.get("status") in {"no_target", "abstained"}:
         said = f"{result.answered['status'].replace('_', ' ')}: {said}"
     return _Strip(
         id=result.id,
@@ -260,7 +273,7 @@ def _time_plots(results: Sequence[EpisodeResult]) -> list[_Plot]:
     plots = []
     for number, name in enumerate(sorted(seconds)[:MAX_TIME_PLOTS]):
         values = seconds[name]
-        svg = plot_distribution(values, name=f"time{number}", label="seconds")
+        svg = plot_distribution(values, name=f"time{number}", label="seconds", least=0.0)
         alt = f"Histogram of {name} over {len(values)} episodes; median {np.median(values):.2f} s"
         plots.append(_plot(name, alt, svg))
     return plots
@@ -319,17 +332,5 @@ def _notes(about: Mapping[str, object]) -> list[tuple[str, list[str]]]:
     return notes
 
 
-def _number(value: float, places: int = 1) -> str:
-    if math.isnan(value):
-        return "n/a"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{places}f}"
-
-
 def _signed(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:+.1f}"
-
-
-def _bounds(interval: MeanInterval, places: int = 1) -> str:
-    if math.isnan(interval.low):
-        return "n/a"
-    return f"{_number(interval.low, places)} to {_number(interval.high, places)}"

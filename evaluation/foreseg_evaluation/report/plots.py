@@ -8,6 +8,7 @@ what comes from a dataset stays in the page, where it is escaped. Does not know:
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +31,12 @@ _COLOURS = {_INK: "currentColor", _ACCENT: "var(--accent)", _FAINT: "var(--line)
 
 
 def plot_distribution(
-    values: Sequence[float], *, name: str, label: str, bounds: tuple[float, float] | None = None
+    values: Sequence[float],
+    *,
+    name: str,
+    label: str,
+    bounds: tuple[float, float] | None = None,
+    least: float = -math.inf,
 ) -> str:
     """Plot how many episodes have which value, with a line at the mean.
 
@@ -39,11 +45,12 @@ def plot_distribution(
         name: prefix of ids, unique in a page.
         label: of the axis.
         bounds: of the axis; as the values have it if None.
+        least: what no value can be below; the axis does not go there, either.
     """
     array = np.asarray(values, dtype=np.float64)
     low, high = bounds or (float(array.min()), float(array.max()))
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = max(low - 0.5, least), high + 0.5
 
     def draw(axes: Axes) -> None:
         edges = np.linspace(low, high, NUM_BINS + 1)

@@ -158,6 +158,20 @@ def _bounds(interval: MeanInterval) -> list[float | None]:
     return [_plain(interval.low), _plain(interval.high)]
 
 
+def number_in_words(value: float, places: int = 1) -> str:
+    """A figure as people read it; "n/a" for NaN."""
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{places}f}"
+
+
+def bounds_in_words(interval: MeanInterval, places: int = 1) -> str:
+    """An interval as people read it; "n/a" where one value says nothing of the spread."""
+    if math.isnan(interval.low):
+        return "n/a"
+    return f"{number_in_words(interval.low, places)} to {number_in_words(interval.high, places)}"
+
+
 def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
 

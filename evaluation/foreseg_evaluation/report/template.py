@@ -67,7 +67,8 @@ figure svg { width: 100%; height: auto; display: block; }
 .key { display: inline-block; width: 1.1em; height: 0.8em; border-radius: 0.15em;
   margin: 0 0.3em 0 0.9em; }
 .key.truth { border: 2px solid rgb{{ truth_rgb }}; background: #222; }
-.key.answer { background: rgb{{ answer_rgb }}; }
+.key.answer { background: repeating-linear-gradient(45deg, rgb{{ answer_rgb }} 0 4px,
+  rgb{{ casing_rgb }} 4px 6px); }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 </style>
 </head>
@@ -106,7 +107,8 @@ F {{ strip.score.f | number }}) · {{ strip.id }}{% if strip.facts %} · {{ stri
  alt="frame {{ f.stem }}: truth outlined, answer filled ({{ f.said }}), J&amp;F \
 {{ f.j_and_f | number }}">
 <figcaption>{{ "%.1f" | format(f.time_s) }} s · {{ f.j_and_f | number }}
-{{- "" if f.said == "answer" else " · " ~ f.said }}</figcaption></figure>
+{{- "" if f.said == "answer" else " · " ~ f.said }}
+{%- if f.truth %}<br>true: <bdi>{{ f.truth }}</bdi>{% endif %}</figcaption></figure>
 {% endfor %}</div>{% endif %}
 </div>
 {% endmacro %}
@@ -134,13 +136,14 @@ F {{ strip.score.f | number }}) · {{ strip.id }}{% if strip.facts %} · {{ stri
 <span class="soft">{{ x | bounds }}</span></div>
 {% endfor %}<div class="card"><span class="soft">episodes</span>
 <span class="number">{{ total.num_scored }}</span>
-<span class="{{ 'warn' if total.num_failed else 'soft' }}">scored, {{ total.num_failed }} failed
-</span></div>
+<span class="{{ 'warn' if total.num_failed else 'soft' }}">scored{% if total.num_failed %}, \
+{{ total.num_failed }} failed{% endif %}</span></div>
 </div>
-<p class="soft">Percent; mean over the {{ total.num_scored }} scored episodes, of each over its
-scored frames (and objects). Below: 95 % interval, bootstrap over episodes. The
-{{ total.num_failed }} failed episodes count in no mean{{ "; they are listed with their errors" if
- total.num_failed }}.{% if total.j_and_f.count != total.num_scored %}
+<p class="soft">Percent; mean over the {{ total.num_scored }} scored episode{{ "s" if total.num_scored != 1 }}, of each over its
+scored frames (and objects). Below: 95 % interval, bootstrap over episodes.
+{% if total.num_failed == 1 %}The failed episode counts in no mean; it is listed with its error.
+{% elif total.num_failed %}The {{ total.num_failed }} failed episodes count in no mean; they are
+listed with their errors.{% endif %}{% if total.j_and_f.count != total.num_scored %}
 {{ total.num_scored - total.j_and_f.count }} scored episodes have no frame that counts.{% endif %}
 </p>
 {% if official %}<h2>As the benchmark publishes</h2>

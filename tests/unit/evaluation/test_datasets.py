@@ -59,6 +59,31 @@ def test_every_form_gives_its_true_masks_and_frames_back(name: str, tmp_path: Pa
             assert abs(int(image.mean()) - trees.grey_of(position)) <= GREY_TOLERANCE
 
 
+@pytest.mark.parametrize(
+    "name",
+    [n for n in trees.TREES if n not in {"sa_v train", "reason_seg", "ref_youtube_vos valid"}],
+)
+def test_without_any_frame_the_masks_are_still_read(name: str, tmp_path: Path) -> None:
+    form, split, write = trees.TREES[name]
+    truths = write(tmp_path)
+    with_frames = read_dataset(tmp_path, form, split=split, strict=True)
+    for folder in [*tmp_path.rglob("JPEGImages*"), *tmp_path.glob("images")]:
+        shutil.rmtree(folder)
+    dataset = read_dataset(tmp_path, form, split=split, strict=True, wants_frames=False)
+    assert any("is not there" in line for line in dataset.assumptions)
+    for episode, other in zip(dataset.episodes, with_frames.episodes, strict=True):
+        assert (episode.id, episode.scored, episode.size_wh) == (
+            other.id, other.scored, other.size_wh,
+        )  # fmt: skip
+        assert episode.frame_names == other.frame_names[: episode.num_frames]
+        for position, mask in truths[episode.id].items():
+            np.testing.assert_array_equal(episode.truth(position), mask, err_msg=episode.id)
+        with pytest.raises(DatasetError, match="is not here"):
+            episode.image(0)
+    with pytest.raises(DatasetError):  # a system would have nothing to look at
+        read_dataset(tmp_path, form, split=split, strict=True)
+
+
 def test_every_form_has_a_tree() -> None:
     assert {form for form, _, _ in trees.TREES.values()} == set(FORMS)
     for form in FORMS.values():

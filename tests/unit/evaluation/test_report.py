@@ -8,6 +8,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -34,7 +35,15 @@ from foreseg_evaluation.report import (
     write_report,
 )
 from foreseg_evaluation.report.filmstrip import ANSWER_RGB, MAX_FRAMES, TRUTH_RGB, make_filmstrip
-from foreseg_evaluation.results import TARGET, EpisodeResult, ObjectResult, write_result
+from foreseg_evaluation.report.plots import plot_distribution
+from foreseg_evaluation.results import (
+    TARGET,
+    EpisodeResult,
+    ObjectResult,
+    blank_result,
+    words_over_time,
+    write_result,
+)
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \" ' & {{ 7 * 7 }} \ud800"
 SIZE_HW = (60, 80)
@@ -380,6 +389,52 @@ def test_a_filmstrip_fills_the_answer_and_outlines_the_truth() -> None:
     assert np.abs(picture[55, 70] - 128).max() < 10
 
 
+def test_the_answer_shows_on_an_object_of_its_own_colour() -> None:
+    class Orange(FakeMedia):
+        def image(self, position: int) -> np.ndarray:
+            del position
+            return np.full((*SIZE_HW, 3), ANSWER_RGB, dtype=np.uint8)
+
+    result = result_of(0, 0.25, 0.75)
+    frame = make_filmstrip(result, episode_of(result, Orange()))[0]
+    data = np.frombuffer(base64.b64decode(frame.jpeg_base64), dtype=np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    changed = np.abs(picture - ANSWER_RGB).max(axis=2) > 60
+    assert 0.15 < changed[15:35, 40:58].mean() < 0.7  # stripes, not all of it
+    assert not changed[50:, 5:30].any()
+
+
+def test_a_truth_that_changes_is_told_with_its_times(tmp_path: Path) -> None:
+    spans = (
+        TruthSpan(first=0, end=4, object_ids=("1",), answer="the ball"),
+        TruthSpan(first=4, end=6, object_ids=()),
+        TruthSpan(first=7, end=NUM_FRAMES, object_ids=("1",), answer="the cup"),
+    )
+    plain = episode_of(result_of(0, 0.5, 0.5), FakeMedia())
+    episode = replace(plain, spans=spans, rate_hz=2.0)
+    told = "0.0 s: the ball; 2.0 s: nothing fits; 3.5 s: the cup"
+    assert blank_result(episode).answer == told
+    assert blank_result(plain).answer == ""
+    said = "0.3 s: a cup; 2.2 s: abstained"
+    answered = {"status": "ok", "answer": "a cup", "over_time": said}
+    result = result_of(0, 0.5, 0.5, answer=told, answered=answered)
+    frames = make_filmstrip(result, episode)
+    assert [frame.truth for frame in frames] == [
+        "the ball", "the ball", "nothing fits", "nothing fits", "the cup", "the cup",
+    ]  # fmt: skip
+    run = write_run(tmp_path / "run", [result])
+    words = Page(write_report(run, episodes={episode.id: episode})).words
+    assert f"true answer: {told}" in words
+    assert f"answered: {said}" in words
+    assert "true: the cup" in words
+
+
+def test_words_over_time_are_bounded_and_said_once() -> None:
+    said = words_over_time((i / 2, f"answer {i // 2}") for i in range(60))
+    assert said.startswith("0.0 s: answer 0; 1.0 s: answer 1; ")
+    assert said.endswith("; 18 more")
+
+
 def test_a_filmstrip_tells_silence_from_an_empty_answer() -> None:
     empty = ObjectResult(object_id=TARGET, j=(0.0,) * 2, f=(0.0,) * 2, masks=("", None))
     result = result_of(0, 0, 0, positions=(0, 5), objects=(empty,))
@@ -424,7 +479,19 @@ def test_a_report_says_how_another_run_differs(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_small_runs_have_a_page_too(tmp_path: Path, results: list[EpisodeResult]) -> None:
     run = write_run(tmp_path / "run", results)
-    assert Page(write_report(run, compare=run)).words
+    words = Page(write_report(run, compare=run)).words
+    assert not re.search(r"\bnan\b", words)
+    num_failed = sum(not result.is_scored for result in results)
+    assert ("failed episode counts in no mean" in words) == (num_failed == 1)
+    assert "0 failed" not in words
+
+
+def test_an_axis_of_seconds_does_not_begin_below_zero() -> None:
+    minus = "\N{MINUS SIGN}"
+    svg = plot_distribution([0.1, 0.1], name="t", label="seconds", least=0.0)
+    assert re.search(r">[\d.]+<", svg)
+    assert minus not in svg
+    assert minus in plot_distribution([-1.0, 1.0], name="t", label="points")
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
