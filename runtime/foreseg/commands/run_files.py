@@ -29,6 +29,7 @@ from foreseg.media.captions import (
     banner_from_answer,
     banner_while_asking,
     overlay_labels,
+    with_others,
     words_of,
 )
 from foreseg.media.newest_answers import NewestAnswers
@@ -255,7 +256,12 @@ class RunFiles:
         elif self._queries:
             banner = Banner(query=next(iter(self._queries.values())))
         asking = None if self._questions is None else self._questions.current
-        return banner if asking is None else banner_while_asking(asking, banner)
+        banner = banner if asking is None else banner_while_asking(asking, banner)
+        if banner is None:
+            return None
+        shown = {query_id for track in masks.tracks for query_id in track.query_ids}
+        ids = shown.union(self._queries)
+        return with_others(banner, self._newest.of_queries(masks.frame.camera, ids))
 
 
 def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:

@@ -117,7 +117,7 @@ def describe_answer(
         facts.append(f"keyframe {answer.keyframe_index}, {age_s:.2f} s old when answered")
     if not math.isnan(answer.confidence):
         facts.append(f"confidence {answer.confidence:.2f}")
-    facts.append(f"asked for {answer.latency_s:.2f} s")
+    facts.append(f"took {answer.latency_s:.2f} s by the clock")
     if first_masks_ns is not None:
         after_s = (first_masks_ns - answer.answered_stamp_ns) / NS
         facts.append(f"first masks {after_s:.2f} s after it")

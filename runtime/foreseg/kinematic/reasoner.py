@@ -174,7 +174,7 @@ def _whole(name: str, value: str | float) -> int:
 def _read(text: str) -> Request:
     request = request_from_text(text)
     if request is None:
-        msg = f"the kinematic reasoner answers {ABILITIES}; it cannot answer this query"
+        msg = f"it cannot answer this query; the kinematic reasoner answers {ABILITIES}"
         raise _CannotTell(msg)
     return request
 

@@ -11,6 +11,8 @@ from foreseg.dialogue import Answer, AnswerStatus
 from foreseg.pipeline.state import Asking
 from foreseg.pipeline.tracks import Track, TrackState
 
+MAX_OTHERS = 3  # queries beside the newest one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayLabel:
@@ -34,6 +36,7 @@ class Banner:
     confidence: float = math.nan
     rationale: str = ""
     is_thinking: bool = False  # the rationale still grows: its newest part is shown
+    others: tuple[tuple[str, str], ...] = ()  # further queries, each with its newest answer
 
 
 def overlay_labels(tracks: Iterable[Track]) -> tuple[OverlayLabel, ...]:
@@ -72,6 +75,12 @@ def banner_while_asking(asking: Asking, before: Banner | None) -> Banner:
     if banner is None or (thought and banner.query != text):
         banner = Banner(query=text)
     return replace(banner, rationale=thought, is_thinking=True) if thought else banner
+
+
+def with_others(banner: Banner, answers: Iterable[Answer]) -> Banner:
+    """The banner with the answers to other queries, newest first, at most `MAX_OTHERS`."""
+    others = [(a.query_text, words_of(a)) for a in answers if a.query_text != banner.query]
+    return replace(banner, others=tuple(others[:MAX_OTHERS]))
 
 
 def words_of(answer: Answer) -> str:

@@ -218,6 +218,9 @@ def _facts(strip: Filmstrip) -> list[tuple[str, str, int]]:
     """Name, text, lines at most."""
     answer = strip.answer
     facts = [("Times", _times(strip), 2)]
+    if answer.latency_s:  # of another clock than the stream's, which a slow machine lags behind
+        took = f"{answer.latency_s:.2f} s by the machine's own clock, from question to answer"
+        facts.append(("Took", took, 1))
     if strip.moments:
         rows = strip.moments[-1].labels
         said = ", ".join(f"{row.name} {row.state.name.lower()}" for row in rows)
@@ -239,8 +242,9 @@ def _times(strip: Filmstrip) -> str:
     answer, first = strip.answer, next(iter(strip.moments), None)
     if not answer.answered_stamp_ns and not answer.latency_s:
         return "it was not asked, or its answer was not waited for"
+    # All of it in the stream's own time: the stamps of the frames that were newest then.
     ended = "answered" if answer.status is AnswerStatus.OK else "ended"
-    ended += f" at {_seconds(strip, answer.answered_stamp_ns)} after {answer.latency_s:.2f} s"
+    ended += f" at {_seconds(strip, answer.answered_stamp_ns)}"
     parts = [f"asked at {_seconds(strip, answer.asked_stamp_ns)}", ended]
     if answer.keyframe_index is not None:
         age_s = (answer.answered_stamp_ns - answer.keyframe_stamp_ns) / NS

@@ -8,7 +8,7 @@ called by another thread than the rest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
@@ -22,6 +22,7 @@ from foreseg.pipeline.following import MAX_FOLLOWED
 
 SHOWN_NS = 8_000_000_000  # an inset leaves so long after its answer
 SIDE_PX = 480  # of the keyframe that is kept
+MAX_QUERIES = 16  # whose newest answers are kept, over all cameras
 
 AskingKey = tuple[CameraId, QueryId, int, FrameIndex | None]
 
@@ -38,6 +39,7 @@ class NewestAnswers:
 
     def __init__(self) -> None:
         self._kept: dict[CameraId, _Kept] = {}
+        self._by_query: dict[tuple[CameraId, QueryId], Answer] = {}  # the oldest first
         self._seen: deque[AskingKey] = deque(maxlen=MAX_FOLLOWED)  # those that may come again
 
     def take(self, answer: Answer, keyframe: Frame | None) -> None:
@@ -47,6 +49,7 @@ class NewestAnswers:
         """
         answer = replace(answer, observed=())
         key, kept = asking_key(answer), self._kept.get(answer.camera)
+        self._note_of_query(answer)
         if kept is not None and asking_key(kept.answer) == key:
             kept.answer = answer
         elif key not in self._seen:
@@ -54,6 +57,22 @@ class NewestAnswers:
             is_shown = answer.status is AnswerStatus.OK
             frame = keyframe if is_shown else None
             self._kept[answer.camera] = _Kept(answer=answer, frame=frame)
+
+    def _note_of_query(self, answer: Answer) -> None:
+        place = answer.camera, answer.query_id
+        before = self._by_query.get(place)
+        if before is not None and asking_key(before) == asking_key(answer):
+            self._by_query[place] = answer
+        elif asking_key(answer) not in self._seen:
+            self._by_query.pop(place, None)
+            self._by_query[place] = answer
+            if len(self._by_query) > MAX_QUERIES:
+                del self._by_query[next(iter(self._by_query))]
+
+    def of_queries(self, camera: CameraId, query_ids: Collection[QueryId]) -> list[Answer]:
+        """The newest answer of each of these queries that has one, the newest first."""
+        kept = list(self._by_query.values())  # another thread may take one meanwhile
+        return [a for a in reversed(kept) if a.camera == camera and a.query_id in query_ids]
 
     def of(self, camera: CameraId) -> Answer | None:
         """The newest answer of a camera, with all that was published of it."""

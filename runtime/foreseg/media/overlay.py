@@ -36,7 +36,8 @@ MAX_RATIONALE_SHARE = 0.2
 MAX_RATIONALE_LINES = 4
 INSET_SHARE = 0.2  # of the image's width
 MAX_INSET_SHARE = 0.35  # of its height
-MAX_BANNER_LINES = 3
+MIN_BANNER_LINES = 3
+MAX_BANNER_SHARE = 0.25  # of the image's height, other queries aside
 FIRST_COLOURS: tuple[Colour, ...] = (
     (255, 140, 0), (0, 176, 255), (124, 222, 48), (236, 72, 153), (168, 120, 255), (250, 219, 20),
     (0, 209, 178), (255, 92, 80), (94, 129, 255), (202, 161, 104),
@@ -223,19 +224,21 @@ def _legend_text(label: OverlayLabel) -> str:
 
 
 def _draw_banner(pen: Pen, banner: Banner) -> int:
-    """Above: the query, below it the answer with its age; gives its lower edge."""
+    """Above: the query, below it the answer with its age, other queries; gives its lower edge."""
     width, margin = pen.canvas.shape[1], pen.margin_px
     room = width - 2 * margin
+    max_lines = max(MIN_BANNER_LINES, int(MAX_BANNER_SHARE * pen.canvas.shape[0] / pen.line_px))
     answer = banner.answer or ("thinking …" if banner.is_thinking else "no answer yet")
     notes = _notes(pen, banner, room - pen.width(answer) - 3 * margin)
     beside = room - (pen.width(notes) + 3 * margin if notes else 0)
-    said = pen.wrapped(answer, beside, MAX_BANNER_LINES - 1)
-    asked = pen.wrapped(banner.query, room, MAX_BANNER_LINES - max(1, len(said)), is_bold=True)
+    said = pen.wrapped(answer, beside, max(2, max_lines - 2))
+    asked = pen.wrapped(banner.query, room, max_lines - max(1, len(said)), is_bold=True)
     ink = GREY
     if banner.answer:
         ink = RED if banner.status in FAILURES else AMBER
     num_lines = max(1, len(asked)) + max(1, len(said))
-    height = num_lines * pen.line_px + margin
+    small, own_px = pen.smaller(), num_lines * pen.line_px
+    height = own_px + len(banner.others) * small.line_px + margin
     pen.panel(0, 0, width, height, PANEL, PANEL_ALPHA)
     y = margin // 2
     for i, line in enumerate((*asked, *said)):
@@ -246,6 +249,10 @@ def _draw_banner(pen: Pen, banner: Banner) -> int:
     if notes:
         xy = (width - margin - pen.width(notes), pen.baseline(y + len(asked) * pen.line_px))
         pen.text(xy, notes, GREY, max_width=room)
+    for i, (query, words) in enumerate(banner.others):
+        xy = (margin, small.baseline(y + own_px + i * small.line_px))
+        begun = small.text(xy, query, WHITE, max_width=room // 2) + margin
+        small.text((xy[0] + begun, xy[1]), words, GREY, max_width=room - begun)
     return int(height)
 
 

@@ -25,6 +25,7 @@ from foreseg.tracker.base import LabelMap
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing's own from Python 3.11 on
 
+MAX_CAPTION_LINES = 2  # of a cell of a contact sheet
 PALETTE_SIZE = 256
 
 
@@ -161,10 +162,13 @@ def contact_sheet(
     height, width = cells[0][0].shape[:2]
     cell_height = max(1, round(cell_width * height / width))
     text_px = max(11, cell_width // 28)
-    caption_px = round(text_px * 2.1)
     gap = max(4, cell_width // 60)
     columns = min(columns, len(cells))
     num_rows = -(-len(cells) // columns)
+    measure = Pen(np.zeros((1, 1, 3), dtype=np.uint8), text_px=text_px)
+    captions = [measure.wrapped(text, cell_width - 4, MAX_CAPTION_LINES) for _, text in cells]
+    num_lines = max(1, *(len(lines) for lines in captions))
+    caption_px = num_lines * measure.line_px + round(text_px * 0.65)
     shape = (
         gap + num_rows * (cell_height + caption_px + gap),
         gap + columns * (cell_width + gap),
@@ -172,12 +176,13 @@ def contact_sheet(
     )
     sheet = np.full(shape, PANEL, dtype=np.uint8)
     pen = Pen(sheet, text_px=text_px)
-    for i, (image, caption) in enumerate(cells):
+    for i, (image, _) in enumerate(cells):
         x = gap + i % columns * (cell_width + gap)
         y = gap + i // columns * (cell_height + caption_px + gap)
         sheet[y : y + cell_height, x : x + cell_width] = _fitted(image, (cell_width, cell_height))
-        baseline = y + cell_height + round((caption_px + 0.72 * text_px) / 2)
-        pen.text((x + 2, baseline), caption, WHITE, max_width=cell_width - 4)
+        for row, line in enumerate(captions[i]):
+            top = y + cell_height + round(text_px * 0.325) + row * pen.line_px
+            pen.text((x + 2, pen.baseline(top)), line, WHITE, max_width=cell_width - 4)
     return sheet
 
 

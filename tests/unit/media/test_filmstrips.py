@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ from foreseg.media.filmstrip import (
     chosen_indices,
     draw_filmstrip,
 )
+from foreseg.media.pen import Pen
 from foreseg.media.sinks import write_image
 from foreseg.pipeline.state import State
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
@@ -275,7 +277,7 @@ def test_an_answer_is_told_in_full() -> None:
         object_ids=("object-1", "object-2"),
     )
     lines = describe_answer(answer, 3 * NS + NS // 2, has_rationale=False)
-    times = "asked for 1.90 s; first masks 0.50 s after it"
+    times = "took 1.90 s by the clock; first masks 0.50 s after it"
     assert lines == [
         "'which?' (q): both",
         f"  OK; keyframe 12, 2.00 s old when answered; confidence 0.88; {times}",
@@ -289,6 +291,26 @@ def test_an_answer_is_told_in_full() -> None:
     said = describe_answer(failed, None, has_rationale=False)
     assert said[0] == "'which?' (q): evicted: too late"
     assert said[2].startswith("  an object without a track: box")
+
+
+def test_the_times_of_a_strip_are_of_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    real = Pen.text
+
+    def noted(pen: Pen, xy: tuple[int, int], text: str, *rest: Any, **options: Any) -> int:
+        written.append(text)
+        return real(pen, xy, text, *rest, **options)
+
+    monkeypatch.setattr(Pen, "text", noted)
+    strip = strip_of(AnswerStatus.OK)
+    answer = replace(
+        strip.answer, asked_stamp_ns=NS, answered_stamp_ns=3 * NS, latency_s=7.25
+    )  # a machine that was slower than the stream
+    draw_filmstrip(replace(strip, answer=answer, origin_ns=0))
+    (times,) = (text for text in written if text.startswith("asked at"))
+    assert "asked at 1.00 s; answered at 3.00 s" in times
+    assert "7.25" not in times
+    assert any(text.startswith("7.25 s by the machine's own clock") for text in written)
 
 
 def test_the_frames_show_the_observed_masks_where_they_were_asked_for(

@@ -22,7 +22,7 @@ from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import rle_from_mask
 from foreseg.media.captions import Banner, OverlayLabel
-from foreseg.media.newest_answers import SHOWN_NS, SIDE_PX, NewestAnswers
+from foreseg.media.newest_answers import MAX_QUERIES, SHOWN_NS, SIDE_PX, NewestAnswers
 from foreseg.media.overlay import Inset, colour_of
 from foreseg.pipeline.state import State
 from foreseg.prompts import ObjectId, SpatialPrompt
@@ -70,6 +70,24 @@ def answer_of(
         asked_stamp_ns=stamp_ns,
         answered_stamp_ns=stamp_ns + NS // 2,
     )
+
+
+def test_every_query_keeps_its_newest_answer() -> None:
+    newest = NewestAnswers()
+    for keyframe, query in enumerate(("a", "b", "a", "c")):
+        newest.take(answer_of(keyframe, query=query), None)
+    again = replace(answer_of(1, query="b"), rationale="so")  # b, once more: not the newest
+    newest.take(again, None)
+    found = newest.of_queries(DEFAULT_CAMERA, {QueryId(q) for q in "abx"})
+    assert [(a.query_id, a.keyframe_index, a.rationale) for a in found] == [
+        ("a", 2, ""),
+        ("b", 1, "so"),
+    ]
+    assert newest.of_queries(CameraId("other"), {QueryId("a")}) == []
+    for i in range(100):
+        newest.take(answer_of(10 + i, query=f"q{i}"), None)
+    everything = {QueryId(f"q{i}") for i in range(100)} | {QueryId("a")}
+    assert len(newest.of_queries(DEFAULT_CAMERA, everything)) == MAX_QUERIES
 
 
 def inset_at(

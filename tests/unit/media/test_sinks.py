@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foreseg.dialogue import AnswerStatus
+from foreseg.dialogue import Abstained, Answer, AnswerStatus, Query, QueryId
 from foreseg.errors import ConfigError, InputError, StreamError
-from foreseg.media.captions import Banner, OverlayLabel
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameWindow
+from foreseg.kinematic.reasoner import KinematicReasoner
+from foreseg.media.captions import Banner, OverlayLabel, with_others
 from foreseg.media.overlay import RED, Inset, colour_of, draw_overlay, inset_size
 from foreseg.media.pen import Pen
 from foreseg.media.sinks import (
@@ -169,6 +171,17 @@ def test_labels_above_the_palette_are_refused(tmp_path: Path) -> None:
     write_palette_png(tmp_path / "x.png", wide - 1)
 
 
+def test_a_long_caption_takes_a_second_line() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    short = contact_sheet([(image, "0.0 s")], cell_width=240)
+    long = contact_sheet(
+        [(image, "0.0 s, frame 0: the grey region will leave first, over the top")], cell_width=240
+    )
+    assert long.shape[0] > short.shape[0]
+    longest = contact_sheet([(image, "word " * 300)], cell_width=240)
+    assert longest.shape[0] == long.shape[0]
+
+
 def test_a_contact_sheet_has_a_cell_a_frame() -> None:
     cells = [(np.full((24, 32, 3), 40 * i, dtype=np.uint8), f"frame {i}") for i in range(5)]
     sheet = contact_sheet(cells, columns=2, cell_width=96)
@@ -240,6 +253,53 @@ def test_an_answer_is_not_cut_while_its_query_has_lines_to_give(
     draw_overlay(image, label_map, (), banner)
     assert answer in " ".join(written)
     assert any("4.2 s old" in text for text in written)
+
+
+def test_every_standing_query_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        Pen, "text", lambda _, xy, text, colour, **__: written.append(text) or len((xy, colour))
+    )
+    image, label_map = _scene((640, 480))
+    banner = with_others(
+        Banner(query="what moves fastest?", answer="the red one"),
+        [
+            Answer(
+                query_id=QueryId(text),
+                query_text=text,
+                camera=DEFAULT_CAMERA,
+                status=AnswerStatus.ABSTAINED,
+                reason="it cannot",
+            )
+            for text in ("what moves fastest?", "a?", "b?", "c?", "d?")
+        ],
+    )
+    draw_overlay(image, label_map, (), banner)
+    assert written[:2] == ["what moves fastest?", "the red one"]
+    assert written[2:] == [
+        "a?", "abstained: it cannot", "b?", "abstained: it cannot", "c?", "abstained: it cannot",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size_wh", [(320, 240), (768, 432), (1280, 720)])
+def test_the_reason_of_an_abstention_is_read_to_its_verb(
+    monkeypatch: pytest.MonkeyPatch, size_wh: tuple[int, int]
+) -> None:
+    written: list[str] = []
+    real = Pen.cut
+    monkeypatch.setattr(
+        Pen, "cut", lambda pen, *a, **k: written.append(real(pen, *a, **k)) or written[-1]
+    )
+    image, label_map = _scene(size_wh)
+    question = Query(id=QueryId("q"), text="which tool will be used to open the box on the left?")
+    window = FrameWindow(frames=(), origin_index=FrameIndex(0))
+    (told,) = (p for p in KinematicReasoner().ask(question, window) if isinstance(p, Abstained))
+    banner = Banner(query=question.text, answer=f"abstained: {told.reason}")
+    draw_overlay(image, label_map, (), banner)
+    said = " ".join(written)
+    assert "cannot answer this query" in said
+    if size_wh[0] > 320:
+        assert question.text in said
 
 
 def test_a_failure_is_told_apart_from_an_answer() -> None:

@@ -17,16 +17,17 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from foreseg.dialogue import Answer, QueryId
 from foreseg.driving.executor import Executor, PublishedMasks
-from foreseg.frames import CameraId, Frame, FrameRef
+from foreseg.frames import CameraId, Frame
 from foreseg.media.captions import (
     Banner,
     banner_from_answer,
     banner_while_asking,
     overlay_labels,
+    with_others,
 )
 from foreseg.media.newest_answers import NewestAnswers
 from foreseg.media.overlay import draw_overlay
-from foreseg.pipeline.state import Asking, State
+from foreseg.pipeline.state import State
 from foreseg_ros import qos
 from foreseg_ros.conversions import (
     compressed_msg_from_rgb,
@@ -108,13 +109,11 @@ class RosOutput:
             return
         for camera, masks in shown.items():
             try:
-                self._publish_overlay(camera, masks, state.asking)
+                self._publish_overlay(camera, masks, state)
             except Exception as error:  # noqa: BLE001 (the other cameras' come nevertheless)
                 self._guard.note(f"the overlay of camera {camera}", error)
 
-    def _publish_overlay(
-        self, camera: CameraId, masks: PublishedMasks, asking: Asking | None
-    ) -> None:
+    def _publish_overlay(self, camera: CameraId, masks: PublishedMasks, state: State) -> None:
         if masks.image is None:
             return
         labels = overlay_labels(masks.tracks)
@@ -122,7 +121,7 @@ class RosOutput:
             masks.image,
             masks.label_map,
             labels,
-            self._banner(masks.frame, asking),
+            self._banner(masks, state),
             self._newest.inset(masks.frame, labels),
         )
         header = header_from_stamp(masks.frame.stamp_ns, masks.frame.frame_id)
@@ -145,7 +144,8 @@ class RosOutput:
         answered = {answer.query_id for answer in newest if answer is not None}
         self._rationale_wanted = (self._rationale_wanted & answered) | wanted
 
-    def _banner(self, frame: FrameRef, asking: Asking | None) -> Banner | None:
+    def _banner(self, masks: PublishedMasks, state: State) -> Banner | None:
+        frame, asking = masks.frame, state.asking
         answer = self._newest.of(frame.camera)
         banner = None
         if answer is not None:
@@ -153,8 +153,12 @@ class RosOutput:
             if answer.query_id not in self._rationale_wanted:
                 banner = replace(banner, rationale="")
         if asking is not None and asking.query.camera == frame.camera:
-            return banner_while_asking(asking, banner)
-        return banner
+            banner = banner_while_asking(asking, banner)
+        if banner is None:
+            return None
+        ids = {entry.query.id for entry in state.queries}
+        ids.update(query_id for track in masks.tracks for query_id in track.query_ids)
+        return with_others(banner, self._newest.of_queries(frame.camera, ids))
 
     def _is_watched(self, camera: CameraId) -> bool:
         publishers = (self._overlay[camera], self._compressed[camera])
