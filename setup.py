@@ -59,7 +59,7 @@ EXTRAS = {
     # a language model behind a server
     "server": ["httpx>=0.27"],
     # files and cameras without ROS
-    "video": ["opencv-python-headless>=4.6"],
+    "video": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
     # ROS 2 Jazzy from PyPI; `ros-build` is what foreseg_msgs needs to be built against it
     "ros-wheels": [f"ros-jazzy-{name}{ROS_PLATFORM}" for name in ROS_RUNTIME],
     "ros-build": [

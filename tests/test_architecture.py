@@ -62,6 +62,7 @@ CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
     "httpx": ("language/http_stream.py",),
+    "tqdm": ("commands/progress.py",),
     "cv2": (
         "media/sources.py",
         "media/sinks.py",

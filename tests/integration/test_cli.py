@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import subprocess
@@ -24,7 +25,7 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.commands.storyboard import NUM_CELLS, Scene, Storyboard
 from foreseg.config import Config
 from foreseg.driving.trace import replay
-from foreseg.errors import ConfigError, InputError
+from foreseg.errors import ConfigError, InputError, MissingExtraError
 from foreseg.media.sources import SourceFrame, SourceItem, SourceLost, _Closing
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
@@ -336,17 +337,36 @@ def test_a_storyboard_is_bounded_even_and_keeps_events_and_the_end() -> None:
     assert Storyboard().sheet() is None
 
 
-def test_a_progress_bar_in_a_log_speaks_rarely() -> None:
-    import io
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
-    from foreseg.clock import ManualClock
 
-    clock, stream = ManualClock(), io.StringIO()
-    bar = ProgressBar(100, stream=stream, clock=clock)
+def bar_over(stream: io.StringIO) -> str:
+    bar = ProgressBar(100, stream=stream)
     for count in range(1, 101):
-        clock.advance(1_000_000_000)
-        bar.update(count, "tracking")
+        bar.update(count, "tracking" if count == 50 else None)
+        if count == 70:
+            bar.say("a camera came back")
     bar.close(100)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 11
-    assert lines[-1] == "[########################] 100/100 frames, 1.0/s  tracking"
+    return stream.getvalue()
+
+
+def test_a_progress_bar_tells_a_terminal_all_and_a_log_a_whole_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert bar_over(io.StringIO()) == "a camera came back\n"  # over before a line is due
+    monkeypatch.setattr("foreseg.commands.progress.REDRAW_S", 0.0)
+    assert "100/100" in bar_over(Terminal()).split("\r")[-1]
+    monkeypatch.setattr("foreseg.commands.progress.LOG_PERIOD_S", 0.0)
+    lines = bar_over(io.StringIO()).splitlines()
+    assert "a camera came back" in lines
+    assert "100/100" in lines[-1]
+    assert lines[-1].endswith("tracking]")
+    assert not any("\r" in line for line in lines)
+
+
+def test_without_tqdm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(MissingExtraError, match=r"foreseg\[video\]"):
+        ProgressBar(1)

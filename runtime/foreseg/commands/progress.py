@@ -1,68 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar on one line of a terminal; in a log file, a line now and then."""
+"""The commands' progress bar: tqdm's on a terminal; in a log file, a line of it now and then."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TextIO
 
-from foreseg.clock import Clock, SystemClock
+from foreseg.errors import MissingExtraError
 
 REDRAW_S = 0.1
 LOG_PERIOD_S = 10.0  # where the stream is no terminal
-BAR_WIDTH = 24
 
 
 class ProgressBar:
-    """Counts frames. Without a known total it shows the count and the rate alone."""
+    """Counts frames. Without a known total it shows the count and the rate alone.
 
-    def __init__(
-        self, total: int | None, *, stream: TextIO | None = None, clock: Clock | None = None
-    ) -> None:
-        self._total = total
+    Raises:
+        MissingExtraError: tqdm is absent.
+    """
+
+    def __init__(self, total: int | None, *, stream: TextIO | None = None) -> None:
+        try:
+            from tqdm import tqdm
+        except ImportError as error:
+            package, extra = "tqdm", "video"
+            raise MissingExtraError(package, extra, "a progress bar") from error
         self._stream = stream or sys.stderr
-        self._clock = clock or SystemClock()
-        self._is_terminal = self._stream.isatty()
-        self._began_ns = self._drawn_ns = self._clock.monotonic_ns()
-        self._note = ""
+        is_terminal = self._stream.isatty()
+        self._bar = tqdm(
+            total=total,
+            unit=" frames",
+            file=self._stream if is_terminal else _Lines(self._stream),
+            mininterval=REDRAW_S if is_terminal else LOG_PERIOD_S,
+            delay=REDRAW_S,  # nothing for a command that fails at once
+            dynamic_ncols=is_terminal,
+        )
 
     def update(self, count: int, note: str | None = None) -> None:
         """So many frames are done; `note` says what goes on and stays until the next one."""
-        self._note = self._note if note is None else note
-        now = self._clock.monotonic_ns()
-        period_s = REDRAW_S if self._is_terminal else LOG_PERIOD_S
-        if now - self._drawn_ns >= period_s * 1e9:
-            self._drawn_ns = now
-            self._draw(count, (now - self._began_ns) / 1e9)
+        if note is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(count - self._bar.n)
 
     def close(self, count: int) -> None:
         """Draw the end and leave the line."""
-        self._draw(count, (self._clock.monotonic_ns() - self._began_ns) / 1e9)
-        if self._is_terminal:
-            self._stream.write("\n")
-            self._stream.flush()
+        self.update(count)
+        self._bar.close()
 
     def say(self, text: str) -> None:
         """A line of its own above the bar."""
-        clear = "\r\x1b[K" if self._is_terminal else ""
-        self._stream.write(f"{clear}{text}\n")
-        self._stream.flush()
+        self._bar.write(text, file=self._stream)
 
-    def _draw(self, count: int, elapsed_s: float) -> None:
-        rate = count / elapsed_s if elapsed_s > 0 else 0.0
-        if self._total:
-            share = min(1.0, count / self._total)
-            filled = round(share * BAR_WIDTH)
-            bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-            line = f"[{bar}] {count}/{self._total} frames, {rate:.1f}/s"
-        else:
-            line = f"{count} frames, {rate:.1f}/s"
-        if self._note:
-            line += f"  {self._note}"
-        if not self._is_terminal:
+
+class _Lines:
+    """A log file for tqdm to write to: whole lines, where it would go back and overwrite."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
             self._stream.write(line + "\n")
-        else:
-            columns = shutil.get_terminal_size().columns - 1
-            self._stream.write("\r\x1b[K" + line[:columns])
+
+    def flush(self) -> None:
         self._stream.flush()
