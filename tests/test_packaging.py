@@ -53,9 +53,8 @@ PACKAGE_EXTRAS = {
     "simulation/foreseg_simulation": ("simulation", "tabletop"),
     "ros_ws/src/foreseg_ros/foreseg_ros": ("demo",),
 }
-# Imports that no extra brings: probed for, or on a robot from apt.
-OPTIONAL = {"cv_bridge"}
-OPTIONAL |= {"typing_extensions"}  # under TYPE_CHECKING only; mypy brings it
+# Imports that no extra brings.
+OPTIONAL = {"typing_extensions"}  # under TYPE_CHECKING only; mypy brings it
 ROS_PACKAGES = {"rclpy", "foreseg_msgs", "ament_index_python"}
 
 

@@ -25,20 +25,6 @@ cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 pytestmark = pytest.mark.ros
 
-BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC1": 1}
-BYTES |= {"yuv422": 2, "uyvy": 2, "yuv422_yuy2": 2, "yuyv": 2}
-TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-    "8UC1": cv2.COLOR_GRAY2RGB,
-    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
-    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
-    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
-    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
-}
-YUV_TOLERANCE = 1  # grey levels: fixed point of 14 bits here, 20 bits in OpenCV
 JPEG_TOLERANCE = 12  # mean grey levels, on noise-free gradients at quality 85
 
 
@@ -55,28 +41,6 @@ def message(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
 def noise(height: int, width: int, channels: int) -> np.ndarray:
     shape = (height, width, channels)
     return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
-
-
-@pytest.mark.parametrize("encoding", conversions.ENCODINGS)
-@pytest.mark.parametrize("padding", [0, 5])
-def test_every_encoding_matches_opencv(encoding: str, padding: int) -> None:
-    pixels = noise(6, 8, BYTES[encoding])
-    got = conversions.rgb_from_image_msg(message(pixels, encoding, padding))
-    want = pixels if encoding == "rgb8" else cv2.cvtColor(pixels, TO_RGB[encoding])
-    assert got.dtype == np.uint8
-    assert got.shape == (6, 8, 3)
-    assert got.flags.c_contiguous
-    assert not got.flags.writeable
-    np.testing.assert_array_equal(got, want)
-
-
-@pytest.mark.parametrize("encoding", ["uyvy", "yuyv"])
-def test_numpys_yuv_is_opencvs_within_one_level(encoding: str) -> None:
-    pixels = noise(64, 64, 2)
-    got = conversions.rgb_from_yuv422_by_numpy(pixels.reshape(64, 128), encoding)
-    want = cv2.cvtColor(pixels, TO_RGB[encoding])
-    difference = np.abs(got.astype(int) - want.astype(int))
-    assert difference.max() <= YUV_TOLERANCE, (difference.max(), difference.mean())
 
 
 @given(
@@ -164,37 +128,12 @@ def test_a_step_smaller_than_a_row_is_refused() -> None:
         conversions.rgb_from_image_msg(msg)
 
 
-def test_an_unknown_encoding_names_the_known_ones_and_cv_bridge() -> None:
-    with pytest.raises(InputError, match=r"'bayer_rggb8'.*rgb8, bgr8.*cv_bridge"):
-        conversions.rgb_from_image_msg(message(noise(2, 2, 1), "bayer_rggb8"))
-
-
 def test_a_size_over_the_limit_is_refused_before_its_data_is_read() -> None:
     msg = Image(height=2**31, width=2**31, encoding="rgb8", step=1)
     with pytest.raises(InputError, match="may have 16777216 pixels"):
         conversions.rgb_from_image_msg(msg)
     with pytest.raises(InputError, match="may have 3 pixels"):
         conversions.rgb_from_image_msg(message(noise(2, 2, 3), "rgb8"), max_pixels=3)
-
-
-def test_an_odd_width_in_yuv422_is_refused() -> None:
-    with pytest.raises(InputError, match="even width, got 3"):
-        conversions.rgb_from_image_msg(message(noise(2, 3, 2), "yuv422"))
-
-
-def test_cv_bridge_is_asked_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bridge:
-        def imgmsg_to_cv2(self, msg: Image, desired_encoding: str) -> np.ndarray:
-            assert desired_encoding == "rgb8"
-            return np.full((msg.height, msg.width, 3), 9, dtype=np.uint8)
-
-    class Package:
-        CvBridge = Bridge
-        CvBridgeError = TypeError
-
-    monkeypatch.setitem(sys.modules, "cv_bridge", Package)
-    got = conversions.rgb_from_image_msg(message(noise(2, 2, 1), "bayer_rggb8"))
-    assert int(got.min()) == int(got.max()) == 9
 
 
 def gradient(height: int = 48, width: int = 64) -> np.ndarray:

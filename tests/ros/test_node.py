@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (make venv)")
 pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from foreseg_msgs import msg as messages
 from foreseg_msgs import srv
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
@@ -199,6 +200,32 @@ def test_a_malformed_image_is_counted_and_the_node_goes_on(
     assert robot.wait(lambda: dropped(robot, "bad_image") == before + 1)
     stamp = robot.send()
     assert robot.wait(lambda: stamp in robot.masks)
+
+
+@pytest.mark.parametrize(
+    ("is_bad", "words"), [(True, "bad image (encoding '32FC1'"), (False, "stamp not newer")]
+)
+def test_steady_drops_are_a_warning_of_the_camera_until_they_are_over(
+    running: Running, *, is_bad: bool, words: str
+) -> None:
+    _, robot, _ = running
+    told: list[bool] = []
+
+    def camera_warns() -> bool:
+        message = robot.diagnostics.get("camera camera", {}).get("message", "")
+        if words in message:
+            told.append(robot.levels["camera camera"] == DiagnosticStatus.WARN)
+        return any(told)
+
+    def send_good_and_bad() -> bool:
+        stamp = robot.send()
+        msg = image_msg_from_rgb(np.zeros((4, 4, 3), np.uint8), header_from_stamp(stamp, ""))
+        msg.encoding = "32FC1" if is_bad else "rgb8"
+        robot.images.publish(msg)
+        return robot.wait(camera_warns, 0.05)
+
+    assert any(send_good_and_bad() for _ in range(400))
+    assert robot.stream(lambda: robot.diagnostics["camera camera"]["message"] == "frames come in")
 
 
 def test_disabled_publishes_nothing_until_enabled(running: Running) -> None:

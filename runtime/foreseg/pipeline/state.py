@@ -16,6 +16,7 @@ from foreseg.pipeline.events import AskId, JobStep, RequestId, TrackerJob
 from foreseg.pipeline.hindsight import Watched
 from foreseg.pipeline.tracks import NS, LabelPool, LiveTrack
 from foreseg.prompts import ObjectId, SpatialPrompt
+from foreseg.telemetry import DropCause
 from foreseg.tracker.base import TrackKey
 
 RATE_WEIGHT = 0.1  # of a new measurement in a running mean
@@ -92,6 +93,7 @@ class CameraState:
     newest: FrameRef | None = None
     first_stamp_ns: int = 0
     oldest_index: FrameIndex = FrameIndex(0)
+    dropped: Mapping[DropCause, int] = field(default_factory=dict)  # before they had an index
     served_index: int = -1  # newest frame that was published or given to the tracker
     published_index: int = -1
     served_at_ns: int = 0

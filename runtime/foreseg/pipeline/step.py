@@ -78,7 +78,7 @@ def _take(turn: Turn, event: Event) -> None:
     if isinstance(event, FrameArrived):
         _take_frame(turn, event)
     elif isinstance(event, FrameDropped):
-        turn.count(f"dropped_{event.cause.value}")
+        _count_drop(turn, event)
     elif isinstance(event, TrackerFinished):
         results.finish_job(turn, event)
     elif isinstance(event, TrackerFailed):
@@ -123,6 +123,14 @@ def _take_machine(turn: Turn, event: MachineRead) -> None:
     turn.set(ladder=ladder)
     if ladder.rung > before.rung:
         turn.count("degradation_steps")
+
+
+def _count_drop(turn: Turn, event: FrameDropped) -> None:
+    turn.count(f"dropped_{event.cause.value}")
+    dropped = turn.camera(event.camera).dropped
+    turn.set_camera(
+        event.camera, dropped={**dropped, event.cause: dropped.get(event.cause, 0) + 1}
+    )
 
 
 def _take_frame(turn: Turn, event: FrameArrived) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images between ROS messages and arrays, by numpy; and sensor stamps as integers.
 
-The common encodings have a codec here; cv_bridge is asked for the rest where it is installed.
-Knows nothing of topics. Records (queries, answers, tracks) are in `records`.
+Knows nothing of topics. What the encodings of raw images mean is in `encodings`; records (queries,
+answers, tracks) are in `records`.
 
 A message's `data` is filled as an `array.array`: every generated setter takes that in one copy,
 while an ndarray, a memoryview or a list is read number by number (1000 times slower).
@@ -24,30 +24,13 @@ from std_msgs.msg import Header
 from foreseg.errors import InputError, MissingExtraError
 from foreseg.frames import U8Array
 from foreseg.tracker.base import LabelMap
+from foreseg_ros.encodings import RawImage, reordered, rgb_from_raw
 
 NS_PER_S: Final = 1_000_000_000
 FIRST_STAMP_NS: Final = -(2**31) * NS_PER_S
 LAST_STAMP_NS: Final = 2**31 * NS_PER_S - 1
 MAX_PIXELS: Final = 4096 * 4096  # of an incoming image, unless the caller says otherwise
 JPEG_QUALITY: Final = 85
-
-# encoding -> channel of red, green, blue; and bytes for one pixel
-_CHANNELS: Final = {
-    "rgb8": ((0, 1, 2), 3),
-    "bgr8": ((2, 1, 0), 3),
-    "rgba8": ((0, 1, 2), 4),
-    "bgra8": ((2, 1, 0), 4),
-    "mono8": ((0, 0, 0), 1),
-    "8UC1": ((0, 0, 0), 1),
-}
-# encoding -> place of Y0, U, Y1, V in four bytes for two pixels; two spellings of each
-_YUV422: Final = {
-    "yuv422": (1, 0, 3, 2),
-    "uyvy": (1, 0, 3, 2),
-    "yuv422_yuy2": (0, 1, 2, 3),
-    "yuyv": (0, 1, 2, 3),
-}
-ENCODINGS: Final = (*_CHANNELS, *_YUV422)
 
 
 def rgb_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> U8Array:
@@ -59,20 +42,7 @@ def rgb_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> U8Array:
         InputError: an unknown encoding, no pixels, too many pixels, or fewer bytes than
             `height` and `step` promise.
     """
-    height, width, encoding = int(msg.height), int(msg.width), str(msg.encoding)
-    _check_size(height, width, max_pixels)
-    if encoding in _CHANNELS:
-        order, pixel_bytes = _CHANNELS[encoding]
-        pixels = _rows(msg, width * pixel_bytes).reshape(height, width, pixel_bytes)
-        rgb = pixels if (order, pixel_bytes) == ((0, 1, 2), 3) else _reordered(pixels, order)
-    elif encoding in _YUV422:
-        if width % 2:
-            msg_text = f"encoding {encoding!r} wants an even width, got {width}"
-            raise InputError(msg_text)
-        rgb = _rgb_from_yuv422(_rows(msg, width * 2), encoding)
-    else:
-        rgb = _rgb_by_cv_bridge(msg)
-    rgb = np.ascontiguousarray(rgb)
+    rgb = np.ascontiguousarray(rgb_from_raw(_raw(msg, max_pixels)))
     rgb.flags.writeable = False
     return rgb
 
@@ -105,7 +75,7 @@ def rgb_from_compressed_msg(msg: CompressedImage, *, max_pixels: int = MAX_PIXEL
     if bgr is None or (bgr.shape[1], bgr.shape[0]) != size_wh:
         text = f"a compressed image ({msg.format!r}, {data.size} bytes) is damaged or cut off"
         raise InputError(text)
-    rgb = _reordered(np.asarray(bgr, dtype=np.uint8), (2, 1, 0))
+    rgb = reordered(np.asarray(bgr, dtype=np.uint8), (2, 1, 0))
     rgb.flags.writeable = False
     return rgb
 
@@ -116,7 +86,7 @@ def image_msg_from_rgb(rgb: U8Array, header: Header, encoding: str = "rgb8") -> 
         text = f"an image is published as rgb8 or bgr8, got {encoding!r}"
         raise InputError(text)
     _check_array(rgb, 3)
-    return _image_msg(rgb if encoding == "rgb8" else _reordered(rgb, (2, 1, 0)), header, encoding)
+    return _image_msg(rgb if encoding == "rgb8" else reordered(rgb, (2, 1, 0)), header, encoding)
 
 
 def image_msg_from_labels(labels: LabelMap, header: Header) -> Image:
@@ -139,17 +109,13 @@ def labels_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> LabelM
     Raises:
         InputError: another encoding, no pixels, too many, or truncated data.
     """
-    height, width = int(msg.height), int(msg.width)
-    _check_size(height, width, max_pixels)
-    if msg.encoding == "mono8":
-        return np.ascontiguousarray(_rows(msg, width))
-    if msg.encoding not in {"16UC1", "mono16"}:
-        text = f"a label map has encoding mono8 or 16UC1, got {msg.encoding!r}"
+    raw = _raw(msg, max_pixels)
+    if raw.encoding == "mono8":
+        return np.ascontiguousarray(raw.rows(raw.width))
+    if raw.encoding not in {"16UC1", "mono16"}:
+        text = f"a label map has encoding mono8 or 16UC1, got {raw.encoding!r}"
         raise InputError(text)
-    wire = np.dtype(">u2" if msg.is_bigendian else "<u2")
-    values = np.ascontiguousarray(_rows(msg, width * 2)).view(wire)
-    labels: NDArray[np.uint16] = values.astype(np.uint16)
-    return labels
+    return raw.words()
 
 
 def compressed_msg_from_rgb(
@@ -167,7 +133,7 @@ def compressed_msg_from_rgb(
     except ImportError as error:
         package, extra = "cv2", "video"
         raise MissingExtraError(package, extra, "encoding compressed images") from error
-    bgr = _reordered(rgb, (2, 1, 0))
+    bgr = reordered(rgb, (2, 1, 0))
     try:
         done, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     except cv2.error:  # for a side above 65500 pixels, among others
@@ -180,21 +146,6 @@ def compressed_msg_from_rgb(
     msg.format = "rgb8; jpeg compressed bgr8"  # as image_transport writes it
     msg.data = _bytes_array(np.asarray(jpeg, dtype=np.uint8))
     return msg
-
-
-def rgb_from_yuv422_by_numpy(rows: U8Array, encoding: str) -> U8Array:
-    """Rows (H, 2W) of 4:2:2 data as (H, W, 3) RGB: BT.601, limited range, as cameras send it."""
-    y0, u, y1, v = _YUV422[encoding]
-    pairs = rows.reshape(rows.shape[0], -1, 4)
-    blue = pairs[..., u].astype(np.int32) - 128
-    red = pairs[..., v].astype(np.int32) - 128
-    half = 1 << 13
-    chroma = (26149 * red + half, -6419 * blue - 13320 * red + half, 33050 * blue + half)
-    luma = np.maximum(pairs[..., (y0, y1)].astype(np.int32) - 16, 0) * 19077
-    out = np.empty((*pairs.shape[:2], 2, 3), dtype=np.uint8)
-    for channel, term in enumerate(chroma):
-        out[..., channel] = np.clip((luma + term[..., None]) >> 14, 0, 255)
-    return out.reshape(rows.shape[0], -1, 3)
 
 
 def stamp_ns_from_time(time: Time) -> int:
@@ -247,59 +198,17 @@ def _check_array(image: U8Array, channels: int) -> None:
         raise InputError(text)
 
 
-def _rows(msg: Image, row_bytes: int) -> U8Array:
-    """The rows without their padding, (H, row_bytes); a view. The last row may lack padding."""
-    height, step = int(msg.height), int(msg.step)
-    flat = np.frombuffer(msg.data, dtype=np.uint8)
-    wanted = (height - 1) * step + row_bytes
-    if step < row_bytes:
-        text = f"step {step} is too small for {msg.width} pixels of {msg.encoding}: {row_bytes}"
-        raise InputError(text)
-    if flat.size < wanted:
-        text = (
-            f"image data is cut off: {msg.width} x {height} {msg.encoding} with step {step}"
-            f" wants {wanted} bytes, got {flat.size}"
-        )
-        raise InputError(text)
-    return np.lib.stride_tricks.as_strided(
-        flat, shape=(height, row_bytes), strides=(step, 1), writeable=False
+def _raw(msg: Image, max_pixels: int) -> RawImage:
+    height, width = int(msg.height), int(msg.width)
+    _check_size(height, width, max_pixels)
+    return RawImage(
+        np.frombuffer(msg.data, dtype=np.uint8),
+        str(msg.encoding),
+        height=height,
+        width=width,
+        step=int(msg.step),
+        is_bigendian=bool(msg.is_bigendian),
     )
-
-
-def _reordered(pixels: U8Array, order: tuple[int, int, int]) -> U8Array:
-    """Three channels in a new order; plane by plane is three times faster than fancy indexing."""
-    out = np.empty((*pixels.shape[:2], 3), dtype=np.uint8)
-    for target, source in enumerate(order):
-        out[..., target] = pixels[..., source]
-    return out
-
-
-def _rgb_from_yuv422(rows: U8Array, encoding: str) -> U8Array:
-    """OpenCV is 20 to 50 times faster at this; without it numpy gives the same within one."""
-    try:
-        import cv2
-    except ImportError:
-        return rgb_from_yuv422_by_numpy(rows, encoding)
-    code = cv2.COLOR_YUV2RGB_UYVY if _YUV422[encoding][0] else cv2.COLOR_YUV2RGB_YUY2
-    pixels = np.ascontiguousarray(rows).reshape(rows.shape[0], -1, 2)
-    return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
-
-
-def _rgb_by_cv_bridge(msg: Image) -> U8Array:
-    """What cv_bridge makes of an encoding that this file does not know."""
-    known = f"known encodings are {', '.join(ENCODINGS)}"
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except (ImportError, AttributeError) as error:  # PyPI's is ROS 1 code that breaks on numpy 2
-        text = f"encoding {msg.encoding!r} is unknown; {known}; cv_bridge, if installed, has more"
-        raise InputError(text) from error
-    try:
-        rgb: U8Array = CvBridge().imgmsg_to_cv2(msg, desired_encoding="rgb8")
-    except (CvBridgeError, ValueError, TypeError) as error:
-        text = f"cv_bridge cannot turn encoding {msg.encoding!r} into rgb8: {error}; {known}"
-        raise InputError(text) from error
-    _check_array(rgb, 3)
-    return rgb
 
 
 def _size_from_file(data: bytes) -> tuple[int, int] | None:

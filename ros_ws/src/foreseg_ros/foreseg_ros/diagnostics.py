@@ -46,6 +46,7 @@ class NodeFacts:
     name: str  # full
     backend: BackendChoice  # what executes the engines
     topics: Mapping[CameraId, str]  # that cameras are read from; empty while it is inactive
+    drops: Mapping[CameraId, str]  # cameras of which much is dropped, and why
     problems: Mapping[str, str | None]  # part -> what is wrong with it, None = nothing
     guard: Guard  # what callbacks have raised
 
@@ -62,10 +63,7 @@ def diagnostics_from_snapshot(
         now_ns: monotonic.
     """
     name, state = facts.name, snapshot.state
-    statuses = [
-        _camera(camera, name, now_ns, facts.topics.get(camera.camera, ""))
-        for camera in state.cameras.values()
-    ]
+    statuses = [_camera(camera, facts, now_ns) for camera in state.cameras.values()]
     statuses += [
         _tracker(snapshot, name, facts.backend),
         _reasoner(snapshot, name),
@@ -78,14 +76,15 @@ def diagnostics_from_snapshot(
     return DiagnosticArray(header=header, status=statuses)
 
 
-def _camera(camera: CameraState, name: str, now_ns: int, topic: str) -> DiagnosticStatus:
-    title = f"{name}: camera {camera.camera}"
-    values = {"topic": topic}
+def _camera(camera: CameraState, facts: NodeFacts, now_ns: int) -> DiagnosticStatus:
+    title = f"{facts.name}: camera {camera.camera}"
+    values = {"topic": facts.topics.get(camera.camera, "")}
+    values |= {f"dropped_{cause.value}": str(n) for cause, n in camera.dropped.items()}
+    drops = facts.drops.get(camera.camera, "")
+    reason = f": {drops}" if drops else ""
     if camera.newest is None:
-        return _status(title, DiagnosticStatus.WARN, "no frame has come yet", values)
-    silent_s = (now_ns - camera.newest.received_ns) / 1e9
-    is_stale = silent_s > STALE_AFTER_S
-    message = f"no frame for {silent_s:.1f} s" if is_stale else "frames come in"
+        message = f"no frame has come yet{reason}"
+        return _status(title, DiagnosticStatus.WARN, message, values)
     values |= {
         "rate_hz": f"{camera.rates.camera_hz:.1f}",
         "newest_index": str(camera.newest.index),
@@ -94,8 +93,13 @@ def _camera(camera: CameraState, name: str, now_ns: int, topic: str) -> Diagnost
         "tracks": str(len(camera.tracks)),
         "catching_up": str(len(camera.catch_ups)),
     }
-    level = DiagnosticStatus.ERROR if is_stale else DiagnosticStatus.OK
-    return _status(title, level, message, values)
+    silent_s = (now_ns - camera.newest.received_ns) / 1e9
+    if silent_s > STALE_AFTER_S:
+        message = f"no frame for {silent_s:.1f} s{reason}"
+        return _status(title, DiagnosticStatus.ERROR, message, values)
+    if drops:
+        return _status(title, DiagnosticStatus.WARN, drops, values)
+    return _status(title, DiagnosticStatus.OK, "frames come in", values)
 
 
 def _tracker(snapshot: Snapshot, name: str, backend: BackendChoice) -> DiagnosticStatus:

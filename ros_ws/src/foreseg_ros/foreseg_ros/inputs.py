@@ -21,10 +21,12 @@ from foreseg.clock import Clock
 from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import CameraId, U8Array
+from foreseg.pipeline.state import CameraState
 from foreseg.telemetry import DropCause
 from foreseg_ros import qos
 from foreseg_ros.clocks import stamp_now_ns
 from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
+from foreseg_ros.drops import DropWatch
 from foreseg_ros.parameters import NodeSettings
 
 WARN_PERIOD_S: Final = 5.0
@@ -47,6 +49,8 @@ class ImageInputs:
             CompressedImage if settings.compressed else Image
         )
         self._silent = set(settings.cameras)  # no image has come from these
+        self._watches = {camera: DropWatch() for camera in settings.cameras}
+        self._refused: dict[CameraId, str] = {}  # why its last bad image was none
         self._look_ns: int | None = clock.monotonic_ns() + round(SILENT_AFTER_S * 1e9)
         group = MutuallyExclusiveCallbackGroup()
         self._subscriptions = [
@@ -84,12 +88,28 @@ class ImageInputs:
             text = silence_text(camera, topic, TYPES[self._kind], offered, nearby)
             self._node.get_logger().warning(text)
 
+    def drop_problems(self, cameras: Mapping[CameraId, CameraState]) -> dict[CameraId, str]:
+        """Cameras of whose images many were dropped within the last seconds, and why."""
+        found: dict[CameraId, str] = {}
+        for camera, watch in self._watches.items():
+            steady = watch.look(cameras[camera])
+            if steady is None:
+                continue
+            found[camera] = str(steady)
+            num_publishers = self._node.count_publishers(self.topics[camera])
+            if steady.cause is DropCause.BAD_IMAGE and camera in self._refused:
+                found[camera] += f" ({self._refused[camera]})"
+            elif steady.cause is DropCause.STAMP_BACKWARD and num_publishers > 1:
+                found[camera] += f" ({num_publishers} publishers share {self.topics[camera]})"
+        return found
+
     def _take(self, camera: CameraId, msg: Image | CompressedImage) -> None:
         self._silent.discard(camera)
         try:
             image = _decoded(msg, self._settings.max_image_pixels)
             stamp_ns = stamp_ns_from_time(msg.header.stamp)
         except InputError as error:
+            self._refused[camera] = str(error)
             self._worker.drop_frame(camera, DropCause.BAD_IMAGE)
             self._node.get_logger().warning(
                 f"camera {camera}: {error}", throttle_duration_sec=WARN_PERIOD_S

@@ -229,16 +229,18 @@ class ForesegNode(LifecycleNode):
             return
         if inputs is not None:
             inputs.look_for_silence()
+        snapshot = worker.snapshot()
         facts = NodeFacts(
             name=self.get_fully_qualified_name(),
             backend=bundle.backend,
             topics={} if inputs is None else inputs.topics,
+            drops={} if inputs is None else inputs.drop_problems(snapshot.state.cameras),
             problems={"transport": self._profile, "time": self._sim_time.problem()},
             guard=self.guard,
         )
         self._diagnostics.publish(
             diagnostics_from_snapshot(
-                worker.snapshot(),
+                snapshot,
                 facts,
                 header=header_from_stamp(stamp_now_ns(self), ""),
                 now_ns=self._clock_ns.monotonic_ns(),
