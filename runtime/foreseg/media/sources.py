@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from foreseg.clock import Clock, SystemClock
-from foreseg.errors import ConfigError, MissingExtraError, StreamError
+from foreseg.errors import ConfigError, InputError, MissingExtraError, StreamError
 from foreseg.frames import U8Array
+from foreseg.media.pictures import decoded_picture
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing's own from Python 3.11 on
@@ -459,18 +460,15 @@ def _natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def _read_image(cv2: ModuleType, path: Path) -> U8Array:
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise StreamError(msg) from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None or not image.size:
-        msg = (
-            f"cannot decode {path} ({data.size} bytes) as an image: the file is empty, damaged or"
-            " of another format; remove or replace it"
-        )
-        raise StreamError(msg)
-    return _rgb_from_bgr(cv2, image)
+    try:
+        return _rgb_from_bgr(cv2, decoded_picture(cv2, data, cv2.IMREAD_COLOR))
+    except InputError as error:
+        msg = f"cannot decode {path} as an image: {error}; remove or replace it"
+        raise StreamError(msg) from error
 
 
 def _rgb_from_bgr(cv2: ModuleType, image: U8Array) -> U8Array:

@@ -11,7 +11,6 @@ while an ndarray, a memoryview or a list is read number by number (1000 times sl
 from __future__ import annotations
 
 import array
-import struct
 import sys
 from typing import Final
 
@@ -23,6 +22,7 @@ from std_msgs.msg import Header
 
 from foreseg.errors import InputError, MissingExtraError
 from foreseg.frames import U8Array
+from foreseg.media.pictures import decoded_picture, picture_size
 from foreseg.tracker.base import LabelMap
 from foreseg_ros.encodings import RawImage, reordered, rgb_from_raw
 
@@ -56,10 +56,10 @@ def rgb_from_compressed_msg(msg: CompressedImage, *, max_pixels: int = MAX_PIXEL
         InputError: neither JPEG nor PNG, damaged, empty, or too many pixels.
         MissingExtraError: OpenCV is absent.
     """
-    data = np.frombuffer(msg.data, dtype=np.uint8)
-    size_wh = _size_from_file(data.tobytes())
+    data = bytes(msg.data)
+    size_wh = picture_size(data)
     if size_wh is None:
-        start = data[:8].tobytes().hex()
+        start = data[:8].hex()
         text = f"a compressed image wants JPEG or PNG, got format {msg.format!r} starting {start}"
         raise InputError(text)
     _check_size(size_wh[1], size_wh[0], max_pixels)
@@ -69,13 +69,14 @@ def rgb_from_compressed_msg(msg: CompressedImage, *, max_pixels: int = MAX_PIXEL
         package, extra = "cv2", "video"
         raise MissingExtraError(package, extra, "decoding compressed images") from error
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        bgr = None
-    if bgr is None or (bgr.shape[1], bgr.shape[0]) != size_wh:
-        text = f"a compressed image ({msg.format!r}, {data.size} bytes) is damaged or cut off"
+        bgr = decoded_picture(cv2, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except InputError as error:
+        text = f"a compressed image ({msg.format!r}, {len(data)} bytes): {error}"
+        raise InputError(text) from error
+    if (bgr.shape[1], bgr.shape[0]) != size_wh:
+        text = f"a compressed image says {size_wh} pixels and has {bgr.shape[1::-1]}"
         raise InputError(text)
-    rgb = reordered(np.asarray(bgr, dtype=np.uint8), (2, 1, 0))
+    rgb = reordered(bgr, (2, 1, 0))
     rgb.flags.writeable = False
     return rgb
 
@@ -209,25 +210,6 @@ def _raw(msg: Image, max_pixels: int) -> RawImage:
         step=int(msg.step),
         is_bigendian=bool(msg.is_bigendian),
     )
-
-
-def _size_from_file(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the header of a PNG or JPEG file; None if it is neither."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:  # noqa: PLR2004 (to the size field)
-        width, height = struct.unpack(">II", data[16:24])
-        return int(width), int(height)
-    if data[:2] != b"\xff\xd8":
-        return None
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:  # noqa: PLR2004 (a marker follows)
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 (SOFn)
-            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
-            return int(width), int(height)
-        is_bare = marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01  # noqa: PLR2004
-        length = struct.unpack(">H", data[place + 2 : place + 4])[0]
-        place += 1 if marker == 0xFF else 2 if is_bare else 2 + int(length)  # noqa: PLR2004
-    return None
 
 
 def _image_msg(pixels: LabelMap, header: Header, encoding: str) -> Image:
