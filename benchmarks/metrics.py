@@ -127,7 +127,7 @@ def _with_answer(truth: U8Array, rng: np.random.Generator) -> Pair:
 
 def read_pairs(folder: Path, count: int, seed: int) -> dict[str, list[Pair]]:
     """Read up to `count` masks of a folder, evenly spread."""
-    files = sorted(folder.glob("*.png"))
+    files = sorted(path for path in folder.glob("*.png") if path.name[0] != ".")
     if not files:
         msg = f"{folder}: no PNG files, expected a folder of masks"
         raise ValueError(msg)

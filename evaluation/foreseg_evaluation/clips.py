@@ -31,6 +31,11 @@ class ObjectClip:
     masks: tuple[BoolArray | None, ...]  # (H, W) each; None where nothing is annotated
 
 
+def _shown(folder: Path, suffixes: set[str]) -> list[Path]:
+    """The files of some kinds, sorted; hidden ones are none."""
+    return sorted(p for p in folder.glob("*") if p.suffix in suffixes and p.name[0] != ".")
+
+
 def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip]:
     """Read the objects of a clip that its first annotated frame shows.
 
@@ -41,8 +46,8 @@ def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip
     Raises:
         FileNotFoundError: if there is no annotated frame.
     """
-    label_paths = {path.stem: path for path in sorted((folder / "masks").glob("*.png"))}
-    frame_paths = sorted(p for p in (folder / "frames").glob("*") if p.suffix in {".jpg", ".png"})
+    label_paths = {path.stem: path for path in _shown(folder / "masks", {".png"})}
+    frame_paths = _shown(folder / "frames", {".jpg", ".png"})
     first = next((i for i, path in enumerate(frame_paths) if path.stem in label_paths), None)
     if first is None:
         msg = f"{folder} has no frame with a mask: expected frames/NAME.jpg and masks/NAME.png"

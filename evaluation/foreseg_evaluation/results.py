@@ -166,5 +166,10 @@ def read_result(path: Path) -> EpisodeResult:
 
 def read_results(folder: Path) -> list[EpisodeResult]:
     """Read every result of a run, sorted by episode id."""
-    results = [read_result(path) for path in (folder / "episodes").glob("*.json")]
+    results = [read_result(path) for path in result_paths(folder)]
     return sorted(results, key=lambda result: result.id)
+
+
+def result_paths(folder: Path) -> list[Path]:
+    """The files of a run's results, sorted; hidden ones are none."""
+    return sorted(p for p in (folder / "episodes").glob("*.json") if p.name[0] != ".")

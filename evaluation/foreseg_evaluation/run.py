@@ -34,7 +34,14 @@ from .first_prompts import check_first_prompts
 from .offline import predict_offline
 from .prediction_files import PredictionFiles
 from .problems import DatasetError
-from .results import EpisodeResult, blank_result, read_result, result_path, write_result
+from .results import (
+    EpisodeResult,
+    blank_result,
+    read_result,
+    result_path,
+    result_paths,
+    write_result,
+)
 from .scoring import said_over_time, score_episode, stream_scores
 from .streaming import (
     StreamRecord,
@@ -346,7 +353,7 @@ def merge_runs(folders: Sequence[Path], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps(first, indent=1) + "\n", encoding="utf-8")
     for folder in folders:
-        for path in sorted((folder / "episodes").glob("*.json")):
+        for path in result_paths(folder):
             target = out / "episodes" / path.name
             if not target.is_file() or not read_result(target).is_scored:
                 target.parent.mkdir(exist_ok=True)

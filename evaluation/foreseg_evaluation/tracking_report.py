@@ -169,7 +169,7 @@ def _absence_lines(scores: Mapping[str, Sequence[TrackingScore]]) -> Iterator[st
 def _photo_report(folder: Path, methods: Mapping[str, Method]) -> str:
     """Prompt every object of every photograph, and say how well each is segmented."""
     sources: dict[str, dict[str, list[float]]] = {}
-    paths = sorted((folder / "photos").glob("*.jpg"))
+    paths = sorted(p for p in (folder / "photos").glob("*.jpg") if p.name[0] != ".")
     for path in tqdm(paths, desc=folder.name, disable=None):
         source = path.stem.split("_", maxsplit=1)[0]
         image, masks = read_photo(path, folder / "masks" / f"{path.stem}.png")

@@ -132,7 +132,7 @@ def first_picture(folder: Path) -> Path:
     names = picture_names(folder)
     if names:
         return folder / next(iter(names.values()))
-    for below in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for below in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
         for name in picture_names(below).values():
             return below / name
     raise refuse(folder, "", "has no picture, expected masks")

@@ -35,12 +35,14 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 def picture_names(folder: Path) -> Mapping[str, str]:
     """List the pictures of a folder: file names by stem, sorted.
 
+    Hidden files are none: a Mac puts one called `._NAME` beside each that it copies.
+
     Raises:
         DatasetError: if there is no such folder.
     """
     try:
         with os.scandir(folder) as items:
-            names = sorted(item.name for item in items)
+            names = sorted(item.name for item in items if item.name[0] != ".")
     except OSError as error:
         message = f"cannot be listed ({error.strerror}), expected a folder of pictures"
         raise refuse(folder, "", message) from error

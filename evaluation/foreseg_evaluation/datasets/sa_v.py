@@ -121,7 +121,7 @@ class _JsonMasklet:
 
 
 def _read_train(reading: Reading) -> list[Episode]:
-    paths = sorted(reading.root.rglob(f"*{_SUFFIX}"))
+    paths = sorted(p for p in reading.root.rglob(f"*{_SUFFIX}") if p.name[0] != ".")
     if not paths:
         raise refuse(reading.root, "", f"has no file *{_SUFFIX}, expected SA-V's train split")
     last_video, last_masks = _LastVideo(), _LastMasks()
@@ -193,7 +193,7 @@ def _read_pngs(reading: Reading) -> list[Episode]:
             name = checked_name(line, Entry(file=listed, key=f"line {number}", value=line))
             folder = reading.root / "Annotations_6fps" / name
             frames = _frames(reading.root / "JPEGImages_24fps", name, folder, reading)
-            objects = sorted(path.name for path in folder.glob("*") if path.is_dir())
+            objects = [one.name for one in _folders_in(folder)]
             if not objects:
                 raise refuse(folder, "", "has no folder of an object")
             masklets = {
@@ -215,13 +215,15 @@ def _read_pngs(reading: Reading) -> list[Episode]:
     return episodes
 
 
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.is_dir() and p.name[0] != ".")
+
+
 def _frames(root: Path, name: str, masks: Path, reading: Reading) -> Frames:
     """The frames of a video; where there are none, all numbers up to the last mask's."""
     if reading.has_frames(root):
         return open_frames(root / name)
-    named = {
-        stem for one in sorted(masks.glob("*")) if one.is_dir() for stem in picture_names(one)
-    }
+    named = {stem for one in _folders_in(masks) for stem in picture_names(one)}
     if not named or not all(map(is_number, named)) or max(map(int, named)) >= MAX_FRAMES:
         raise refuse(masks, "", f"has no masks that are named by numbers below {MAX_FRAMES}")
     digits = len(min(named))

@@ -294,7 +294,7 @@ def _remove_old_masks(out: Path) -> None:
     Raises:
         InputError: there are masks that no run of ours wrote.
     """
-    old = list((out / "masks").iterdir())
+    old = [path for path in (out / "masks").iterdir() if not path.name.startswith(".")]
     is_ours = (out / "tracks.jsonl").is_file() and all(_MASK_NAME.fullmatch(p.name) for p in old)
     if old and not is_ours:
         msg = f"{out / 'masks'} holds files that are not foreseg's; give another --out"

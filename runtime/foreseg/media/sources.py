@@ -448,7 +448,12 @@ def _import_cv2(purpose: str) -> ModuleType:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    """Those that are not hidden: a Mac puts a file `._NAME` beside each NAME that it copies."""
+    images = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.name[0] != "."
+    ]
     return sorted(images, key=lambda path: _natural_key(path.name))
 
 

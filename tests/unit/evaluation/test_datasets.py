@@ -59,6 +59,24 @@ def test_every_form_gives_its_true_masks_and_frames_back(name: str, tmp_path: Pa
             assert abs(int(image.mean()) - trees.grey_of(position)) <= GREY_TOLERANCE
 
 
+@pytest.mark.parametrize("name", trees.TREES)
+def test_what_a_mac_puts_beside_every_file_is_no_part_of_a_dataset(
+    name: str, tmp_path: Path
+) -> None:
+    clean, truths = read(name, tmp_path)
+    for path in sorted(tmp_path.rglob("*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07" + bytes(4092))
+        if path.is_dir():
+            (path / ".AppleDouble").mkdir()
+    form, split, _ = trees.TREES[name]
+    dataset = read_dataset(tmp_path, form, split=split, strict=name != "sa_v train")
+    assert dataset.problems == clean.problems
+    for episode in dataset.episodes:
+        for position, mask in truths[episode.id].items():
+            np.testing.assert_array_equal(episode.truth(position), mask, err_msg=episode.id)
+    assert len(dataset.episodes) == len(clean.episodes)
+
+
 @pytest.mark.parametrize(
     "name",
     [n for n in trees.TREES if n not in {"sa_v train", "reason_seg", "ref_youtube_vos valid"}],

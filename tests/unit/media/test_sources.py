@@ -98,6 +98,13 @@ def test_a_folder_may_change_size(tmp_path: Path) -> None:
         assert [frame.image.shape[:2] for frame in _frames(source)] == [(6, 8), (9, 6)]
 
 
+def test_what_a_mac_puts_beside_each_image_is_none(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", _image())
+    (tmp_path / "._1.png").write_bytes(b"\x00\x05\x16\x07" + bytes(4092))
+    with open_source(str(tmp_path)) as source:
+        assert len(_frames(source)) == source.num_frames == 1
+
+
 def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="no file, folder or camera"):
         open_source(str(tmp_path / "nothing.mp4"))
