@@ -35,6 +35,8 @@ def replay_trace(arguments: argparse.Namespace) -> int:
     is_same = not report.first_difference
     print(f"{path}: {report.num_events} events, {report.num_commands} commands")
     print("commands: identical" if is_same else f"commands DIFFER, {report.first_difference}")
+    if report.gap:
+        print(f"the trace ends before its run did: {report.gap}")
     counters = report.state.counters
     if counters:
         width = max(map(len, counters))

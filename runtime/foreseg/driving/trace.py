@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trace: every event and command as one JSON line, and its replay without any engine.
 
-A record is an object whose "type" is its class; tuples are lists, NaN is the string "nan".
+A record is an object whose "type" is its class; tuples are lists, NaN is the string "nan". A trace
+that ended before its run did has a last line {"gap": why}.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import IO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from foreseg import dialogue
 from foreseg.config import Config, config_from_settings, settings_of
@@ -24,14 +27,27 @@ from foreseg.pipeline import events, tracks
 from foreseg.pipeline.events import Command, Event
 from foreseg.pipeline.state import State
 from foreseg.pipeline.step import step
+from foreseg.texts import reason_from_error
 
 FORMAT = "foreseg-trace"
 VERSION = 2
 DEFAULT_MAX_BYTES = 1_000_000_000
+MAX_GAP_CHARS = 500  # of the reason in the last line
+MARK_BYTES = 120  # kept free for that line at `max_bytes`
+
+_log = logging.getLogger(__name__)
 
 
 class TraceWriter:
-    """Appends to a JSONL file until `max_bytes`; what comes after is counted, not written."""
+    """Appends to a JSONL file. Who writes is never held up: writing raises nothing.
+
+    A line that cannot be written (the disk is full, a record is none) ends the trace, and so does
+    `max_bytes`: what follows a gap could not be replayed. A last line marks it, as soon as there
+    is room for one; what comes after is counted.
+
+    Raises:
+        OSError: from the constructor, if the file cannot be begun.
+    """
 
     def __init__(
         self,
@@ -42,35 +58,72 @@ class TraceWriter:
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         self.num_skipped = 0
-        self._left = max_bytes
+        self.gap = ""  # why the trace has ended, "" while it goes on
+        self._is_marked = False
+        self._path = path
+        self._max_bytes = max_bytes
+        self._size = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        # by the line, so that what came before a crash can be replayed
-        self._file: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+        # nothing is buffered, so that what came before a crash can be replayed
+        self._file = path.open("wb", buffering=0)
         head = {
             "format": FORMAT,
             "version": VERSION,
             "cameras": list(cameras),
             "config": {name: value for name, value, _ in settings_of(config)},
         }
-        self._write(json.dumps(head))
+        self._put(_line(head))
 
     def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
         """One event with the commands it led to."""
-        self._write(
-            json.dumps({"event": encode(event), "commands": [encode(c) for c in commands]})
-        )
+        if not self.gap:
+            try:
+                line = _line({"event": encode(event), "commands": [encode(c) for c in commands]})
+                if self._size + len(line) + MARK_BYTES <= self._max_bytes:
+                    self._put(line)
+                    return
+                self._end(f"it has reached {self._max_bytes} bytes")
+            except Exception as error:  # noqa: BLE001 (the disk's, or any record's)
+                self._end(reason_from_error(error))
+        self.num_skipped += 1
+        self._mark()
 
     def close(self) -> None:
-        """Flush and close; writing after it is an error."""
-        self._file.close()
+        """Close the file; what is written after it is skipped."""
+        if self.gap:
+            self._mark()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._end(reason_from_error(error))
 
-    def _write(self, line: str) -> None:
-        if self._left < len(line) + 1:
-            self._left = 0
-            self.num_skipped += 1
-            return
-        self._left -= len(line) + 1
-        self._file.write(line + "\n")
+    def _end(self, reason: str) -> None:
+        self.gap = reason
+        _log.warning("the trace %s ends: %s", self._path, reason)
+
+    def _mark(self) -> None:
+        """Write the last line, unless it stands already or there is still no room for it."""
+        if not self._is_marked:
+            with suppress(OSError, ValueError):
+                self._put(_line({"gap": self.gap[:MAX_GAP_CHARS]}))
+                self._is_marked = True
+
+    def _put(self, line: bytes) -> None:
+        """Write a whole line, or leave the file as it was.
+
+        Raises:
+            OSError: it is as it was, as far as the system lets it.
+        """
+        done = 0
+        try:
+            while done < len(line):
+                done += self._file.write(line[done:])
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(self._size)
+                self._file.seek(self._size)
+            raise
+        self._size += len(line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +133,7 @@ class ReplayReport:
     num_events: int
     num_commands: int
     first_difference: str  # "" = every command came out the same
+    gap: str  # why the trace ends before its run did, "" if it does not
     state: State
 
 
@@ -91,8 +145,11 @@ def replay(path: Path) -> ReplayReport:
     """
     state: State | None = None
     num_events = num_commands = 0
-    difference = ""
+    difference = gap = ""
     for number, record in _records(path):
+        if _is_gap(record):
+            gap = str(record["gap"])
+            continue
         if state is None:
             state = _decoded(path, number, record, _start, "a trace's head")
             continue
@@ -111,6 +168,7 @@ def replay(path: Path) -> ReplayReport:
         num_events=num_events,
         num_commands=num_commands,
         first_difference=difference,
+        gap=gap,
         state=state,
     )
 
@@ -125,7 +183,7 @@ def read_steps(path: Path) -> Iterator[tuple[Event, tuple[Command, ...]]]:
     for number, record in _records(path):
         if number == 1:
             _decoded(path, number, record, _start, "a trace's head")
-        else:
+        elif not _is_gap(record):
             yield _decoded(path, number, record, _step, "an event with its commands")
     if not number:
         msg = f"{path} is empty, expected a trace written by foreseg"
@@ -147,6 +205,14 @@ def _decoded(
     except (KeyError, TypeError, ValueError, ForesegError) as error:
         msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
         raise InputError(msg) from error
+
+
+def _is_gap(record: Mapping[str, object]) -> bool:
+    return record.keys() == {"gap"}
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record).encode("ascii") + b"\n"
 
 
 def _event(record: Mapping[str, object]) -> tuple[Event, object]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,11 +163,79 @@ def test_a_full_trace_is_a_whole_prefix_and_counts_the_rest(tmp_path: Path) -> N
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     written(whole)
     writer = written(cut, max_bytes=50_000)
-    assert cut.stat().st_size <= 50_000
-    assert whole.read_bytes().startswith(cut.read_bytes())
-    num_lines = [len(path.read_text().splitlines()) for path in (whole, cut)]
-    assert writer.num_skipped == num_lines[0] - num_lines[1]
-    assert replay(cut).first_difference == ""
+    assert 40_000 < cut.stat().st_size <= 50_000
+    *steps, mark = cut.read_bytes().splitlines(keepends=True)
+    assert whole.read_bytes().startswith(b"".join(steps))
+    assert json.loads(mark) == {"gap": "it has reached 50000 bytes"}
+    assert writer.num_skipped == len(whole.read_text().splitlines()) - len(steps)
+    report = replay(cut)
+    assert (report.first_difference, report.num_events) == ("", len(steps) - 1)
+    assert report.gap == "it has reached 50000 bytes"
+    assert len(list(read_steps(cut))) == len(steps) - 1
+    assert replay(whole).gap == ""
+
+
+@contextmanager
+def full_disk(room_bytes: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room_bytes", [0, 30, 200])
+@pytest.mark.parametrize("num_after", [0, 3])
+def test_a_full_disk_ends_the_trace_with_a_marked_gap_and_raises_nothing(
+    tmp_path: Path, room_bytes: int, num_after: int
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    writer.write_step(Tick(at_ns=1), ())
+    with full_disk(path.stat().st_size + room_bytes):
+        for number in range(5):
+            writer.write_step(Tick(at_ns=2 + number), ())
+        assert writer.num_skipped > 0
+        assert "File too large" in writer.gap
+    for number in range(num_after):  # there is room again
+        writer.write_step(Tick(at_ns=10 + number), ())
+    writer.close()
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[-1]) == {"gap": writer.gap}
+    report = replay(path)
+    assert report.gap == writer.gap
+    assert report.num_events == len(lines) - 2
+    assert report.num_events + writer.num_skipped == 6 + num_after
+
+
+def test_a_disk_that_stays_full_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    with full_disk(path.stat().st_size + 10):
+        writer.write_step(Tick(at_ns=1), ())
+        writer.close()
+    assert (replay(path).num_events, writer.num_skipped) == (0, 1)
+
+
+def test_what_no_trace_holds_ends_it_with_its_type(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    writer.write_step(Tick(at_ns=np.int64(3)), ())  # type: ignore[arg-type]
+    writer.write_step(Tick(at_ns=4), ())
+    writer.close()
+    writer.write_step(Tick(at_ns=5), ())
+    assert replay(path).gap == "TypeError: a trace holds plain records, got int64"
+    assert writer.num_skipped == 3
+
+
+def test_writing_after_the_end_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    writer = TraceWriter(path, Config(), (DEFAULT_CAMERA,))
+    writer.close()
+    writer.write_step(Tick(at_ns=5), ())
+    assert (writer.num_skipped, replay(path).gap) == (1, "")
 
 
 def test_a_line_is_on_disk_before_the_trace_is_closed(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ OWN_PARAMETERS = (
         name="trace_max_bytes",
         default=1_000_000_000,
         about="the trace ends at this size",
-        low=1_000,
+        low=10_000,
         high=1e13,
     ),
     OwnParameter(
