@@ -169,8 +169,9 @@ CONCURRENT = {
     "driving/reasoner_link.py": "the thread that talks to the reasoner's process",
     "driving/requests.py": "who waits for which reply: a lock, no thread of its own",
     "driving/inbox.py": "what the threads hand to the loop: a condition, no thread of its own",
+    "driving/guarded_thread.py": "how each thread of the worker goes on",
     "reasoner/process.py": "the reasoner's own process, seen from the node",
-    "reasoner/child.py": "the same process, seen from inside",
+    "reasoner/process_group.py": "that process with all that it starts, and their end",
     "language/http_stream.py": "httpx's client, on a loop run by its reader: no thread",
     "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",
 }

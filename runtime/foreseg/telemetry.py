@@ -27,6 +27,7 @@ class DropCause(Enum):
     BAD_IMAGE = "bad_image"  # unknown encoding, wrong size, truncated
     NOT_ACTIVE = "not_active"  # the node is not in its active state
     DISABLED = "disabled"  # switched off by a service call
+    FAILED = "failed"  # it could not be kept: no memory, or an error of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

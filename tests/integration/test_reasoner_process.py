@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import re
 import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,6 +324,139 @@ os._exit(0)  # as if killed
         assert parent.wait(30) == 0
         assert select.select([parent.stdout], [], [], 30)[0]
         assert parent.stdout.read() == b""
+
+
+def is_running(pid: int) -> bool:
+    """False for what is gone, or waits only for its exit code to be fetched."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def check_gone(pid: int) -> None:
+    tick = threading.Event()
+    for _ in range(3000):
+        if not is_running(pid):
+            return
+        tick.wait(0.01)
+    pytest.fail(f"process {pid} still runs after half a minute")
+
+
+def child_of(process: ReasonerProcess) -> int:
+    """The process that the reasoner has just told of."""
+    told = part(process)
+    assert isinstance(told, RationalePart)
+    word, _, number = told.text.partition(" ")
+    assert word == "child"
+    assert is_running(int(number))
+    return int(number)
+
+
+def test_a_death_is_noticed_while_a_descendant_holds_the_pipe_and_takes_it_along(
+    process: ReasonerProcess,
+) -> None:
+    asked(process, "child, then exit", ask_id=4)
+    child = child_of(process)
+    assert heard(process) == Died(reason="left with exit code 3", ask_id=4)
+    check_gone(child)
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill", "hang"])
+def test_descendants_end_with_the_reasoner(process: ReasonerProcess, ending: str) -> None:
+    asked(process, "child, then hang")
+    child = child_of(process)
+    if ending == "stop":
+        process.stop(timeout_s=0.05)
+    else:
+        if ending == "kill":
+            process.kill()
+        assert isinstance(heard(process), Died)
+    check_gone(child)
+
+
+def test_half_a_message_neither_blocks_its_reader_nor_counts_as_a_sign_of_life(
+    process: ReasonerProcess,
+) -> None:
+    asked(process, "half a message", ask_id=3)
+    began = time.monotonic()
+    assert process.receive(0.05) is None
+    assert time.monotonic() - began < 0.3
+    died = heard(process)
+    assert isinstance(died, Died)
+    assert "no sign of life" in died.reason
+    assert died.ask_id == 3
+
+
+def test_stopping_in_the_middle_of_a_message_takes_no_longer() -> None:
+    handle = ReasonerProcess(OBEDIENT)
+    handle.start()
+    assert isinstance(heard(handle), Ready)
+    asked(handle, "half a message")
+    began = time.monotonic()
+    handle.stop(timeout_s=0.1)
+    assert time.monotonic() - began < 3.0
+    assert not handle.is_alive
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a huge message", "sent a message of 1099511627776 bytes, at most 16777216"),
+        ("an empty message", "sent something unreadable: EOFError"),
+        ("no pickle", "sent something unreadable: UnpicklingError"),
+    ],
+)
+def test_bytes_that_are_no_message_end_the_process_with_what_they_were(
+    process: ReasonerProcess, text: str, reason: str
+) -> None:
+    asked(process, text, ask_id=6)
+    died = heard(process)
+    assert isinstance(died, Died)
+    assert died.reason.startswith(reason)
+    assert died.ask_id == 6
+
+
+@pytest.mark.parametrize("text", ["child, then hang", "child, then hold"])
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_outlives_a_parent_that_is_killed(text: str, is_stopped: bool) -> None:  # noqa: FBT001 (pytest's)
+    """Not a reasoner that is stopped or lets no thread run, nor what it has started."""
+    script = f"""
+import sys
+sys.path[:] = {sys.path!r}
+from tests.integration.test_reasoner_process import *
+handle = ReasonerProcess(OBEDIENT)
+handle.start()
+assert isinstance(heard(handle), Ready)
+asked(handle, {text!r})
+print(handle.pid, child_of(handle), flush=True)
+threading.Event().wait()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pids = [int(number) for number in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    if is_stopped:
+        os.killpg(pids[0], signal.SIGSTOP)
+    parent.kill()
+    parent.wait(30)
+    for pid in pids:
+        check_gone(pid)
+
+
+def test_what_cannot_be_sent_raises_and_leaves_the_process_as_it_was(
+    process: ReasonerProcess,
+) -> None:
+    class Unpicklable(str):
+        __slots__ = ()
+
+    odd = dataclasses.replace(query("x"), text=Unpicklable("x"))
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        process.send(AskMessage(ask_id=1, query=odd, window=WINDOW))
+    asked(process, "anything", ask_id=2)
+    assert rest(process)[-1] == AnswerDone()
 
 
 def test_thread_counts_stand_before_numpy_loads() -> None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.support.colour_tracker import ColourTracker
@@ -17,12 +20,25 @@ from tests.support.scene import WAIT_S, Recorder, box_of, image_of
 from foreseg.clock import SystemClock
 from foreseg.config import Config, HistoryConfig, ReasonerConfig, SchedulerConfig
 from foreseg.dialogue import AnswerStatus, Query, QueryId
+from foreseg.driving import reasoner_link, worker
 from foreseg.driving.executor import Executor
+from foreseg.driving.machine import Machine
+from foreseg.driving.trace import TraceWriter, replay
 from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, CameraId, Frame
 from foreseg.geometry import BoxXyxy
-from foreseg.pipeline.events import Reply
+from foreseg.pipeline.degradation import MachineReadings
+from foreseg.pipeline.events import (
+    Command,
+    Event,
+    FrameArrived,
+    QueryAdded,
+    Reply,
+    TrackerFinished,
+)
+from foreseg.pipeline.state import State
+from foreseg.pipeline.step import step
 from foreseg.pipeline.tracks import NS
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackKey
@@ -59,11 +75,19 @@ class GatedTracker(ColourTracker):
 class Rig:
     """A started worker, a camera under the test's control, and what came back."""
 
-    def __init__(self, cameras: tuple[CameraId, ...] = (DEFAULT_CAMERA,)) -> None:
+    def __init__(
+        self,
+        cameras: tuple[CameraId, ...] = (DEFAULT_CAMERA,),
+        *,
+        trace: TraceWriter | None = None,
+        machine: Machine | None = None,
+    ) -> None:
         self.trackers: list[GatedTracker] = []
         self.output = Recorder()
         self.executor = Executor(CONFIG, cameras, self._make_tracker)
-        self.worker = Worker(CONFIG, cameras, self.executor, self.output)
+        self.worker = Worker(
+            CONFIG, cameras, self.executor, self.output, trace=trace, machine=machine
+        )
         self.cameras = cameras
         self.number = 0
         self.replies: list[Reply] = []
@@ -93,7 +117,7 @@ class Rig:
         counters = self.counters()
         dropped = sum(
             counters.get(f"dropped_{cause}", 0)
-            for cause in ("stamp_backward", "inbox_full", "bad_image", "disabled")
+            for cause in ("stamp_backward", "inbox_full", "bad_image", "disabled", "failed")
         )
         return counters.get("frames_in", 0) + dropped
 
@@ -397,6 +421,132 @@ def test_two_cameras_are_served_apart_and_one_may_fall_silent(stereo: Rig) -> No
     for number in range(stereo.number, stereo.number + 3):
         stereo.worker.submit_frame(RIGHT, image_of(number), number * INTERVAL_NS)
     stereo.output.wait_for(lambda: len(stereo.output.masks) > before, "the other camera goes on")
+
+
+def test_a_trace_that_cannot_be_written_costs_nothing_but_itself(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    rig = Rig(trace=TraceWriter(path, CONFIG, (DEFAULT_CAMERA,)))
+    rig.frame()
+    rig.add("blue")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
+    try:  # the disk is full
+        rig.frames_until(lambda: rig.worker.snapshot().trace_gap, "the trace ends")
+        num_masks = len(rig.output.masks)
+        rig.frames_until(lambda: len(rig.output.masks) > num_masks + 5, "masks go on")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    num_masks = len(rig.output.masks)
+    rig.frames_until(lambda: len(rig.output.masks) > num_masks + 5, "masks go on")
+    assert [t.object_id for t in rig.output.masks[-1].tracks] == ["blue"]
+    assert rig.worker.snapshot().failure == ""
+    assert rig.worker.snapshot().trace_skipped > 10
+    rig.worker.stop()
+    assert "File too large" in replay(path).gap
+
+
+class FailingMachine(Machine):
+    """Raises at every other look."""
+
+    def __init__(self) -> None:
+        super().__init__(memory_file=Path("/nonexistent"), thermal_folder=Path("/nonexistent"))
+        self.num_looks = 0
+
+    def read(self) -> MachineReadings:
+        self.num_looks += 1
+        if self.num_looks % 2:
+            raise EOFError
+        return super().read()
+
+
+def test_the_reasoners_thread_goes_on_and_is_told_after_whatever_it_meets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reasoner_link, "MACHINE_PERIOD_NS", NS // 50)
+    machine = FailingMachine()
+    rig = Rig(machine=machine)
+    rig.wait_for_reasoner()
+    pid = rig.worker.snapshot().reasoner_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    rig.wait(lambda: rig.counters().get("reasoner_starts") == 2, "it is started again")
+    looks = machine.num_looks
+    rig.wait(lambda: machine.num_looks > looks + 4, "the machine is looked at")
+    (health,) = (t for t in rig.worker.snapshot().threads if t.name == "reasoner")
+    assert health.is_alive
+    assert health.num_failures >= 3
+    assert health.last == "EOFError"
+    got = rig.ask()
+    rig.frames_until(lambda: got, "an answer")
+    assert got[0].success
+    rig.worker.stop()
+    assert not any(t.is_alive for t in rig.worker.snapshot().threads)
+
+
+def test_a_question_that_cannot_be_sent_fails_with_the_reason(rig: Rig) -> None:
+    class Unpicklable(str):
+        __slots__ = ()
+
+    rig.wait_for_reasoner()
+    got = rig.ask(Unpicklable("which one?"))
+    rig.frames_until(lambda: got, "the failure")
+    assert got[0].answer is not None
+    assert "it could not be asked" in got[0].answer.reason
+    again = rig.ask()
+    rig.frames_until(lambda: again, "an answer")
+    assert again[0].success
+
+
+def test_a_request_that_fails_in_the_loop_is_replied_to() -> None:
+    rig = Rig()
+    rig.frame()
+    odd = [(ObjectId("x"), "no prompt")]
+    reply = rig.call(
+        lambda done: rig.worker.requests.add_objects(DEFAULT_CAMERA, odd, done)  # type: ignore[arg-type]
+    )
+    assert not reply.success
+    assert reply.message.startswith("AttributeError: ")
+    assert rig.add("blue").success
+    assert rig.worker.snapshot().num_failures == 1
+    rig.worker.stop()
+
+
+@pytest.mark.parametrize("event", [TrackerFinished, QueryAdded, FrameArrived])
+def test_an_event_that_the_step_raises_for_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, event: type
+) -> None:
+    failures = [ZeroDivisionError("a bug")]
+
+    def faulty(state: State, taken: Event) -> tuple[State, tuple[Command, ...]]:
+        if isinstance(taken, event) and failures:
+            raise failures.pop()
+        return step(state, taken)
+
+    rig = Rig()
+    rig.frame()
+    rig.add("blue")
+    rig.wait_for_reasoner()
+    monkeypatch.setattr(worker, "step", faulty)
+    first = rig.ask(query_id="first")
+    rig.frames_until(lambda: not failures, "the failure")
+    if event is QueryAdded:
+        rig.output.wait_for(lambda: first, "the failed reply")
+        assert (first[0].success, first[0].message) == (False, "ZeroDivisionError: a bug")
+    else:
+        rig.frames_until(lambda: first, "an answer")
+    before = len(rig.output.masks)
+    rig.frames_until(lambda: len(rig.output.masks) > before + 3, "masks go on")
+    second = rig.ask(query_id="second")
+    rig.frames_until(lambda: second, "an answer")
+    assert second[0].success
+    rig.worker.stop()
+
+
+def test_a_wait_that_never_ends_is_refused(rig: Rig) -> None:
+    query = Query(id=QueryId("q"), text="which one?", camera=DEFAULT_CAMERA)
+    for timeout_s in (math.inf, math.nan, -1.0):
+        with pytest.raises(InputError, match="timeout_s wants a finite number"):
+            rig.worker.requests.ask(query, rig.take, wants_answer=True, timeout_s=timeout_s)
 
 
 def test_stopping_joins_every_thread_leaves_no_process_and_refuses_what_is_open() -> None:

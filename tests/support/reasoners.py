@@ -6,8 +6,13 @@ Reasoners are built by name, also inside a process: `tests.support.reasoners:<fa
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
+import stat
+import struct
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +42,12 @@ from foreseg.history.windows import RecentWindow
 from foreseg.reasoner.base import AnswerStream
 
 ROOT = Path(__file__).parents[2]
+BYTES = {
+    "half a message": struct.pack(">Q", 1000) + b"x" * 10,
+    "a huge message": struct.pack(">Q", 2**40),
+    "an empty message": struct.pack(">Q", 0),  # unpickling it is an EOFError
+    "no pickle": struct.pack(">Q", 9) + b"\x80\x04garbage",
+}
 Options = Mapping[str, str | int | float | bool]
 
 
@@ -59,7 +70,9 @@ def saying(*parts: AnswerPart) -> Scripted:
 
 
 def by_text(_options: Options) -> Scripted:
-    """Does what the query's text says: hang, raise, wait for frames, talk for ever, hoard memory."""
+    """Does what the query's text says: hang, raise, wait for frames, talk for ever, hoard memory,
+    send bytes of its own, start a process of its own and then hang, exit, or hold Python's lock.
+    """
     return Scripted(_obey)
 
 
@@ -70,6 +83,16 @@ def _obey(query: Query, window: FrameWindow) -> AnswerStream:
     if query.text == "raise":
         msg = "no such thing"
         raise KeyError(msg)
+    if query.text in BYTES:
+        os.write(_pipe(), BYTES[query.text])
+        select.select([], [], [])
+    if query.text.startswith("child"):
+        yield RationalePart(text=f"child {_started_child()}")
+        if query.text == "child, then exit":
+            os._exit(3)
+        if query.text == "child, then hold":
+            ctypes.PyDLL(None).sleep(600)  # the interpreter's lock is kept: no thread runs
+        select.select([], [], [])
     hoard: list[bytes] = []
     while query.text == "hoard":
         hoard.append(b"x" * 20_000_000)
@@ -81,6 +104,24 @@ def _obey(query: Query, window: FrameWindow) -> AnswerStream:
         yield RationalePart(text=f"I got {_counted(more) if more else 'nothing'}")
     yield NoTarget(reason="that was all")
     yield AnswerDone()
+
+
+def _pipe() -> int:
+    """This process's end of the pair of sockets that leads to its parent."""
+    for number in map(int, [entry.name for entry in Path("/proc/self/fd").iterdir()]):
+        try:
+            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+        except OSError:  # what listed them
+            continue
+        if is_socket:
+            return number
+    raise AssertionError
+
+
+def _started_child() -> int:
+    """A process that outlives us, and holds our end of the pipe as a forked worker would."""
+    command = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    return subprocess.Popen(command, pass_fds=[_pipe()]).pid
 
 
 def _counted(window: FrameWindow) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 from foreseg.clock import Clock
 from foreseg.config import ReasonerConfig
+from foreseg.dialogue import AnswerFailed
+from foreseg.driving.guarded_thread import GuardedThread
 from foreseg.driving.machine import Machine
 from foreseg.errors import ForesegError
 from foreseg.history.reduction import reduce_window
@@ -29,6 +31,7 @@ from foreseg.reasoner.messages import (
 )
 from foreseg.reasoner.process import ProcessSettings, ReasonerProcess
 from foreseg.reasoner.restart import RestartPolicy
+from foreseg.texts import reason_from_error
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +90,11 @@ class ReasonerLink:
                 max_memory_mb=config.max_memory_mb,
             ),
         )
-        self.thread = threading.Thread(target=self._run, name="foreseg-reasoner", daemon=True)
+        self._restart = RestartPolicy()
+        self._ready_ns: int | None = None  # since when the process is ready
+        self._start_ns: int | None = clock.monotonic_ns()  # when one is to be started
+        self._look_ns = clock.monotonic_ns()  # when the machine is looked at
+        self.thread = GuardedThread("reasoner", self._run, stopping)
 
     @property
     def pid(self) -> int | None:
@@ -107,39 +114,43 @@ class ReasonerLink:
         self._process.stop()
 
     def _run(self) -> None:
-        restart = RestartPolicy()
-        ready_ns: int | None = None
-        start_ns: int | None = self._clock.monotonic_ns()
-        message: Ready | PartMessage | Died | None
-        look_ns = self._clock.monotonic_ns()
         while not self._stopping.is_set():
-            now = self._clock.monotonic_ns()
-            if now >= look_ns:
-                look_ns = now + MACHINE_PERIOD_NS
-                self._post(MachineLooked(readings=self._machine.read()))
-            if start_ns is not None and now >= start_ns:
-                start_ns = None
-                message = self._start_process()
-            else:
-                self._forward()
-                message = self._process.receive(POLL_S)
-                if message is None and self._process.pid is None:
-                    self._stopping.wait(POLL_S)
-            if isinstance(message, Ready):
-                ready_ns = now
-            elif isinstance(message, Died):
-                _log.warning("the reasoner process is gone: %s", message.reason)
-                restart = restart.after_death(ready_ns=ready_ns, died_ns=now)
-                ready_ns, self._waiting = None, None
-                start_ns = now + restart.wait_ns if message.can_restart else None
-            if message is not None:
-                self._post(message)
+            self._turn()
+
+    def _turn(self) -> None:
+        """What is due now, and the next thing that the process says."""
+        now = self._clock.monotonic_ns()
+        if now >= self._look_ns:
+            self._look_ns = now + MACHINE_PERIOD_NS
+            self._post(MachineLooked(readings=self._machine.read()))
+        message: Ready | PartMessage | Died | None
+        if self._start_ns is not None and now >= self._start_ns:
+            self._start_ns = None
+            message = self._start_process()
+        else:
+            self._forward()
+            message = self._process.receive(POLL_S)
+            if message is None and self._process.pid is None:
+                self._stopping.wait(POLL_S)
+        if isinstance(message, Ready):
+            self._ready_ns = now
+        elif isinstance(message, Died):
+            self._restart = self._restart.after_death(ready_ns=self._ready_ns, died_ns=now)
+            self._ready_ns, self._waiting = None, None
+            self._start_ns = now + self._restart.wait_ns if message.can_restart else None
+        if message is not None:
+            self._post(message)
+        if isinstance(message, Died):
+            _log.warning("the reasoner process is gone: %s", message.reason)
 
     def _start_process(self) -> Died | None:
         try:
             self._process.start()
         except ForesegError as error:
             return Died(reason=str(error), can_restart=False)
+        except Exception as error:  # noqa: BLE001 (no descriptors or memory are left, for now)
+            self._process.stop(timeout_s=0.0)
+            return Died(reason=f"could not be started: {reason_from_error(error)}")
         return None
 
     def _forward(self) -> None:
@@ -153,10 +164,20 @@ class ReasonerLink:
                 if self._waiting is not None and self._waiting.ask_id == message.ask_id:
                     self._waiting = None
                     continue
+                self._process.send(message)
             else:
-                window = reduce_window(message.window, self._max_side_px)
-                message = replace(message, window=window)
-            if not self._process.send(message) and isinstance(message, AskMessage):
-                self._waiting = message
+                self._forward_frames(message)
         if self._waiting is not None and self._process.send(self._waiting):
             self._waiting = None
+
+    def _forward_frames(self, message: AskMessage | MoreFrames) -> None:
+        """Pass on an asking, or more of its frames; what cannot be sent fails it."""
+        try:
+            window = reduce_window(message.window, self._max_side_px)
+            message = replace(message, window=window)
+            if not self._process.send(message) and isinstance(message, AskMessage):
+                self._waiting = message
+        except Exception as error:  # noqa: BLE001 (of memory, of pickling)
+            failed = AnswerFailed(reason=f"it could not be asked: {reason_from_error(error)}")
+            self._post(PartMessage(ask_id=message.ask_id, part=failed))
+            _log.exception("a question could not be sent to the reasoner")

@@ -7,8 +7,11 @@ on the loop's thread. Does not know what the pipeline does with them.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from foreseg.dialogue import Query, QueryId
 from foreseg.driving.executor import Executor
@@ -29,7 +32,14 @@ from foreseg.pipeline.events import (
 from foreseg.prompts import ObjectId, SpatialPrompt
 
 ReplyCallback = Callable[[Reply], None]
-LoopCall = Callable[[int], Event]  # on the loop's thread, with the monotonic time in ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """What a user wants: `make` gives it as an event, on the loop's thread, at a time in ns."""
+
+    id: RequestId
+    make: Callable[[int], Event]
 
 
 class Requests:
@@ -37,12 +47,12 @@ class Requests:
 
     Args:
         executor: has the frames that prompts refer to; used on the loop's thread only.
-        offer: hands a call to the loop; False if it has no room for it.
+        offer: hands a request to the loop; False if it has no room for it.
         stopping: set once nothing more is taken.
     """
 
     def __init__(
-        self, executor: Executor, offer: Callable[[LoopCall], bool], stopping: threading.Event
+        self, executor: Executor, offer: Callable[[Request], bool], stopping: threading.Event
     ) -> None:
         self._executor = executor
         self._offer = offer
@@ -56,7 +66,14 @@ class Requests:
     def ask(
         self, query: Query, on_reply: ReplyCallback, *, wants_answer: bool, timeout_s: float = 0.0
     ) -> None:
-        """Add a query; the callback gets the answer, or with `wants_answer` off the acceptance."""
+        """Add a query; the callback gets the answer, or with `wants_answer` off the acceptance.
+
+        Raises:
+            InputError: `timeout_s` (0 = as long as it takes) is negative or not finite.
+        """
+        if not 0 <= timeout_s < math.inf:
+            msg = f"timeout_s wants a finite number of seconds >= 0, got {timeout_s}"
+            raise InputError(msg)
         self._make(
             lambda request_id, at: QueryAdded(
                 query=query,
@@ -151,7 +168,8 @@ class Requests:
             request_id = RequestId(self._next_request)
             self._next_request += 1
             self._replies[request_id] = on_reply
-        if self._stopping.is_set() or not self._offer(lambda at: make(request_id, at)):
+        request = Request(id=request_id, make=partial(make, request_id))
+        if self._stopping.is_set() or not self._offer(request):
             message = (
                 "foreseg is stopping" if self._stopping.is_set() else "too many requests wait"
             )

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from foreseg.clock import Clock
 from foreseg.driving.executor import Executor, JobOutput, PreparedJob
+from foreseg.driving.guarded_thread import GuardedThread
 from foreseg.errors import ForesegError
-from foreseg.texts import reason_from_error
+from foreseg.texts import reason_from_error, utf8_text
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +38,21 @@ class TrackerThread:
         executor: runs a job.
         clock: measures it.
         post: hands an ended job to the loop; may wait for room.
+        stopping: set when the thread should end.
     """
 
-    def __init__(self, executor: Executor, clock: Clock, post: Callable[[JobEnded], None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        clock: Clock,
+        post: Callable[[JobEnded], None],
+        stopping: threading.Event,
+    ) -> None:
         self._executor = executor
         self._clock = clock
         self._post = post
         self._jobs: queue.Queue[PreparedJob | None] = queue.Queue(maxsize=1)
-        self.thread = threading.Thread(target=self._run, name="foreseg-tracker", daemon=True)
+        self.thread = GuardedThread("tracker", self._run, stopping)
 
     def give(self, prepared: PreparedJob) -> None:
         """The next job; never waits, as the pipeline has one at a time."""
@@ -60,15 +68,22 @@ class TrackerThread:
             if prepared is None:
                 return
             began = self._clock.monotonic_ns()
-            output, reason = None, ""
+            output, failure = None, None
             try:
                 output = self._executor.run_job(prepared)
-            except ForesegError as error:
-                reason = str(error)
-            except Exception as error:  # noqa: BLE001 (the thread's outermost frame)
-                reason = reason_from_error(error)
-                _log.exception("a tracker job failed")
+            except BaseException as error:  # noqa: BLE001 (the job is given back whatever happens)
+                failure = error
             elapsed_ns = self._clock.monotonic_ns() - began
+            reason = "" if failure is None else _reason(failure)
             self._post(
                 JobEnded(prepared=prepared, output=output, reason=reason, elapsed_ns=elapsed_ns)
             )
+            if failure is not None and not isinstance(failure, ForesegError):
+                _log.error("a tracker job failed", exc_info=failure)
+
+
+def _reason(failure: BaseException) -> str:
+    """Our own errors are sentences by themselves."""
+    if isinstance(failure, ForesegError):
+        return utf8_text(str(failure))
+    return reason_from_error(failure)

@@ -12,16 +12,17 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.config import Config
 from foreseg.dialogue import AnswerFailed, FramesWanted
 from foreseg.driving.executor import Executor, FrameEvictedError, Output
+from foreseg.driving.guarded_thread import GuardedThread, ThreadHealth
 from foreseg.driving.inbox import Inbox, WaitingFrame
 from foreseg.driving.machine import Machine, this_machine
 from foreseg.driving.reasoner_link import FromLink, MachineLooked, ReasonerLink
-from foreseg.driving.requests import LoopCall, Requests
+from foreseg.driving.requests import Request, Requests
 from foreseg.driving.trace import TraceWriter
 from foreseg.driving.tracker_thread import JobEnded, TrackerThread
 from foreseg.errors import InputError
@@ -64,8 +65,9 @@ from foreseg.texts import reason_from_error
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+LOG_PERIOD_NS = 1_000_000_000  # between two failures in the log; all are counted
 
-_Message = JobEnded | FromLink | LoopCall
+_Message = JobEnded | FromLink | Request | FrameDropped
 
 
 def _tell_rung(ladder: Ladder) -> None:
@@ -82,6 +84,10 @@ class Snapshot:
     num_messages_dropped: int
     reasoner_pid: int | None
     failure: str  # the last error of the loop itself, "" if none
+    num_failures: int  # of the loop itself
+    threads: tuple[ThreadHealth, ...]
+    trace_gap: str  # why the trace has ended, "" if it goes on, or there is none
+    trace_skipped: int  # steps that are not in it
 
 
 class Worker:
@@ -110,9 +116,11 @@ class Worker:
         self._stopping = threading.Event()
         self._timer = StageTimer()
         self._failure = ""
+        self._num_failures = 0
+        self._logged_ns: int | None = None  # when a failure was
         self._policy: WindowPolicy | None = None  # the reasoner's, once it is ready
         self.requests = Requests(executor, self._inbox.offer, self._stopping)
-        self._tracker = TrackerThread(executor, self._clock, self._inbox.put)
+        self._tracker = TrackerThread(executor, self._clock, self._inbox.put, self._stopping)
         self._reasoner = ReasonerLink(
             config.reasoner,
             reasoner_options or {},
@@ -121,7 +129,7 @@ class Worker:
             post=self._inbox.put,
             stopping=self._stopping,
         )
-        loop = threading.Thread(target=self._run_loop, name="foreseg-loop", daemon=True)
+        loop = GuardedThread("loop", self._run_loop, self._stopping)
         self._threads = (loop, self._tracker.thread, self._reasoner.thread)
 
     # ---- for any thread ----
@@ -135,14 +143,12 @@ class Worker:
         """Stop threads and process, and wait for them; open requests are refused."""
         self._stopping.set()
         self._inbox.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout_s)
+        ended = [thread.join(timeout_s) for thread in self._threads]
         self._reasoner.stop_process()
         self.requests.close()
         if self._trace is not None:
             self._trace.close()
-        if any(thread.is_alive() for thread in self._threads):
+        if not all(ended):
             _log.error("a thread did not end within %.1f s", timeout_s)
 
     def submit_frame(
@@ -168,7 +174,9 @@ class Worker:
 
     def drop_frame(self, camera: CameraId, cause: DropCause) -> None:
         """Count a frame that was refused before it could be handed over."""
-        self._inbox.offer(lambda at: FrameDropped(camera=camera, cause=cause, at_ns=at))
+        self._inbox.offer(
+            FrameDropped(camera=camera, cause=cause, at_ns=self._clock.monotonic_ns())
+        )
 
     def snapshot(self) -> Snapshot:
         """How it is now."""
@@ -178,6 +186,10 @@ class Worker:
             num_messages_dropped=self._inbox.num_refused,
             reasoner_pid=self._reasoner.pid,
             failure=self._failure,
+            num_failures=self._num_failures,
+            threads=tuple(thread.health for thread in self._threads),
+            trace_gap="" if self._trace is None else self._trace.gap,
+            trace_skipped=0 if self._trace is None else self._trace.num_skipped,
         )
 
     # ---- the loop's thread ----
@@ -195,7 +207,11 @@ class Worker:
         """One message, and a tick if it is time; returns when the next one is due."""
         message = self._inbox.take(TICK_S)
         if message is not None:
-            self._handle(message)
+            try:
+                self._handle(message)
+            except Exception as error:  # noqa: BLE001 (who waits for it must not wait for ever)
+                self._note(error)
+                self._give_up(message, reason_from_error(error))
         now = self._clock.monotonic_ns()
         if now < next_tick_ns:
             return next_tick_ns
@@ -203,8 +219,26 @@ class Worker:
         return now + round(TICK_S * 1e9)
 
     def _note(self, error: Exception) -> None:
-        self._failure = reason_from_error(error)
-        _log.error("the loop goes on after an error", exc_info=error)
+        """Count a failure of the loop, and log it unless one was logged just now."""
+        self._failure, now = reason_from_error(error), self._clock.monotonic_ns()
+        self._num_failures += 1
+        if self._logged_ns is None or now - self._logged_ns >= LOG_PERIOD_NS:
+            self._logged_ns = now
+            _log.error("the loop goes on after an error", exc_info=error)
+
+    def _give_up(self, message: _Message | WaitingFrame, reason: str) -> None:
+        """A message could not be handled: end what waits for it."""
+        now = self._clock.monotonic_ns()
+        if isinstance(message, JobEnded):
+            job_id = message.prepared.job.id
+            self._step(TrackerFailed(job_id=job_id, reason=reason, is_evicted=False, at_ns=now))
+        elif isinstance(message, PartMessage):
+            failed = AnswerFailed(reason=reason)
+            self._step(AnswerPartArrived(ask_id=AskId(message.ask_id), part=failed, at_ns=now))
+        elif isinstance(message, Request):
+            self.requests.complete(Reply(request_id=message.id, success=False, message=reason))
+        elif isinstance(message, WaitingFrame):
+            self._step(FrameDropped(camera=message.camera, cause=DropCause.FAILED, at_ns=now))
 
     def _handle(self, message: _Message | WaitingFrame) -> None:
         if isinstance(message, WaitingFrame):
@@ -223,8 +257,10 @@ class Worker:
         elif isinstance(message, MachineLooked):
             now = self._clock.monotonic_ns()
             self._step(MachineRead(readings=message.readings, at_ns=now))
+        elif isinstance(message, FrameDropped):
+            self._step(replace(message, at_ns=self._clock.monotonic_ns()))
         else:
-            self._step(message(self._clock.monotonic_ns()))
+            self._step(message.make(self._clock.monotonic_ns()))
 
     def _handle_frame(self, frame: WaitingFrame) -> None:
         if not self._state.enabled:

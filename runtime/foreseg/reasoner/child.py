@@ -2,8 +2,8 @@
 """The main loop of the reasoner's own process (`process` starts it).
 
 Answers one asking at a time and looks for messages between parts. An exception inside the reasoner
-ends its answer, never the process; the process ends with its parent, whatever it is doing. It has
-one thread besides: the one that waits for the parent's end.
+ends its answer, never the process. Starts no thread; its group ends with its parent, whatever it
+is doing (`process_group`).
 """
 
 from __future__ import annotations
@@ -11,23 +11,20 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import select
 import signal
-import threading
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+import socket
 
 from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted
 from foreseg.errors import ForesegError
 from foreseg.frames import FrameWindow
 from foreseg.reasoner.base import AnswerStream, Reasoner, ReasonerSpec
+from foreseg.reasoner.channel import Channel, ChannelClosedError
 from foreseg.reasoner.exchange import ENDINGS, checked_ask
 from foreseg.reasoner.load import build_reasoner
 from foreseg.reasoner.messages import (
     Alive,
     AskMessage,
     CancelMessage,
-    FromReasoner,
     MoreFrames,
     NotBuilt,
     PartMessage,
@@ -41,8 +38,7 @@ CANCELLED = "cancelled"
 
 _LOG = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    ChildEnd: TypeAlias = Connection[FromReasoner, object]
+MAX_WINDOW_BYTES = 2**32  # of a message with frames; the parent bounds their number and size
 
 
 def main(descriptor: int, nice: int) -> None:
@@ -54,40 +50,30 @@ def main(descriptor: int, nice: int) -> None:
     )
     os.set_inheritable(descriptor, False)  # noqa: FBT003 (os takes it by position only)
     os.nice(nice)
-    threading.Thread(target=_leave_with_parent, args=(descriptor,), daemon=True).start()
-    connection: ChildEnd = Connection(descriptor)
+    channel = Channel(socket.socket(fileno=descriptor), max_bytes=MAX_WINDOW_BYTES)
     try:
-        spec = connection.recv()
+        spec = channel.receive()
         if isinstance(spec, ReasonerSpec):
-            serve(connection, spec)
-    except (EOFError, ConnectionError):
+            serve(channel, spec)
+    except ChannelClosedError:
         _LOG.info("the parent is gone")
 
 
-def serve(connection: ChildEnd, spec: ReasonerSpec) -> None:
+def serve(channel: Channel, spec: ReasonerSpec) -> None:
     """Build the reasoner and answer until told to stop.
 
     Raises:
-        EOFError, ConnectionError: the other end is gone.
+        ChannelClosedError: the other end is gone.
     """
     try:
         reasoner = build_reasoner(spec)
     except ForesegError as error:
-        connection.send(NotBuilt(reason=utf8_text(str(error))))
+        channel.send(NotBuilt(reason=utf8_text(str(error))))
         return
-    connection.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy))
-    server = _Server(connection, reasoner)
+    channel.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy))
+    server = _Server(channel, reasoner)
     while server.attend():
         pass
-
-
-def _leave_with_parent(descriptor: int) -> NoReturn:
-    """Wait, in a thread, for the other end to close, and leave even if the reasoner is busy."""
-    hang_up = select.poll()
-    hang_up.register(descriptor, 0)  # reports hang-ups only
-    while not hang_up.poll():
-        pass
-    os._exit(0)
 
 
 class _Cancelled(Exception):  # noqa: N818 (no error)
@@ -101,13 +87,13 @@ class _Stopped(Exception):  # noqa: N818 (no error)
 class _Server:
     """The process's side of the conversation, once its reasoner is built."""
 
-    def __init__(self, connection: ChildEnd, reasoner: Reasoner) -> None:
-        self._connection = connection
+    def __init__(self, channel: Channel, reasoner: Reasoner) -> None:
+        self._channel = channel
         self._reasoner = reasoner
 
     def attend(self) -> bool:
         """Wait for one message and act on it; False once told to stop."""
-        message = self._connection.recv()
+        message = self._channel.receive()
         try:
             if isinstance(message, AskMessage):
                 self._answer(message)
@@ -123,20 +109,20 @@ class _Server:
         try:
             while True:
                 part = _next_part(stream, frames)
-                self._connection.send(PartMessage(ask_id=ask.ask_id, part=part))
+                self._channel.send(PartMessage(ask_id=ask.ask_id, part=part))
                 if isinstance(part, ENDINGS):
                     return
                 frames = self._between_parts(ask.ask_id, part)
         except _Cancelled:
             _close(stream)
             cancelled = AnswerFailed(reason=CANCELLED)
-            self._connection.send(PartMessage(ask_id=ask.ask_id, part=cancelled))
+            self._channel.send(PartMessage(ask_id=ask.ask_id, part=cancelled))
 
     def _between_parts(self, ask_id: int, part: AnswerPart) -> FrameWindow | None:
         """Read what has come; after `FramesWanted`, wait for the frames and return them."""
         wants_frames = isinstance(part, FramesWanted)
-        while wants_frames or self._connection.poll():
-            message = self._connection.recv()
+        while wants_frames or self._channel.poll(0):
+            message = self._channel.receive()
             if isinstance(message, CancelMessage) and message.ask_id == ask_id:
                 raise _Cancelled
             if wants_frames and isinstance(message, MoreFrames) and message.ask_id == ask_id:
@@ -149,10 +135,10 @@ class _Server:
         if isinstance(message, Stop):
             raise _Stopped
         if isinstance(message, Ping):
-            self._connection.send(Alive())
+            self._channel.send(Alive())
         elif isinstance(message, AskMessage):
             busy = AnswerFailed(reason="the reasoner is busy with another query")
-            self._connection.send(PartMessage(ask_id=message.ask_id, part=busy))
+            self._channel.send(PartMessage(ask_id=message.ask_id, part=busy))
         elif not isinstance(message, (CancelMessage, MoreFrames)):  # those two came too late
             _LOG.warning("ignored a message of the unknown type %s", type(message).__name__)
 

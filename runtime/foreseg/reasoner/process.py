@@ -4,30 +4,27 @@
 The process is a fresh interpreter (nothing forked, `__main__` not run again), so that it has its
 own CUDA context and thread counts, and can crash, hang or run out of memory alone. The handle
 starts no thread: it is driven by `send`, and by `receive` from one reader. Does not know when a
-dead process should be started again (`restart`), or what happens inside it (`child`).
+dead process should be started again (`restart`), what happens inside it (`child`), or how all that
+it has started ends with it (`process_group`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import pickle
 import signal
 import socket
-import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import get_args
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.dialogue import AnswerPart, FramesWanted
-from foreseg.errors import ConfigError, ForesegError
+from foreseg.errors import ConfigError
 from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.channel import Channel, ChannelClosedError, OversizedError
 from foreseg.reasoner.exchange import ENDINGS
 from foreseg.reasoner.memory_ceiling import MemoryCeiling
 from foreseg.reasoner.messages import (
@@ -43,32 +40,21 @@ from foreseg.reasoner.messages import (
     Stop,
     ToReasoner,
 )
+from foreseg.reasoner.process_group import JOIN_GROUP, ProcessGroup
 from foreseg.texts import reason_from_error
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of one message from the reasoner
+STOP_S = 0.5  # within which a process takes the word to leave
+EXIT_S = 1.0  # within which one that has closed its end exits
 
 _LOG = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    ParentEnd: TypeAlias = Connection[ToReasoner | ReasonerSpec, object]
-
 _BOOT = (  # thread counts must stand before numpy loads; the path is the parent's own
-    "import json, os, sys; boot = json.loads(sys.argv[1]); sys.path[:] = boot['path'];"
+    f"{JOIN_GROUP} import json, sys; boot = json.loads(sys.argv[1]); sys.path[:] = boot['path'];"
     " os.environ.update(boot['environment']);"
     " from foreseg.reasoner.child import main; main(boot['descriptor'], boot['nice'])"
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PARTS = get_args(AnswerPart)
-_UNPICKLING_ERRORS = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    ForesegError,
-    ImportError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +64,7 @@ class ProcessSettings:
     start_timeout_s: float = 120.0  # until `Ready`; loading a large model counts
     hang_timeout_s: float = 60.0  # without a part while answering, or without a reply to a ping
     ping_period_s: float = 5.0  # of silence while idle
-    send_timeout_s: float = 2.0  # for a process that does not read
+    send_timeout_s: float = 5.0  # for a process that does not read
     nice: int = 5  # 0 to 19
     num_threads: int = 0  # of numeric libraries; 0 = their own choice
     max_memory_mb: int = 0  # private resident memory, 10^6 bytes; 0 = no ceiling
@@ -123,8 +109,8 @@ class ReasonerProcess:
         self._clock = clock or SystemClock()
         self._reading = threading.Lock()  # held while the pipe is read or closed
         self._writing = threading.Lock()  # held while the pipe is written or the state changes
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: ParentEnd | None = None
+        self._group: ProcessGroup | None = None
+        self._channel: Channel | None = None
         self._ceiling = MemoryCeiling(self._settings.max_memory_mb)
         self._since_ns = 0  # the last sign of life, or message that wants one
         self._is_ready = self._is_pinged = self._owes_part = self._is_stopping = False
@@ -135,19 +121,19 @@ class ReasonerProcess:
     @property
     def is_started(self) -> bool:
         """True from `start` until `receive` has told the death, or `stop`."""
-        return self._connection is not None
+        return self._channel is not None
 
     @property
     def pid(self) -> int | None:
         """Process id, None when there is no process."""
-        process = self._process
-        return None if process is None else process.pid
+        group = self._group
+        return None if group is None else group.pid
 
     @property
     def is_alive(self) -> bool:
         """True while the process runs."""
-        process = self._process
-        return process is not None and process.poll() is None
+        group = self._group
+        return group is not None and not group.has_exited()
 
     def start(self) -> None:
         """Start a process; `Ready` or `Died` follows from `receive`.
@@ -155,46 +141,45 @@ class ReasonerProcess:
         Raises:
             ConfigError: if there is one already, or no interpreter to start.
         """
-        if self._connection is not None:
+        if self._channel is not None:
             msg = "a reasoner process is started only after the last one has died or was stopped"
             raise ConfigError(msg)
         if not sys.executable:
             msg = "a reasoner process wants a Python interpreter, got an empty sys.executable"
             raise ConfigError(msg)
-        ours: ParentEnd
-        ours, theirs = Pipe()
-        _limit_send_time(ours, self._settings.send_timeout_s)
+        ours, theirs = socket.socketpair()
         self._is_ready = self._is_pinged = self._owes_part = self._is_stopping = False
         self._ask_id, self._reason, self._can_restart = None, "", True
-        self._process, self._connection = None, ours
+        self._group, self._channel = None, Channel(ours)
         self._since_ns = self._clock.monotonic_ns()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and code)
-                self._command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-        except OSError as error:
-            self._reason = f"could not be started: {error}"
-        theirs.close()
-        self._write(self._spec)
+        with theirs:
+            descriptor = theirs.fileno()
+            try:
+                self._group = ProcessGroup(self._command(descriptor), [descriptor])
+            except OSError as error:
+                self._reason = f"could not be started: {error}"
+        with self._writing:
+            self._write(self._spec, self._settings.send_timeout_s)
 
     def send(self, message: AskMessage | MoreFrames | CancelMessage) -> bool:
         """Hand over a message; waits at most about `send_timeout_s`.
 
         Returns:
             False if it cannot be taken: not ready, dead, or (asking) busy with another one.
+
+        Raises:
+            Exception: what pickling raises of a message that cannot be; nothing was sent then.
         """
         with self._writing:
             is_ours = message.ask_id == self._ask_id
             if not self._is_ready or is_ours == isinstance(message, AskMessage):
                 return False
-            if isinstance(message, AskMessage):
-                if self._ask_id is not None:
-                    return False
-                self._ask_id = message.ask_id
-            if not self._write(message):
+            if isinstance(message, AskMessage) and self._ask_id is not None:
                 return False
+            if not self._write(message, self._settings.send_timeout_s):
+                return False
+            if isinstance(message, AskMessage):
+                self._ask_id = message.ask_id
             if not self._owes_part:
                 self._owes_part, self._since_ns = True, self._clock.monotonic_ns()
             return True
@@ -205,19 +190,20 @@ class ReasonerProcess:
         Also pings an idle process, and kills one that has hung or holds too much memory.
         """
         with self._reading:
-            if self._connection is None:
+            if self._channel is None:
                 return None
             self._weigh()
             try:
-                if not self._connection.poll(timeout_s):
+                if not self._channel.poll(timeout_s) and not self._has_last_words(self._channel):
                     self._watch()
                     return None
-                data = self._connection.recv_bytes(MAX_MESSAGE_BYTES)
-            except (EOFError, OSError):
+                message = self._channel.receive()
+            except ChannelClosedError:
                 return self._buried()
-            try:
-                message = pickle.loads(data)  # noqa: S301 (our own child's)
-            except _UNPICKLING_ERRORS as error:
+            except OversizedError as error:
+                self._kill(f"sent {error}")
+                return self._buried()
+            except Exception as error:  # noqa: BLE001 (unpickling raises anything)
                 self._kill(f"sent something unreadable: {reason_from_error(error)}")
                 return self._buried()
             with self._writing:
@@ -230,22 +216,19 @@ class ReasonerProcess:
         """
         with self._writing:
             self._is_stopping = True
-            self._write(Stop())
-        process = self._process
-        if process is not None:
-            try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                _LOG.warning("the reasoner process did not leave within %.1f s: killed", timeout_s)
+            self._write(Stop(), STOP_S)
+        group = self._group
+        if group is not None and not self._reason:
+            group.end(timeout_s)
         self.kill()
         with self._reading:
             self._buried()
 
     def kill(self) -> None:
-        """Kill the process, if there is one; `Died` follows from `receive`."""
-        process = self._process
-        if process is not None:
-            process.kill()
+        """Kill the process and what it has started; `Died` follows from `receive`."""
+        group = self._group
+        if group is not None:
+            group.kill()
 
     # The rest is called with the pipe's locks held.
 
@@ -258,17 +241,29 @@ class ReasonerProcess:
         }
         return [sys.executable, "-c", _BOOT, json.dumps(boot)]
 
-    def _write(self, message: ToReasoner | ReasonerSpec) -> bool:
-        if self._connection is None:
+    def _write(self, message: ToReasoner | ReasonerSpec, timeout_s: float) -> bool:
+        if self._channel is None:
             return False
         try:
-            self._connection.send(message)
-        except BlockingIOError:  # half a message may be in the pipe: it is of no more use
-            self._kill(f"did not read for {self._settings.send_timeout_s:g} s")
+            self._channel.send(message, timeout_s)
+        except TimeoutError:  # half a message may be on its way: the channel is of no more use
+            self._kill(f"did not read for {timeout_s:g} s")
             return False
-        except OSError:
+        except ChannelClosedError:
             return False
         return True
+
+    def _has_last_words(self, channel: Channel) -> bool:
+        """True if a whole message came just now, from a process that may have exited.
+
+        Raises:
+            ChannelClosedError: it has exited without one; who else holds its end does not count.
+        """
+        if self._group is not None and not self._group.has_exited():
+            return False
+        if channel.poll(0):
+            return True
+        raise ChannelClosedError
 
     def _noted(self, message: object) -> Ready | PartMessage | None:
         """The message if the owner should see it."""
@@ -291,9 +286,9 @@ class ReasonerProcess:
 
     def _weigh(self) -> None:
         """Judge how much memory the process holds."""
-        process = self._process
-        if process is not None and not self._reason:
-            excess = self._ceiling.excess(process.pid, self._clock.monotonic_ns())
+        group = self._group
+        if group is not None and not self._reason:
+            excess = self._ceiling.excess(group.pid, self._clock.monotonic_ns())
             if excess:
                 with self._writing:
                     self._kill(excess)
@@ -313,7 +308,7 @@ class ReasonerProcess:
                     self._kill(f"hung: no sign of life for {silence_s:.1f} s")
             elif silence_s > settings.ping_period_s:
                 self._is_pinged, self._since_ns = True, self._clock.monotonic_ns()
-                self._write(Ping())
+                self._write(Ping(), self._settings.send_timeout_s)
 
     def _kill(self, reason: str) -> None:
         self._reason = self._reason or f"{reason}; killed"
@@ -321,36 +316,19 @@ class ReasonerProcess:
 
     def _buried(self) -> Died | None:
         """Close and reap what is left of the process; None if it was stopped."""
-        code = self._exit_code()
+        group = self._group
+        code = None if group is None else group.end(EXIT_S)
         with self._writing:
-            if self._connection is not None:
-                self._connection.close()
+            if self._channel is not None:
+                self._channel.close()
             died = Died(
                 reason=self._reason or _reason_from_exit(code),
                 ask_id=self._ask_id,
                 can_restart=self._can_restart,
             )
-            self._connection = self._process = self._ask_id = None
+            self._channel = self._group = self._ask_id = None
             self._is_ready = False
             return None if self._is_stopping else died
-
-    def _exit_code(self) -> int | None:
-        process = self._process
-        if process is None:
-            return None
-        try:
-            return process.wait(1.0)
-        except subprocess.TimeoutExpired:  # it closed its pipe, and lives on
-            process.kill()
-            return process.wait()
-
-
-def _limit_send_time(connection: ParentEnd, timeout_s: float) -> None:
-    """Let writes to a full pipe fail with `BlockingIOError` after a while."""
-    seconds = int(timeout_s)
-    limit = struct.pack("ll", seconds, int((timeout_s - seconds) * 1e6))
-    with socket.socket(fileno=os.dup(connection.fileno())) as handle:
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def _reason_from_exit(code: int | None) -> str:

@@ -68,7 +68,7 @@ def diagnostics_from_snapshot(
         _tracker(snapshot, name, facts.backend),
         _reasoner(snapshot, name),
         _machine(snapshot, name),
-        _node(facts.guard, name),
+        _node(snapshot, facts.guard, name),
     ]
     for part, problem in facts.problems.items():
         level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.WARN
@@ -151,13 +151,28 @@ def _machine(snapshot: Snapshot, name: str) -> DiagnosticStatus:
     return _status(f"{name}: machine", DiagnosticStatus.WARN, message, values)
 
 
-def _node(guard: Guard, name: str) -> DiagnosticStatus:
-    num_failures = guard.num_failures
-    values = {"callback_failures": str(num_failures), "last_failure": guard.last}
-    if not num_failures:
-        return _status(f"{name}: node", DiagnosticStatus.OK, "no callback has failed", values)
-    message = f"{num_failures} callbacks failed, the last: {guard.last}"
-    return _status(f"{name}: node", DiagnosticStatus.WARN, message, values)
+def _node(snapshot: Snapshot, guard: Guard, name: str) -> DiagnosticStatus:
+    """Threads, callbacks and the trace: whether all that should run does."""
+    dead = [thread.name for thread in snapshot.threads if not thread.is_alive]
+    failed = [thread for thread in snapshot.threads if thread.num_failures]
+    complaints = [f"the {thread} thread is dead" for thread in dead]
+    complaints += [f"the {t.name} thread failed {t.num_failures} times: {t.last}" for t in failed]
+    if guard.num_failures:
+        complaints.append(f"{guard.num_failures} callbacks failed, the last: {guard.last}")
+    if snapshot.trace_gap:
+        complaints.append(f"the trace has ended: {snapshot.trace_gap}")
+    values = {
+        "callback_failures": str(guard.num_failures),
+        "last_failure": guard.last,
+        "loop_failures": str(snapshot.num_failures),
+        "dead_threads": ", ".join(dead),
+        "trace_skipped": str(snapshot.trace_skipped),
+    }
+    level = DiagnosticStatus.WARN if complaints else DiagnosticStatus.OK
+    if dead:
+        level = DiagnosticStatus.ERROR
+    message = "; ".join(complaints) or "threads, callbacks and trace are well"
+    return _status(f"{name}: node", level, message, values)
 
 
 def _status(name: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:

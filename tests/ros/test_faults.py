@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real node on a full disk, killed, and asked by many at once: masks go on, nobody is left."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (make venv)")
+pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from foreseg_msgs import msg as messages
+from foreseg_msgs import srv
+from std_msgs.msg import Header
+
+from foreseg.config import Config
+from foreseg.driving.guarded_thread import ThreadHealth
+from foreseg.driving.trace import replay
+from foreseg.driving.worker import Snapshot
+from foreseg.engines.load import BackendChoice
+from foreseg.frames import DEFAULT_CAMERA
+from foreseg.pipeline.state import State
+from foreseg.telemetry import LatencySummary
+from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot
+from foreseg_ros.guard import Guard
+from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
+
+pytestmark = pytest.mark.ros
+
+Started = tuple[NodeProcess, Robot, Path]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    """A node of its own, with a trace."""
+    domain = random_domain()
+    trace = tmp_path / "trace.jsonl"
+    node = NodeProcess(domain, tmp_path / "node.log", "autostart:=true", f"trace_path:={trace}")
+    robot = Robot(domain)
+    try:
+        assert robot.stream(lambda: bool(robot.masks), 60), node.log.read_text()[-3000:]
+        yield node, robot, trace
+    finally:
+        robot.close()
+        node.stop()
+
+
+def add_box(robot: Robot) -> None:
+    stamp = robot.send()
+    assert robot.wait(lambda: stamp in robot.masks)
+    request = srv.AddObjects.Request()
+    box = [float(v) for v in robot.box_at(stamp)]
+    request.prompts = [messages.SpatialPrompt(object_id="box", has_box=True, box_xyxy_px=box)]
+    assert robot.call(srv.AddObjects, "/foreseg/add_objects", request).success
+
+
+def check_tracked(robot: Robot, num_frames: int = 5) -> None:
+    """So many more frames get the object's mask."""
+    with robot.changed:
+        before = {stamp for stamp, array in robot.tracks.items() if array.tracks}
+    assert robot.stream(
+        lambda: (
+            len({stamp for stamp, array in robot.tracks.items() if array.tracks} - before)
+            >= num_frames
+        )
+    )
+
+
+def test_on_a_full_disk_masks_go_on_and_the_trace_ends_with_a_gap(started: Started) -> None:
+    node, robot, trace = started
+    add_box(robot)
+    check_tracked(robot)
+    assert robot.stream(lambda: trace.stat().st_size > 2 * node.log.stat().st_size)
+    pid, limit = node.process.pid, resource.RLIMIT_FSIZE
+    before = resource.prlimit(pid, limit)
+    resource.prlimit(pid, limit, (trace.stat().st_size + 500, before[1]))  # the disk is full
+    told = lambda: robot.diagnostics.get("node", {})  # noqa: E731
+    assert robot.stream(lambda: int(told().get("trace_skipped", 0)) > 0)
+    assert "the trace has ended: OSError: [Errno 27]" in told()["message"]
+    assert robot.levels["node"] == DiagnosticStatus.WARN
+    check_tracked(robot)
+    resource.prlimit(pid, limit, before)  # and has room again
+    check_tracked(robot)
+    assert robot.diagnostics["tracker"]["message"] == "running"
+    assert node.stop() == 0
+    report = replay(trace)
+    assert report.first_difference == ""
+    assert "File too large" in report.gap
+
+
+def running_of(node: NodeProcess) -> list[int]:
+    """Processes of the node's session that are more than an exit code to be fetched."""
+
+    def is_running(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state not in "ZX"
+
+    return [pid for pid in node.left_behind() if is_running(pid)]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_outlives_a_node_that_is_killed(started: Started, is_stopped: bool) -> None:  # noqa: FBT001 (pytest's)
+    node, robot, _ = started
+    assert robot.stream(lambda: robot.diagnostics.get("reasoner", {}).get("message") == "up")
+    reasoner = int(robot.diagnostics["reasoner"]["pid"])
+    assert reasoner in running_of(node)
+    if is_stopped:
+        os.kill(reasoner, signal.SIGSTOP)
+    node.process.kill()
+    node.process.wait(WAIT_S)
+    tick = threading.Event()
+    for _ in range(1000):
+        if not running_of(node):
+            return
+        tick.wait(0.02)
+    pytest.fail(f"left behind: {running_of(node)}")
+
+
+def test_the_diagnostics_name_a_dead_thread() -> None:
+    threads = tuple(
+        ThreadHealth(name=name, is_alive=name != "tracker", num_failures=0, last="")
+        for name in ("loop", "tracker", "reasoner")
+    )
+    snapshot = Snapshot(
+        state=State.start(Config(), (DEFAULT_CAMERA,)),
+        received_to_published=LatencySummary(),
+        num_messages_dropped=0,
+        reasoner_pid=None,
+        failure="",
+        num_failures=0,
+        threads=threads,
+        trace_gap="",
+        trace_skipped=0,
+    )
+
+    def node_status(given: Snapshot) -> DiagnosticStatus:
+        facts = NodeFacts(
+            name="/foreseg",
+            backend=BackendChoice(),
+            topics={},
+            drops={},
+            problems={},
+            guard=Guard(),
+        )
+        array = diagnostics_from_snapshot(given, facts, header=Header(), now_ns=0)
+        (status,) = (s for s in array.status if s.name == "/foreseg: node")
+        return status
+
+    status = node_status(snapshot)
+    assert (status.level, status.message) == (
+        DiagnosticStatus.ERROR,
+        "the tracker thread is dead",
+    )
+    alive = tuple(replace(t, is_alive=True) for t in threads)
+    assert node_status(replace(snapshot, threads=alive)).level == DiagnosticStatus.OK
+    failed = (replace(alive[0], num_failures=2, last="EOFError"), *alive[1:])
+    status = node_status(replace(snapshot, threads=failed))
+    assert (status.level, status.message) == (
+        DiagnosticStatus.WARN,
+        "the loop thread failed 2 times: EOFError",
+    )
