@@ -210,7 +210,10 @@ def record_from_steps(
             asked = event
         for command in commands:
             if isinstance(command, PublishMasks):
-                position = clock.positions[int(command.frame.index)]
+                position = clock.positions.get(int(command.frame.index))
+                if position is None:
+                    msg = f"the steps have masks of frame {command.frame.index}, which never came"
+                    raise InputError(msg)
                 item = PublishedAt(at_ns=event.at_ns, position=position, tracks=command.tracks)
                 published.append(item)
             elif isinstance(command, PublishAnswer):

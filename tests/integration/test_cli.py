@@ -259,7 +259,7 @@ def test_words_that_argparse_refuses_are_one_sentence_too(
     assert cli.main(["run"]) == cli.BAD_INPUT
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert cli.main(["replay", "/dev/null"]) == cli.BAD_INPUT
-    assert "is empty" in capsys.readouterr().err
+    assert "has no whole line" in capsys.readouterr().err
 
 
 def test_doctor_says_that_the_core_can_run_here(capsys: pytest.CaptureFixture[str]) -> None:

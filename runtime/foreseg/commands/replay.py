@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foreseg.dialogue import Answer
+    from foreseg.pipeline.events import Command
 
 MAX_ANSWERS_SHOWN = 20
 
@@ -29,11 +28,24 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def replay_trace(arguments: argparse.Namespace) -> int:
     """Replay and report."""
     from foreseg.driving.trace import replay
+    from foreseg.pipeline.events import PublishAnswer
 
     path = Path(arguments.trace)
-    report = replay(path)
+    answers: list[Answer] = []  # the first ones
+    num_answers = 0
+
+    def take(command: Command) -> None:
+        nonlocal num_answers
+        if isinstance(command, PublishAnswer):
+            num_answers += 1
+            if len(answers) < MAX_ANSWERS_SHOWN:
+                answers.append(command.answer)
+
+    report = replay(path, take)
     is_same = not report.first_difference
     print(f"{path}: {report.num_events} events, {report.num_commands} commands")
+    if report.cut_line:
+        print(f"line {report.cut_line}, the last, is cut and left out: as a crash leaves it")
     print("commands: identical" if is_same else f"commands DIFFER, {report.first_difference}")
     if report.gap:
         print(f"the trace ends before its run did: {report.gap}")
@@ -43,27 +55,11 @@ def replay_trace(arguments: argparse.Namespace) -> int:
         print("counters:")
         for name, value in sorted(counters.items()):
             print(f"  {name.ljust(width)}  {value}")
-    answers = list(_answers(path))
-    print(f"answers: {len(answers)}")
-    for answer in answers[:MAX_ANSWERS_SHOWN]:
+    print(f"answers: {num_answers}")
+    for answer in answers:
         keyframe = "-" if answer.keyframe_index is None else str(answer.keyframe_index)
         words = answer.text or answer.reason
         print(f"  {answer.status.name}  {answer.query_text!r} -> {words!r} (keyframe {keyframe})")
-    if len(answers) > MAX_ANSWERS_SHOWN:
-        print(f"  and {len(answers) - MAX_ANSWERS_SHOWN} more")
+    if num_answers > len(answers):
+        print(f"  and {num_answers - len(answers)} more")
     return 0 if is_same else 1
-
-
-def _answers(path: Path) -> Iterator[Answer]:
-    """The answers that a valid trace published."""
-    from foreseg.driving.trace import decode
-    from foreseg.pipeline.events import PublishAnswer
-
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if '"PublishAnswer"' in line:
-                for command in json.loads(line)["commands"]:
-                    if command["type"] == PublishAnswer.__name__:
-                        published = decode(PublishAnswer, command)
-                        assert isinstance(published, PublishAnswer)  # noqa: S101 (decoded as one)
-                        yield published.answer

@@ -2,7 +2,8 @@
 """The trace: every event and command as one JSON line, and its replay without any engine.
 
 A record is an object whose "type" is its class; tuples are lists, NaN is the string "nan". A trace
-that ended before its run did has a last line {"gap": why}.
+that ended before its run did has a last line {"gap": why}. A crash leaves a last line that is cut:
+what comes before it is a trace.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -34,6 +35,19 @@ VERSION = 2
 DEFAULT_MAX_BYTES = 1_000_000_000
 MAX_GAP_CHARS = 500  # of the reason in the last line
 MARK_BYTES = 120  # kept free for that line at `max_bytes`
+MAX_LINE_BYTES = 1 << 26
+MAX_REASON_CHARS = 300
+_NO_RECORD = (  # what reading a record, or taking it, raises for values that nobody wrote
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    ForesegError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -135,10 +149,15 @@ class ReplayReport:
     first_difference: str  # "" = every command came out the same
     gap: str  # why the trace ends before its run did, "" if it does not
     state: State
+    cut_line: int  # number of a last line that is cut, and left out; 0 = none
 
 
-def replay(path: Path) -> ReplayReport:
+def replay(path: Path, take: Callable[[Command], None] | None = None) -> ReplayReport:
     """Feed a trace's events to the pipeline, and compare the commands with those recorded.
+
+    Args:
+        path: of the trace; read once, from its beginning to its end.
+        take: is given every command as it comes out.
 
     Raises:
         InputError: if the file is no trace, or a line is broken; names the line.
@@ -146,30 +165,33 @@ def replay(path: Path) -> ReplayReport:
     state: State | None = None
     num_events = num_commands = 0
     difference = gap = ""
-    for number, record in _records(path):
+    lines = _Lines(path)
+    for number, record in lines:
         if _is_gap(record):
             gap = str(record["gap"])
             continue
         if state is None:
             state = _decoded(path, number, record, _start, "a trace's head")
             continue
-        event, recorded = _decoded(path, number, record, _event, "an event with its commands")
-        state, commands = step(state, event)
+        state, commands, replayed, recorded = _decoded(
+            path, number, record, partial(_stepped, state), "an event with its commands"
+        )
         num_events += 1
         num_commands += len(commands)
-        replayed = [encode(command) for command in commands]
-        if not difference and json.dumps(replayed) != json.dumps(recorded):
-            got, want = json.dumps(replayed)[:300], json.dumps(recorded)[:300]
-            difference = f"line {number}: recorded {want}, replayed {got}"
+        if not difference and replayed != recorded:
+            difference = f"line {number}: recorded {recorded[:300]}, replayed {replayed[:300]}"
+        if take is not None:
+            for command in commands:
+                take(command)
     if state is None:
-        msg = f"{path} is empty, expected a trace written by foreseg"
-        raise InputError(msg)
+        raise _no_trace(path)
     return ReplayReport(
         num_events=num_events,
         num_commands=num_commands,
         first_difference=difference,
         gap=gap,
         state=state,
+        cut_line=lines.cut_line,
     )
 
 
@@ -180,14 +202,20 @@ def read_steps(path: Path) -> Iterator[tuple[Event, tuple[Command, ...]]]:
         InputError: if the file is no trace, or a line is broken; names the line.
     """
     number = 0
-    for number, record in _records(path):
+    lines = _Lines(path)
+    for number, record in lines:
         if number == 1:
             _decoded(path, number, record, _start, "a trace's head")
         elif not _is_gap(record):
             yield _decoded(path, number, record, _step, "an event with its commands")
     if not number:
-        msg = f"{path} is empty, expected a trace written by foreseg"
-        raise InputError(msg)
+        raise _no_trace(path)
+    if lines.cut_line:
+        _log.warning("%s: line %d, the last, is cut and left out", path, lines.cut_line)
+
+
+def _no_trace(path: Path) -> InputError:
+    return InputError(f"{path} has no whole line, expected a trace written by foreseg")
 
 
 _T = TypeVar("_T")
@@ -202,8 +230,9 @@ def _decoded(
 ) -> _T:
     try:
         return read(record)
-    except (KeyError, TypeError, ValueError, ForesegError) as error:
-        msg = f"{path}, line {number}: not {expected} ({type(error).__name__}: {error})"
+    except _NO_RECORD as error:
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS]
+        msg = f"{path}, line {number}: not {expected} ({reason})"
         raise InputError(msg) from error
 
 
@@ -219,28 +248,61 @@ def _event(record: Mapping[str, object]) -> tuple[Event, object]:
     return cast("Event", decode(Event, record["event"])), record["commands"]
 
 
+def _stepped(
+    state: State, record: Mapping[str, object]
+) -> tuple[State, tuple[Command, ...], str, str]:
+    """The state behind a record's event, the commands, and these in JSON beside the recorded."""
+    event, recorded = _event(record)
+    state, commands = step(state, event)
+    return state, commands, json.dumps([encode(c) for c in commands]), json.dumps(recorded)
+
+
 def _step(record: Mapping[str, object]) -> tuple[Event, tuple[Command, ...]]:
     event, recorded = _event(record)
     commands = decode(tuple[Command, ...], recorded)
     return event, cast("tuple[Command, ...]", commands)
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    msg = f"{path}, line {number}: not JSON ({error.msg})"
-                    raise InputError(msg) from error
-                if not isinstance(record, dict):
-                    msg = f"{path}, line {number}: expected an object, got {line[:40]!r}"
-                    raise InputError(msg)
-                yield number, record
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read the trace {path}: {error}"
-        raise InputError(msg) from error
+class _Lines:
+    """The records of a trace with their line numbers, from 1."""
+
+    def __init__(self, path: Path) -> None:
+        self.cut_line = 0  # the last line, if it is cut
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, object]]]:
+        try:
+            with self._path.open("rb") as file:
+                number = 0
+                while line := file.readline(MAX_LINE_BYTES):
+                    number += 1
+                    record = self._record(number, line)
+                    if record is None:
+                        self.cut_line = number
+                        return
+                    yield number, record
+        except OSError as error:
+            msg = f"cannot read the trace {self._path}: {error}"
+            raise InputError(msg) from error
+
+    def _record(self, number: int, line: bytes) -> dict[str, object] | None:
+        """A line's record; None for a last line that is cut."""
+        where = f"{self._path}, line {number}"
+        is_whole = line.endswith(b"\n")
+        if len(line) == MAX_LINE_BYTES and not is_whole:
+            msg = f"{where}: longer than {MAX_LINE_BYTES} bytes, expected a trace"
+            raise InputError(msg)
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            if not is_whole:
+                return None
+            msg = f"{where}: not JSON ({str(error)[:MAX_REASON_CHARS]})"
+            raise InputError(msg) from error
+        if not isinstance(record, dict):
+            msg = f"{where}: expected an object, got {line[:40]!r}"
+            raise InputError(msg)
+        return record
 
 
 def _start(head: Mapping[str, object]) -> State:

@@ -8,7 +8,7 @@ import math
 import resource
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.bench import Bench, still
 
@@ -138,12 +138,79 @@ def test_reading_the_steps_of_a_broken_trace_names_the_line(tmp_path: Path) -> N
     path = tmp_path / "trace.jsonl"
     written(path)
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:3], lines[3][:-9]]))
+    path.write_text("\n".join([*lines[:3], lines[3][:-9], lines[4]]))
     with pytest.raises(InputError, match="line 4"):
         list(read_steps(path))
     path.write_text("")
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match="no whole line"):
         list(read_steps(path))
+
+
+@given(st.floats(0.0, 1.0))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_trace_that_a_crash_cut_replays_up_to_the_cut(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "trace.jsonl"
+    if not path.exists():
+        written(path, seconds=0.5)
+    data = path.read_bytes()
+    size = round(share * len(data))
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(data[:size])
+    num_whole = data[:size].count(b"\n")
+    if num_whole == 0:
+        with pytest.raises(InputError, match="no whole line"):
+            replay(cut)
+        return
+    report = replay(cut)
+    is_cut = not data[:size].endswith(b"\n") and data[size : size + 1] != b"\n"
+    assert report.first_difference == ""
+    assert report.cut_line == (num_whole + 1 if is_cut else 0)
+    assert report.num_events == len(list(read_steps(cut))) >= num_whole - 1
+    cut.write_bytes(data[:size] + bytes(500))  # some file systems pad what was not written
+    assert replay(cut).num_events == num_whole - 1
+
+
+HOSTILE = (10**400, -(10**18), 2**63, 1e308, "inf", "nan", -1, 0, "", "\x00", [], {}, None, True)
+
+
+@given(st.data())
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_value_that_nobody_wrote_is_a_difference_or_one_sentence(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    if not path.exists():
+        written(path, seconds=0.5)
+    lines = path.read_text().splitlines()
+    number = data.draw(st.integers(0, len(lines) - 1))
+    record = json.loads(lines[number])
+    place: Any = record
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], (dict, list)) or not place[key]:
+            break
+        place = place[key]
+    place[key] = data.draw(st.sampled_from(HOSTILE))
+    lines[number] = json.dumps(record)
+    hostile = tmp_path / "hostile.jsonl"
+    hostile.write_text("\n".join(lines) + "\n")
+    with suppress(InputError):
+        assert replay(hostile).num_events > 0
+    with suppress(InputError):
+        assert list(read_steps(hostile))
+
+
+def test_nesting_without_end_and_numbers_without_end_are_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    TraceWriter(path, Config(), (DEFAULT_CAMERA,)).close()
+    head = path.read_text()
+    for line in ("[" * 200_000, '{"event": ' * 100_000, '{"event": 1' + "0" * 10_000 + "}"):
+        path.write_text(head + line + "\n")
+        with pytest.raises(InputError, match="line 2: "):
+            replay(path)
 
 
 def test_a_replay_names_the_first_line_that_came_out_otherwise(tmp_path: Path) -> None:
@@ -312,9 +379,11 @@ def test_no_trace_at_all_is_refused(tmp_path: Path) -> None:
         replay(tmp_path / "absent.jsonl")
     empty = tmp_path / "empty.jsonl"
     empty.touch()
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="no whole line"):
         replay(empty)
     binary = tmp_path / "binary.jsonl"
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot read the trace"):
+    binary.write_bytes(b"\xff\xfe\x00\n\x00")
+    with pytest.raises(InputError, match="line 1: not JSON"):
         replay(binary)
+    with pytest.raises(InputError, match="line 1: longer than"):
+        replay(Path("/dev/zero"))

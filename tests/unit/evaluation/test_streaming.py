@@ -18,6 +18,7 @@ from foreseg.driving.player import Latencies
 from foreseg.driving.trace import TraceWriter, read_steps
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA
+from foreseg.pipeline.events import FrameArrived, PublishMasks
 from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.scoring import score_episode, stream_scores
@@ -222,3 +223,7 @@ def test_a_trace_gives_the_record_of_the_run(tmp_path: Path) -> None:
         record_from_steps(read_steps(path), replace(episode, rate_hz=30.0))
     with pytest.raises(InputError, match="pixels"):
         record_from_steps(read_steps(path), replace(episode, size_wh=(10, 10)))
+    frameless = [(e, c) for e, c in read_steps(path) if not isinstance(e, FrameArrived)]
+    masks = [c for _, c in read_steps(path) if any(isinstance(one, PublishMasks) for one in c)]
+    with pytest.raises(InputError, match="frame 0, which never came"):
+        record_from_steps([*frameless[:1], (frameless[0][0], masks[0])], episode)
