@@ -219,6 +219,7 @@ def test_steady_drops_are_a_warning_of_the_camera_until_they_are_over(
 
     def send_good_and_bad() -> bool:
         stamp = robot.send()
+        robot.wait(lambda: stamp in robot.masks, 1.0)  # or the next image takes its place
         msg = image_msg_from_rgb(np.zeros((4, 4, 3), np.uint8), header_from_stamp(stamp, ""))
         msg.encoding = "32FC1" if is_bad else "rgb8"
         robot.images.publish(msg)

@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 from foreseg import __version__
-from foreseg.errors import EngineError
+from foreseg.commands import fast_dds
+from foreseg.errors import ConfigError, EngineError
 
 PROBE_TIMEOUT_S = 20.0
 TESTED_PYTHONS = ((3, 10), (3, 12))  # inclusive
 PARTICIPANTS = 4  # camera, node, client, and one to look
-SEGMENT_BYTES = 64 * 2**20  # of shared memory for each, in the shipped profile
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-PROFILE_PLACE = ("launch", "params", "fastdds.xml")
 UNNAMED = "unnamed"  # a distro that no environment variable names
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
@@ -73,7 +70,7 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
         _ros(ros),
         _messages(has_ros=not ros.error),
         _profile(environment, ros),
-        _shared_memory(),
+        shared_memory(),
         _cameras(),
     )
 
@@ -98,13 +95,6 @@ def probe(code: str, environment: Mapping[str, str] | None = None) -> Probe:
     lines = done.stderr.strip().splitlines()
     crashed = f"crashed with exit code {done.returncode}"
     return Probe(words=(), error=lines[-1] if lines else crashed)
-
-
-def shipped_profile() -> Path | None:
-    """The Fast DDS profile as installed, or in the source tree."""
-    source = Path(__file__).resolve().parents[3].joinpath(*PROFILE_PLACE)
-    installed = Path(sys.prefix).joinpath("share", "foreseg", *PROFILE_PLACE)
-    return next((path for path in (installed, source) if path.is_file()), None)
 
 
 def _python() -> Check:
@@ -236,40 +226,46 @@ def _profile(environment: Mapping[str, str], ros: Probe) -> Check:
     name = "Fast DDS profile"
     if ros.error or "fastrtps" not in ros.words[-1]:
         return Check(name=name, level=Level.OK, found="not used here")
-    shipped = shipped_profile()
+    shipped = fast_dds.shipped_profile()
     advice = "images above VGA get lost without it; in every process: export"
-    advice += f" {PROFILE_VARIABLES[0]}={shipped or 'launch/params/fastdds.xml'}"
-    variable = next((v for v in PROFILE_VARIABLES if environment.get(v)), None)
-    if variable is None:
+    advice += f" {fast_dds.PROFILE_VARIABLES[0]}={shipped or 'launch/params/fastdds.xml'}"
+    named = fast_dds.profile_in_force(environment)
+    if named is None:
         return Check(name=name, level=Level.WARN, found="not set", advice=advice)
-    path = environment[variable]
+    variable, path = named
     try:
-        root = ET.parse(path).getroot()  # noqa: S314 (the operator's own file)
-    except (OSError, ET.ParseError) as error:
-        found = f"{variable}={path}: {error}"
+        size = fast_dds.segment_bytes(path)
+    except ConfigError as error:
+        found = f"{variable}: {error}"
         return Check(name=name, level=Level.WARN, found=found, advice=advice)
-    sizes = [int(e.text or 0) for e in root.iter() if e.tag.endswith("segment_size")]
-    if not sizes:
+    if not size:
         found = f"{path} makes no shared-memory segment larger"
         return Check(name=name, level=Level.WARN, found=found, advice=advice)
-    return Check(name=name, level=Level.OK, found=f"{path}, segment {max(sizes) / 2**20:.0f} MiB")
+    return Check(name=name, level=Level.OK, found=f"{path}, segment {size / 1e6:.0f} MB")
 
 
-def _shared_memory() -> Check:
-    name, need = "/dev/shm", PARTICIPANTS * SEGMENT_BYTES  # noqa: S108 (where it is)
+def shared_memory(folder: Path = fast_dds.SHARED_MEMORY) -> Check:
+    """Whether there is room for the processes of a robot, and what takes it if not."""
+    name, need = str(folder), PARTICIPANTS * fast_dds.PARTICIPANT_BYTES
     try:
-        room = os.statvfs(name)
+        room = fast_dds.room(folder)
     except OSError as error:
         return Check(
             name=name, level=Level.WARN, found=str(error), advice="needed by the ROS node"
         )
-    total, free = room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
-    found = f"{total / 2**20:.0f} MiB, {free / 2**20:.0f} free; four processes want {need >> 20}"
-    if free >= need:
-        return Check(name=name, level=Level.OK, found=found)
-    advice = (
-        "in a container: docker run --shm-size=1g; what killed processes left: fastdds shm clean"
-    )
+    left = fast_dds.abandoned(folder)
+    found = f"{room}; {PARTICIPANTS} processes want {need / 1e6:.0f} MB"
+    advice = ""
+    if left:
+        size = sum(path.stat().st_size for path in left)
+        found += f"; killed processes left {size / 1e6:.0f} MB in {len(left)} segments"
+        advice = "the next start of the node removes what killed processes left"
+    if room.free_bytes >= need:
+        return Check(name=name, level=Level.OK, found=found, advice=advice)
+    if room.total_bytes < need:
+        advice = "too small: in a container, docker run --shm-size=1g"
+    elif not left:
+        advice = "full: look for what fills it (ls -lS /dev/shm)"
     return Check(name=name, level=Level.WARN, found=found, advice=advice)
 
 

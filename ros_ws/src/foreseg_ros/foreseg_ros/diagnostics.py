@@ -1,42 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says of a worker, and whether the Fast DDS profile is in force."""
+"""What /diagnostics says of a worker, and whether large images come through."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from foreseg.commands import fast_dds
 from foreseg.driving.worker import Snapshot
 from foreseg.engines.load import BackendChoice
+from foreseg.errors import ConfigError
 from foreseg.frames import CameraId
 from foreseg.pipeline.degradation import Rung
 from foreseg.pipeline.state import CameraState, State
 from foreseg.texts import utf8_text
 from foreseg_ros.guard import Guard
 
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 STALE_AFTER_S = 2.0  # a camera that sent nothing for so long is an error
 
 
-def profile_problem(rmw: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Why images above VGA may get lost between processes, or None if the profile is in force."""
+def transport_problem(rmw: str, environment: Mapping[str, str], maps: str) -> str | None:
+    """Why images above VGA may get lost between processes, or None if all is as it should be.
+
+    Args:
+        rmw: the middleware's name.
+        environment: variables of this process.
+        maps: its /proc/self/maps, once it has a ROS node.
+    """
     if "fastrtps" not in rmw:
         return None
-    for name in PROFILE_VARIABLES:
-        value = environment.get(name)
-        if value and Path(value).is_file():
-            return None
-        if value:
-            return f"{name} names {value}, which is no file: Fast DDS uses its defaults"
+    named = fast_dds.profile_in_force(environment)
+    if named is None:
+        return (
+            "no Fast DDS profile: its defaults lose most images above VGA; set"
+            f" {fast_dds.PROFILE_VARIABLES[0]} to share/foreseg/launch/params/fastdds.xml in every"
+            " process"
+        )
+    variable, path = named
+    try:
+        wanted = fast_dds.segment_bytes(path)
+    except ConfigError as error:
+        return f"{variable}: {error}; Fast DDS uses its defaults"
+    if fast_dds.mapped_segment_bytes(maps) >= wanted:
+        return None
     return (
-        "no Fast DDS profile: its defaults lose most images above VGA; set"
-        f" {PROFILE_VARIABLES[0]} to share/foreseg/launch/params/fastdds.xml in every process"
+        f"Fast DDS did not get its {wanted / 1e6:.0f} MB of shared memory, so most images above VGA"
+        f" get lost: {fast_dds.SHARED_MEMORY} has {_room()}; in a container, docker run"
+        " --shm-size=1g"
     )
+
+
+def _room() -> str:
+    try:
+        return str(fast_dds.room())
+    except OSError as error:
+        return f"no room: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

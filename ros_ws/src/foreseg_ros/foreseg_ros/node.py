@@ -8,6 +8,7 @@ callbacks here convert, hand over, and return.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 
 from foreseg.clock import SystemClock
+from foreseg.commands.fast_dds import SHARED_MEMORY, remove_abandoned
 from foreseg.config import Config
 from foreseg.driving.executor import Executor
 from foreseg.driving.trace import TraceWriter
@@ -41,7 +43,7 @@ from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
 from foreseg_ros.clocks import SimTimeWatch, stamp_now_ns, steady_timer
 from foreseg_ros.conversions import header_from_stamp
-from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot, profile_problem
+from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot, transport_problem
 from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.inputs import ImageInputs
 from foreseg_ros.parameters import (
@@ -56,6 +58,7 @@ from foreseg_ros.services import Services
 
 NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
+MAPS = Path("/proc/self/maps")
 SIGNAL_POLL_S = 0.2  # a signal is seen within this
 # An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
 # and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
@@ -113,9 +116,11 @@ class ForesegNode(LifecycleNode):
         self._diagnostics = Node.create_publisher(
             self, DiagnosticArray, "/diagnostics", qos.diagnostics()
         )
-        self._profile = profile_problem(rclpy.get_rmw_implementation_identifier())
-        if self._profile is not None:
-            self.get_logger().warning(self._profile)
+        self._transport = transport_problem(
+            rclpy.get_rmw_implementation_identifier(), os.environ, MAPS.read_text()
+        )
+        if self._transport is not None:
+            self.get_logger().warning(self._transport)
         for service in self.services:  # of the lifecycle and of parameters: rclpy's own
             self.guard.watch(service)
 
@@ -235,7 +240,7 @@ class ForesegNode(LifecycleNode):
             backend=bundle.backend,
             topics={} if inputs is None else inputs.topics,
             drops={} if inputs is None else inputs.drop_problems(snapshot.state.cameras),
-            problems={"transport": self._profile, "time": self._sim_time.problem()},
+            problems={"transport": self._transport, "time": self._sim_time.problem()},
             guard=self.guard,
         )
         self._diagnostics.publish(
@@ -291,16 +296,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    _clean_shared_memory()
     try:
         rclpy.init(
             args=None if arguments is None else list(arguments),
             signal_handler_options=SignalHandlerOptions.NO,
         )
         node = ForesegNode()
-    except (
-        ConfigError,
-        RuntimeError,
-    ) as error:  # rcl's own, of a file or a remapping, is the last
+    except (ConfigError, RuntimeError) as error:  # RuntimeError: rcl cannot read the arguments
         get_logger("foreseg").fatal(str(error))
         rclpy.try_shutdown()
         return 1
@@ -325,6 +328,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.destroy_node()
         rclpy.try_shutdown()
     return status
+
+
+def _clean_shared_memory() -> None:
+    """Remove what killed processes left, before this one needs room of its own."""
+    num_removed, num_bytes = remove_abandoned()
+    if num_removed:
+        get_logger("foreseg").info(
+            f"removed {num_removed} segments of killed processes from {SHARED_MEMORY}:"
+            f" {num_bytes / 1e6:.0f} MB"
+        )
 
 
 def _autostarted(node: ForesegNode) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from foreseg.commands.checks import PROFILE_VARIABLES, shipped_profile
+from foreseg.commands.fast_dds import PROFILE_VARIABLES, shipped_profile
 from foreseg.errors import ForesegError, InputError, StreamError
 from foreseg.media.sources import open_source
 from foreseg_ros.demo.clips import Clip, default_clip, users_clip
