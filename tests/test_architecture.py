@@ -490,6 +490,26 @@ def test_launch_files_import_only_launch() -> None:
     assert wrong == []
 
 
+def test_no_model_runs_code_of_its_own() -> None:
+    """`transformers` asks on the terminal, or does as it is told, wherever it is not told no."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in ROOMS
+        for path in files_of(package)
+        for node in nodes_of(path)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"from_pretrained", "from_config"}
+        and not any(
+            keyword.arg == "trust_remote_code"
+            and isinstance(keyword.value, ast.Constant)
+            and keyword.value.value is False
+            for keyword in node.keywords
+        )
+    ]
+    assert wrong == []
+
+
 def test_no_file_is_too_long() -> None:
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())

@@ -168,13 +168,16 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
         raise InputError(msg)
     config_class, model_class = _FAMILIES[str(kind)]
     with _quiet(), _loading(path):
-        config = config_class.from_pretrained(str(path), local_files_only=True)
+        config = config_class.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
         _check_trunk(config, path)
         _resize(config, image_size)
         model, found = model_class.from_pretrained(
             str(path),
             config=config,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )

@@ -225,12 +225,19 @@ def _sam_from(place: Path) -> Any:  # noqa: ANN401 (a Sam2Model)
         msg = f"{place} is no SAM2 that transformers saved: it has no config.json"
         raise InputError(msg)
     with quiet(), loading(place):
-        kind = AutoConfig.from_pretrained(str(place), local_files_only=True).model_type
+        config = AutoConfig.from_pretrained(
+            str(place), local_files_only=True, trust_remote_code=False
+        )
+        kind = config.model_type
         if kind not in _SAM2_KINDS:
             msg = f"{place} is a {kind!r}: wanted is a SAM2 that transformers saved"
             raise InputError(msg)
         sam, found = Sam2Model.from_pretrained(
-            str(place), local_files_only=True, use_safetensors=True, output_loading_info=True
+            str(place),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     if found["missing_keys"]:
         msg = f"{place} is no whole SAM2: it lacks {min(map(str, found['missing_keys']))}"

@@ -165,7 +165,9 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
         msg = f"{folder} is no folder that transformers saved: it has no config.json"
         raise InputError(msg)
     with quiet(), loading(folder):
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     vision = getattr(config, "vision_config", None)
     wanted = ("patch_size", "temporal_patch_size", "spatial_merge_size")
     lacks = [name for name in wanted if not isinstance(getattr(vision, name, None), int)]
@@ -203,7 +205,7 @@ def stored_precision(config: Any, folder: Path) -> Precision | None:  # noqa: AN
 def estimated_bytes(config: Any, precision: Precision) -> int:  # noqa: ANN401
     """What a model needs in memory: its weights, and keys and values of `CONTEXT_TOKENS`."""
     with quiet(), torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     small = {Precision.NF4: 0.5625, Precision.INT8: 1.0}  # 4 bits, and 4 bytes for each 64
     size = precision.dtype.itemsize
     total = sum(parameter.numel() * size for parameter in model.parameters())
@@ -307,7 +309,9 @@ def _check_quantiser() -> None:
 
 def _tokenizer(folder: Path) -> Any:  # noqa: ANN401
     with quiet(), loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     older = folder / "chat_template.json"  # where processors used to keep it
     if tokenizer.chat_template is None and older.is_file():
         tokenizer.chat_template = read_json_object(older).get("chat_template")
@@ -371,6 +375,7 @@ def _model(
             dtype=precision.dtype,
             device_map={"": str(device)},
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             **options,
@@ -411,7 +416,14 @@ def loading(folder: Path) -> Iterator[None]:
         AttributeError,
         RuntimeError,
     ) as error:
-        msg = f"{folder} cannot be loaded: {_brief(error)}"
+        why = _brief(error)
+        if "trust_remote_code" in str(error):
+            why = (
+                f"it wants to run code of its own, which is never done here: take a model that"
+                f" transformers {transformers.__version__} knows itself, or put it behind a server"
+                " and use the reasoner openai:FILE"
+            )
+        msg = f"{folder} cannot be loaded: {why}"
         raise InputError(msg) from error
 
 
