@@ -140,7 +140,7 @@ CORE_ROOMS = (
     Room(
         (
             *("telemetry", "config", "dialogue", "prompts"),
-            *("masks", "frames", "geometry", "texts", "clock", "errors"),
+            *("masks", "frames", "geometry", "files", "texts", "clock", "errors"),
         ),
         f"the {RECORDS}: words that everyone speaks",
     ),

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from foreseg.errors import InputError
+from foreseg.files import read_file
+
+MAX_BYTES = 1 << 28
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -17,7 +20,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         InputError: unreadable, damaged, or no object; the message names the file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_file(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path} cannot be read: {error}"
         raise InputError(msg) from error

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from foreseg.errors import EngineError
+from foreseg.files import read_file
 
+MAX_RECORD_BYTES = 1 << 24
+MAX_SIZE = 1_000_000  # of anything that is counted
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
@@ -23,7 +27,7 @@ def read_fields(path: Path, missing: str) -> Fields:
         EngineError: it cannot be opened, or is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MAX_RECORD_BYTES).decode("utf-8")
     except OSError as error:
         msg = f"{missing}: {error.strerror or error}"
         raise EngineError(msg) from error
@@ -70,7 +74,8 @@ class Fields:
     def file_name(self, key: str) -> str:
         """A plain name: a file in the folder of the record, never elsewhere."""
         name = self.text(key)
-        if PurePosixPath(name).name != name or name in ("", "..") or "\\" in name:
+        is_plain = PurePosixPath(name).name == name and name not in ("", "..")
+        if not is_plain or "\\" in name or not name.isprintable():
             self.refuse(f"wants a plain file name in {key!r}, got {name!r:.60}")
         return name
 
@@ -80,16 +85,19 @@ class Fields:
         return value if isinstance(value, int) else 0
 
     def positive(self, key: str) -> int:
-        """An integer of at least 1."""
+        """An integer of 1 to `MAX_SIZE`."""
         value = self.integer(key)
-        if value < 1:
-            self.refuse(f"wants an integer of at least 1 in {key!r}, got {value}")
+        if not 1 <= value <= MAX_SIZE:
+            self.refuse(f"wants an integer of 1 to {MAX_SIZE} in {key!r}, got {value!r:.60}")
         return value
 
     def number(self, key: str) -> float:
-        """An integer or a fraction."""
+        """A finite number."""
         value = self._get(key, (int, float), "a number")
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        number = _finite(value)
+        if number is None:
+            self.refuse(f"wants a finite number in {key!r}, got {value!r:.60}")
+        return number
 
     def flag(self, key: str) -> bool:
         """True or false."""
@@ -101,12 +109,12 @@ class Fields:
         return value if isinstance(value, list) else []
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """A list of `count` numbers."""
+        """A list of `count` finite numbers."""
         values = self.items(key)
-        numbers = tuple(float(v) for v in values if isinstance(v, (int, float)))
+        numbers = [number for value in values if (number := _finite(value)) is not None]
         if len(numbers) != len(values) or len(numbers) != count:
-            self.refuse(f"wants {count} numbers in {key!r}, got {values!r:.60}")
-        return numbers
+            self.refuse(f"wants {count} finite numbers in {key!r}, got {values!r:.60}")
+        return tuple(numbers)
 
     def child(self, key: str) -> Fields:
         """An object in the object."""
@@ -119,3 +127,13 @@ class Fields:
     def children(self, key: str) -> list[Fields]:
         """A list of objects."""
         return [Fields(item, f"{self._where} ({key})") for item in self.items(key)]
+
+
+def _finite(value: Json) -> float | None:
+    """A number as a fraction; None for one that no fraction can hold, and for anything else."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

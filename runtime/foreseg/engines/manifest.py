@@ -14,10 +14,12 @@ from pathlib import Path
 
 from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import EngineError
+from foreseg.files import file_size, read_file
 
 MANIFEST_NAME = "manifest.json"
 FAMILIES = ("sam2", "edgetam")  # the same four graphs and geometry
 FORMAT_VERSION = 2
+MAX_FILE_BYTES = 1 << 34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,16 +233,17 @@ def read_hashed(path: Path, *, num_bytes: int, sha256: str, remedy: str) -> byte
         EngineError: missing, truncated or changed; ends with the remedy.
     """
     try:
-        content = path.read_bytes()
+        size = file_size(path)
+        if size != num_bytes or size > MAX_FILE_BYTES:
+            msg = (
+                f"{path} has {size} bytes, its record says {num_bytes}, at most {MAX_FILE_BYTES}"
+                f" are read: truncated or replaced; {remedy}"
+            )
+            raise EngineError(msg)
+        content = read_file(path, num_bytes)
     except OSError as error:
         msg = f"bundle {path.parent} lacks {path.name}: {error.strerror or error}; {remedy}"
         raise EngineError(msg) from error
-    if len(content) != num_bytes:
-        msg = (
-            f"{path} has {len(content)} bytes, its record says {num_bytes}: truncated or replaced;"
-            f" {remedy}"
-        )
-        raise EngineError(msg)
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         msg = (

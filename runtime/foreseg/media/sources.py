@@ -22,6 +22,7 @@ import numpy as np
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.errors import ConfigError, InputError, MissingExtraError, StreamError
+from foreseg.files import read_file
 from foreseg.frames import U8Array
 from foreseg.media.pictures import decoded_picture
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0  # stamps of files that state no rate
 MAX_RATE_HZ = 1000.0  # a declared rate above it is a broken header
+MAX_IMAGE_BYTES = 1 << 30  # of an image's file
 RATE_AGREES = 0.1  # a header's rate that is farther from the stamps' is a broken header
 NUM_TIMED = 32  # frames whose stamps tell the rate
 MISSING_FRAMES, MISSING_SHARE = 1, 0.02  # so far may a header's estimate be off
@@ -465,7 +467,7 @@ def _natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def _read_image(cv2: ModuleType, path: Path) -> U8Array:
     try:
-        data = path.read_bytes()
+        data = read_file(path, MAX_IMAGE_BYTES)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise StreamError(msg) from error

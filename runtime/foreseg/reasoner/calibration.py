@@ -15,11 +15,13 @@ from pathlib import Path
 
 from foreseg.dialogue import NoTarget, Query, TargetsFound
 from foreseg.errors import ConfigError
+from foreseg.files import read_file
 from foreseg.frames import FrameWindow
 from foreseg.history.windows import WindowPolicy
 from foreseg.reasoner.base import AnswerStream, Reasoner
 
 _LEAST = 1e-4  # confidences are held this far from 0 and 1, whose logit is infinite
+MAX_FILE_BYTES = 100_000
 _VERSION = 1
 
 
@@ -73,10 +75,10 @@ def read_calibration(path: Path) -> Calibration:
         ConfigError: not there, or no calibration; the message names the file.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = json.loads(read_file(path, MAX_FILE_BYTES))
         if not isinstance(record, dict) or record.pop("format_version", None) != _VERSION:
             msg = f"it wants the format version {_VERSION}"
-            raise ValueError(msg)  # noqa: TRY301 (said below, with the file)
+            raise ValueError(msg)
         return Calibration(
             slope=float(record["slope"]),
             intercept=float(record["intercept"]),
@@ -85,7 +87,10 @@ def read_calibration(path: Path) -> Calibration:
             ece_after=float(record["ece_after"]),
             source=str(record["source"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError),
+        *(OverflowError, RecursionError, ConfigError),
+    ) as error:
         msg = f"{path} is no calibration: {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foreseg.errors import ConfigError
+from foreseg.files import read_file
 from foreseg.language.openai_server import OpenAiServer, ServerSettings
 from foreseg.methods.base import Method
 from foreseg.methods.grounding import View
@@ -22,6 +23,8 @@ from foreseg.reasoner.options import (
     options_from_values,
 )
 from foreseg.reasoner.vlm import VlmReasoner
+
+MAX_KEY_BYTES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,8 @@ def _api_key(options: OpenAiOptions) -> str:
     if not options.api_key_file:
         return ""
     try:
-        key = Path(options.api_key_file).expanduser().read_text("utf-8").strip()
+        place = Path(options.api_key_file).expanduser()
+        key = read_file(place, MAX_KEY_BYTES).decode("utf-8").strip()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         msg = f"api_key_file {options.api_key_file!r} cannot be read: {why}"

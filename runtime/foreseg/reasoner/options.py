@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 from foreseg.errors import ConfigError
+from foreseg.files import read_file
 from foreseg.methods.base import Method
 from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
@@ -72,8 +73,7 @@ def values_from_file(path: str, reasoner: str) -> Mapping[str, Scalar]:
         raise ConfigError(msg)
     place = Path(path).expanduser()
     try:
-        with place.open("rb") as file:
-            value: object = json.loads(file.read(MAX_FILE_BYTES))
+        value: object = json.loads(read_file(place, MAX_FILE_BYTES))
     except OSError as error:
         msg = f"the settings of the {reasoner} reasoner cannot be read: {error}"
         raise ConfigError(msg) from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -169,7 +171,7 @@ def test_manifest_that_is_no_text_is_refused(folder: Path) -> None:
         ({"calibration": 3}, "calibration"),
         ({"golden": {"file": "../golden.npz"}}, "a plain file name"),
         ({"golden": {"file": ".."}}, "a plain file name"),
-        ({"max_objects": 0}, "at least 1 in 'max_objects'"),
+        ({"max_objects": 0}, "1 to 1000000 in 'max_objects'"),
         ({"sensitivity": [{"piece": "decoder"}]}, "'precision'"),
     ],
 )
@@ -183,7 +185,7 @@ def test_fields_that_do_not_fit_are_named(
 
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
-    [("image_size", -1, "at least 1"), ("pixel_std", [0.2, 0.0, 0.2], "above 0")],
+    [("image_size", -1, "of 1 to 1000000"), ("pixel_std", [0.2, 0.0, 0.2], "above 0")],
 )
 def test_a_geometry_that_cannot_be_is_refused(
     folder: Path, field: str, value: object, reason: str
@@ -194,7 +196,9 @@ def test_a_geometry_that_cannot_be_is_refused(
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("file", ["../decoder.onnx", "/etc/passwd", "a/b.onnx", "a\\b.onnx", ""])
+@pytest.mark.parametrize(
+    "file", ["../decoder.onnx", "/etc/passwd", "a/b.onnx", "a\\b.onnx", "", "a\0.onnx", "a\n"]
+)
 def test_file_outside_the_bundle_is_refused(folder: Path, file: str) -> None:
     piece = json.loads((folder / MANIFEST_NAME).read_text())["pieces"][0]
     edit(folder, pieces=[{**piece, "file": file}])
@@ -226,6 +230,49 @@ def test_flavour_that_nothing_runs_is_refused(folder: Path) -> None:
     edit(folder, flavour="tensorrt")
     with pytest.raises(EngineError, match="tensorrt"):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", [MANIFEST_NAME, "decoder.onnx"])
+@pytest.mark.parametrize("thing", ["pipe", "device", "holes", "folder", "absent"])
+def test_what_is_no_plain_file_of_its_size_is_refused_unread(
+    folder: Path, name: str, thing: str
+) -> None:
+    piece = read_manifest(folder).piece("decoder")
+    path = folder / name
+    path.unlink()
+    if thing == "pipe":
+        os.mkfifo(path)
+    elif thing == "device":
+        path.symlink_to("/dev/zero")
+    elif thing == "holes":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    elif thing == "folder":
+        path.mkdir()
+    read = partial(read_piece, folder, piece)
+    if name == MANIFEST_NAME:
+        read = partial(read_manifest, folder)
+    with pytest.raises(EngineError, match=rf"{name}|no engine bundle"):
+        read()
+    if thing == "holes" and name != MANIFEST_NAME:  # a record that goes along with the lie
+        with pytest.raises(EngineError, match="at most"):
+            read_piece(folder, replace(piece, num_bytes=1 << 40))
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1"])
+def test_numbers_that_no_fraction_holds_are_named(folder: Path, value: object) -> None:
+    record = json.loads((folder / MANIFEST_NAME).read_text())
+    edit(folder, parity={**record["parity"], "max_abs_logit": value})
+    with pytest.raises(EngineError, match="number in 'max_abs_logit'"):
+        read_manifest(folder)
+    edit(
+        folder, parity=record["parity"], geometry={**record["geometry"], "pixel_mean": [value] * 3}
+    )
+    with pytest.raises(EngineError, match="3 finite numbers in 'pixel_mean'"):
+        read_manifest(folder)
+    edit(folder, geometry={**record["geometry"], "image_size": value})
+    with pytest.raises(EngineError, match="in 'image_size'"):
+        read_manifest(folder)
 
 
 def test_hash_of_a_folder_knows_names_and_contents(tmp_path: Path) -> None:
