@@ -209,11 +209,17 @@ def test_a_silent_server_gives_signs_of_life_and_then_the_deadline() -> None:
         assert server.hung_up.wait(chat.WAIT_S)
 
 
-@pytest.mark.parametrize("act", [chat.never_ends, chat.stays_silent])
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+comments = chat.drips(STREAM_HEAD, b": the model still thinks\n\n" * 99)
+empty_events = chat.drips(STREAM_HEAD, b'data: {"choices": []}\n\n' * 99)
+
+
+@pytest.mark.parametrize("act", [chat.never_ends, chat.stays_silent, comments, empty_events])
 def test_closing_the_stream_hangs_up(act: chat.Act) -> None:
     with ChatServer([act]) as server:
         stream = OpenAiServer(settings_of(server)).generate(request_of())
-        next(stream)
+        for _ in range(4):  # the first may come before the reply's head
+            next(stream)
         stream.close()
         assert server.hung_up.wait(chat.WAIT_S)
 
@@ -312,8 +318,11 @@ def test_options_that_cannot_work_are_refused_in_one_sentence(
     assert "pass" not in str(caught.value).replace("password", "")
 
 
-def test_a_cancelled_question_ends_the_generation_and_the_next_one_is_taken() -> None:
-    with ChatServer([chat.never_ends, chat.says("<answer>no target</answer>")]) as server:
+@pytest.mark.parametrize("act", [chat.never_ends, comments])
+def test_a_cancelled_question_ends_the_generation_and_the_next_one_is_taken(
+    act: chat.Act,
+) -> None:
+    with ChatServer([act, chat.says("<answer>no target</answer>")]) as server:
         options = {"url": server.url, "model": "tiny"}
         process = ReasonerProcess(ReasonerSpec(kind="openai", options=options))
         process.start()

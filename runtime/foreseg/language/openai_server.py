@@ -141,7 +141,7 @@ class OpenAiServer:
     def _exchanged(
         self, body: bytes, reply: _Reply, deadline_ns: int
     ) -> Generator[Chunk, None, None]:
-        """One request and its reply.
+        """One request and its reply; an empty chunk now and then where nothing is said.
 
         Raises:
             _Refused: it was not answered as it should.
@@ -151,14 +151,19 @@ class OpenAiServer:
             headers["Authorization"] = f"Bearer {self._settings.api_key}"
         head: Head | None = None
         stream = post(self._endpoint, body, headers, deadline_ns=deadline_ns, clock=self._clock)
+        told_ns = self._clock.monotonic_ns()
         try:
             for piece in stream:
                 if isinstance(piece, Head):
                     head = piece
-                elif not piece:
-                    yield Chunk()
                 elif head is not None:
-                    yield from reply.feed(piece, head)
+                    for chunk in reply.feed(piece, head):
+                        told_ns = self._clock.monotonic_ns()
+                        yield chunk
+                now_ns = self._clock.monotonic_ns()
+                if piece == b"" or now_ns - told_ns >= POLL_S * NS_PER_S:  # comments say nothing
+                    told_ns = now_ns
+                    yield Chunk()
                 if reply.is_done:
                     break
             yield from reply.end(head)
