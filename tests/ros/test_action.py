@@ -205,8 +205,9 @@ def test_a_clean_up_ends_an_open_goal_with_a_result(tmp_path: Path) -> None:
         node.stop()
     assert response.status == GoalStatus.STATUS_ABORTED
     assert "foreseg stopped" in response.result.answer.reason
-    assert code == 0, node.log.read_text()[-3000:]
-    assert "Traceback" not in node.log.read_text()
+    text = node.log.read_text()
+    assert code == 0, text[-3000:]
+    assert "Traceback" not in text, text[-3000:]
 
 
 def test_the_stages_of_a_query_are_told_in_order() -> None:

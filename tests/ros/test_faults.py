@@ -19,7 +19,9 @@ pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
 from diagnostic_msgs.msg import DiagnosticStatus
 from foreseg_msgs import msg as messages
 from foreseg_msgs import srv
-from std_msgs.msg import Header
+from foreseg_msgs.action import AskForesight
+from rclpy.action import ActionClient
+from std_msgs.msg import Header, String
 
 from foreseg.config import Config
 from foreseg.driving.guarded_thread import ThreadHealth
@@ -29,6 +31,7 @@ from foreseg.engines.load import BackendChoice
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg.pipeline.state import State
 from foreseg.telemetry import LatencySummary
+from foreseg_ros import qos
 from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot
 from foreseg_ros.guard import Guard
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
@@ -125,6 +128,77 @@ def test_nothing_outlives_a_node_that_is_killed(started: Started, is_stopped: bo
             return
         tick.wait(0.02)
     pytest.fail(f"left behind: {running_of(node)}")
+
+
+CROWD = 50
+ODD = "please sing {}"  # the kinematic reasoner abstains at once
+
+
+def counted(robot: Robot) -> int:
+    """Questions that the node has taken or refused."""
+    told = robot.diagnostics.get("tracker", {})
+    return int(told.get("queries_added", 0)) + int(told.get("requests_refused", 0))
+
+
+def test_of_many_who_ask_at_once_each_is_answered_or_refused_with_the_reason(
+    started: Started,
+) -> None:
+    _, robot, _ = started
+    robot.stream(lambda: len(robot.masks) > 40)
+    clients = [
+        robot.node.create_client(srv.Ask, "/foreseg/ask", qos_profile=qos.requests())
+        for _ in range(CROWD)
+    ]
+    assert all(client.wait_for_service(WAIT_S) for client in clients)
+    futures = []
+    for number, client in enumerate(clients):
+        request = srv.Ask.Request(timeout_s=15.0)
+        request.query.text = ODD.format(number)
+        futures.append(client.call_async(request))
+    assert robot.stream(lambda: all(future.done() for future in futures), 2 * WAIT_S)
+    answers = [future.result().answer for future in futures]
+    refused = [a for a in answers if "queries stand already, at most 16 may" in a.reason]
+    assert all(a.reason for a in answers)
+    assert 0 < len(refused) < CROWD
+    assert robot.stream(lambda: counted(robot) == CROWD)
+
+
+def test_callers_with_shallow_queues_and_spoken_words_are_all_taken(started: Started) -> None:
+    """rclpy's own client keeps 10 replies, of all that its service gives: it may lose its own."""
+    _, robot, _ = started
+    clients = [robot.node.create_client(srv.Ask, "/foreseg/ask") for _ in range(CROWD)]
+    words = [
+        robot.node.create_publisher(String, "/foreseg/query", qos.queries()) for _ in range(CROWD)
+    ]
+    assert all(client.wait_for_service(WAIT_S) for client in clients)
+    assert robot.stream(lambda: all(w.get_subscription_count() for w in words))
+    for number, client in enumerate(clients):
+        client.call_async(srv.Ask.Request(query=messages.Query(text=ODD.format(number))))
+    for number, publisher in enumerate(words):
+        publisher.publish(String(data=ODD.format(number)))
+    assert robot.stream(lambda: counted(robot) == 2 * CROWD)
+
+
+def test_many_goals_at_once_each_get_a_result(started: Started) -> None:
+    _, robot, _ = started
+    deep = qos.requests()
+    client = ActionClient(
+        robot.node,
+        AskForesight,
+        "/foreseg/ask_foresight",
+        goal_service_qos_profile=deep,
+        result_service_qos_profile=deep,
+    )
+    assert client.wait_for_server(WAIT_S)
+    sent = [
+        client.send_goal_async(AskForesight.Goal(query=messages.Query(text=ODD.format(number))))
+        for number in range(CROWD)
+    ]
+    assert robot.stream(lambda: all(future.done() for future in sent), 2 * WAIT_S)
+    results = [future.result().get_result_async() for future in sent]
+    assert robot.stream(lambda: all(future.done() for future in results), 2 * WAIT_S)
+    assert all(future.result().result.answer.reason for future in results)
+    client.destroy()
 
 
 def test_the_diagnostics_name_a_dead_thread() -> None:

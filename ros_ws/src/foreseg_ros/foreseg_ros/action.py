@@ -21,6 +21,7 @@ from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex
 from foreseg.pipeline.state import State
+from foreseg_ros import qos
 from foreseg_ros.clocks import steady_timer
 from foreseg_ros.guard import Guard
 from foreseg_ros.records import answer_msg_from_answer, msg_from_mask_rle
@@ -74,6 +75,9 @@ class AskForesightServer:
             callback_group=group,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
             result_timeout=RESULT_KEPT_S,
+            goal_service_qos_profile=qos.requests(),
+            result_service_qos_profile=qos.requests(),
+            cancel_service_qos_profile=qos.requests(),
         )
         self._timer = steady_timer(node, FEEDBACK_PERIOD_S, self._tick, group)
 

@@ -11,9 +11,14 @@ from typing import Final
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from foreseg.driving.inbox import MAX_MESSAGES
+
 MASK_DEPTH: Final = 5  # at depth 1 a reliable writer still overwrites frames under load
 ANSWER_DEPTH: Final = 10
 EVENT_DEPTH: Final = 10
+# Of rclpy's 10 the oldest is overwritten when more come at once, and its caller waits for ever.
+# As many may wait for the worker's loop; from there on they are refused with the reason.
+REQUEST_DEPTH: Final = MAX_MESSAGES
 
 
 def image_in() -> QoSProfile:
@@ -38,7 +43,12 @@ def answers() -> QoSProfile:
 
 def queries() -> QoSProfile:
     """`~/query`: every word counts."""
-    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, EVENT_DEPTH)
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, REQUEST_DEPTH)
+
+
+def requests() -> QoSProfile:
+    """Services and the action: who asks is answered, however many ask at once."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, REQUEST_DEPTH)
 
 
 def diagnostics() -> QoSProfile:

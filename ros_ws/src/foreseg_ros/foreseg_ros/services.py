@@ -62,7 +62,13 @@ class Services:
             (SetBool, "enable", self._enable),
         )
         self._services = [
-            node.create_service(kind, f"~/{name}", callback, callback_group=self._group)
+            node.create_service(
+                kind,
+                f"~/{name}",
+                callback,
+                qos_profile=qos.requests(),
+                callback_group=self._group,
+            )
             for kind, name, callback in kinds
         ]
         for service in self._services:
