@@ -46,6 +46,7 @@ from foreseg_ros.conversions import header_from_stamp
 from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot, transport_problem
 from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.inputs import ImageInputs
+from foreseg_ros.names import NameWatch
 from foreseg_ros.parameters import (
     NodeSettings,
     check_change,
@@ -113,6 +114,7 @@ class ForesegNode(LifecycleNode):
         self._inputs: ImageInputs | None = None
         self._own_timers: list[Timer] = []
         self._sim_time = SimTimeWatch(self)
+        self._name = NameWatch(self, self._clock_ns)
         self._diagnostics = Node.create_publisher(
             self, DiagnosticArray, "/diagnostics", qos.diagnostics()
         )
@@ -240,7 +242,11 @@ class ForesegNode(LifecycleNode):
             backend=bundle.backend,
             topics={} if inputs is None else inputs.topics,
             drops={} if inputs is None else inputs.drop_problems(snapshot.state.cameras),
-            problems={"transport": self._transport, "time": self._sim_time.problem()},
+            problems={
+                "transport": self._transport,
+                "time": self._sim_time.problem(),
+                "name": self._name.problem(),
+            },
             guard=self.guard,
         )
         self._diagnostics.publish(
