@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, Query, TargetsFound
 from foreseg.frames import FrameWindow
+from foreseg.methods.absence import is_denial, is_none_word
 from foreseg.methods.base import Verdict
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Repairs, UnusableAnswer
@@ -19,10 +20,6 @@ WORDS_PER_TOKEN = 0.7  # of English, roughly: models keep to words rather than t
 NO_TARGET = '{"no_target": "why"}'
 _NO_TARGET_NAMES = ("no_target", "none")
 _ABSTAIN_NAMES = ("abstain", "unanswerable")
-_NO_TARGET_WORDS = re.compile(
-    r"(?:there is )?(?:no|none|nothing|null|n/?a)(?: (?:such )?(?:target|object|match|answer))?",
-    re.IGNORECASE,
-)
 _ABSTAIN_WORDS = re.compile(
     r"(?:i )?(?:abstain|am not sure|not sure|unsure|unknown|unclear|unanswerable"
     r"|(?:cannot|can't|can not|do not|don't) (?:answer|tell|say|know|determine)(?: (?:this|that|it))?)",
@@ -40,7 +37,7 @@ def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTar
         repairs = Repairs()
         repairs.add(*reading.repairs)
         try:
-            part = nothing_from(reading.value, repairs) or read(reading.value, repairs)
+            part = _part_from(reading.value, repairs, read)
         except UnusableAnswer as error:
             failed = Verdict(part=AnswerFailed(reason=str(error)), repairs=repairs.notes)
             failure = failure or failed
@@ -50,11 +47,32 @@ def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTar
         return failure
     words = text.strip().strip("'\".!")
     said = f"the model answered {words[:60]!r}"
-    for pattern, kind in ((_NO_TARGET_WORDS, NoTarget), (_ABSTAIN_WORDS, Abstained)):
-        if pattern.fullmatch(words):
-            return Verdict(part=kind(reason=said), repairs=("words instead of a value",))
+    repaired = ("words instead of a value",)
+    if is_denial(words):
+        return Verdict(part=NoTarget(reason=said), repairs=repaired)
+    if _ABSTAIN_WORDS.fullmatch(words):
+        return Verdict(part=Abstained(reason=said), repairs=repaired)
     reason = f"the answer has no list or object: {words[:80]!r}" if words else "an empty answer"
     return Verdict(part=AnswerFailed(reason=reason))
+
+
+def _part_from(
+    value: Json, repairs: Repairs, read: Callable[[Json, Repairs], TargetsFound | NoTarget]
+) -> TargetsFound | NoTarget | Abstained:
+    """What one value says. `"no_target": "none"` may mean either: then targets decide.
+
+    Raises:
+        UnusableAnswer: neither.
+    """
+    if not (isinstance(value, dict) and is_none_word(member(value, _NO_TARGET_NAMES))):
+        return nothing_from(value, repairs) or read(value, repairs)
+    try:
+        return read(value, repairs)
+    except UnusableAnswer:
+        nothing = nothing_from(value, repairs)
+        if nothing is None:
+            raise
+        return nothing
 
 
 def nothing_from(value: Json, repairs: Repairs) -> NoTarget | Abstained | None:
@@ -99,6 +117,11 @@ def member(value: dict[str, Json], names: tuple[str, ...]) -> Json:
     """The first member that has one of these names, whatever its case; None without one."""
     plain = {re.sub(r"[\s-]", "_", name.strip().lower()): item for name, item in value.items()}
     return next((plain[name] for name in names if name in plain), None)
+
+
+def has_member(value: dict[str, Json], names: tuple[str, ...]) -> bool:
+    """True if a member has one of these names, whatever its case and value."""
+    return any(member({name: True}, names) for name in value)
 
 
 def frames_words(window: FrameWindow) -> str:

@@ -21,6 +21,7 @@ from foreseg.prompts import Point, PointLabel, SpatialPrompt
 
 MAX_TARGETS = 64
 MILLI = 1000.0
+MILLI_SLACK = 20.0  # beyond the frame, with `milli`; with pixels it is a patch
 EDGE_PX = 1.0  # a point so little outside is on the edge
 _WHOLE = re.compile(r"-?\d{1,15}")
 
@@ -78,6 +79,34 @@ class View:
             return MILLI, MILLI
         height, width = frame.image.shape[:2]
         return self._rounded(width), self._rounded(height)
+
+    def checked(self, numbers: Sequence[float], frame: Frame) -> None:
+        """Numbers x, y, ... that a model gave for a place in a frame, in its own units.
+
+        A little outside is a mistake of the eye; farther out, or all within 0 to 1, the model
+        counts otherwise, and no number of its answer means what it seems to.
+
+        Raises:
+            UnusableAnswer: it does.
+        """
+        is_milli = self.coordinates is Coordinates.MILLI
+        slack = MILLI_SLACK if is_milli else float(self.patch_px)
+        size = self.size_wh(frame)
+        shown = "[" + ", ".join(f"{number:g}" for number in numbers) + "]"
+        if any(not -slack <= n <= size[i % 2] + slack for i, n in enumerate(numbers)):
+            other = Coordinates.PIXELS if is_milli else Coordinates.MILLI
+            msg = (
+                f"{shown} leaves the frame, which is {size[0]:g} x {size[1]:g} in"
+                f" {self.coordinates.value}: the model seems to count otherwise; is it"
+                f" {other.value}? then set the option coordinates"
+            )
+            raise UnusableAnswer(msg)
+        if all(0 <= n <= 1 for n in numbers) and any(n != int(n) for n in numbers):
+            msg = (
+                f"{shown} lies within 0 to 1: the model seems to count in shares of the frame, where"
+                f" {self.coordinates.value} were asked for"
+            )
+            raise UnusableAnswer(msg)
 
     def words(self, frame: Frame) -> str:
         """How places in a frame are to be given, for a template."""
@@ -137,12 +166,16 @@ def keyframe_from(value: Json, window: FrameWindow, repairs: Repairs) -> Frame:
 def box_from(value: Json, frame: Frame, view: View, repairs: Repairs) -> BoxXyxy | None:
     """A box in source pixels within the frame; swapped corners are put right, edges clipped.
 
-    None, with the reason recorded, if it is no box or lies outside.
+    None, with the reason recorded, if it is no box or is empty.
+
+    Raises:
+        UnusableAnswer: it is in other units than were asked for.
     """
     numbers = _numbers_from(value, 4, repairs)
     if numbers is None:
         repairs.add("left out what is no box of four numbers")
         return None
+    view.checked(numbers, frame)
     x0, y0, x1, y1 = numbers
     if x1 < x0 or y1 < y0:
         repairs.add("swapped corners")
@@ -160,11 +193,16 @@ def box_from(value: Json, frame: Frame, view: View, repairs: Repairs) -> BoxXyxy
 def point_from(
     value: Json, label: PointLabel, frame: Frame, view: View, repairs: Repairs
 ) -> Point | None:
-    """A point in source pixels within the frame; None, recorded, if it is none or outside."""
+    """A point in source pixels within the frame; None, recorded, if it is none or just outside.
+
+    Raises:
+        UnusableAnswer: it is in other units than were asked for.
+    """
     numbers = _numbers_from(value, 2, repairs)
     if numbers is None:
         repairs.add("left out what is no point of two numbers")
         return None
+    view.checked(numbers, frame)
     scale = _to_source(frame, view)
     places: list[float] = []
     for number, factor, end in zip(numbers, scale, frame.ref.size_wh, strict=True):

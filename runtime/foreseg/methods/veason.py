@@ -16,10 +16,12 @@ from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow, U8Array
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
+from foreseg.methods.absence import is_no_place
 from foreseg.methods.answers import (
     form_of,
     format_words,
     frames_words,
+    has_member,
     member,
     query_words,
     reasoning_tokens_of,
@@ -121,11 +123,13 @@ class VeasonMethod:
         if boxes is None:
             msg = f"the answer wants bbox_2d_list, got {list(value)[:8]}"
             raise UnusableAnswer(msg)
-        if not boxes:
-            return NoTarget(reason="the model found no object: its list of boxes is empty")
+        places = [_place(box, repairs) for box in boxes]
+        if all(map(is_no_place, places)):
+            how = "boxes are" if boxes else "list of boxes is"
+            return NoTarget(reason=f"the model found no object: its {how} empty")
         frame = keyframe_from(member(value, _KEYFRAME_NAMES), window, repairs)
         view = self._settings.view
-        found = (box_from(_place(box, repairs), frame, view, repairs) for box in boxes)
+        found = (box_from(place, frame, view, repairs) for place in places)
         prompts = [SpatialPrompt(box=box) for box in found if box is not None]
         distinct = distinct_prompts(prompts, frame, repairs)
         return TargetsFound(
@@ -150,6 +154,8 @@ def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json]
     if isinstance(boxes, list) and boxes and not any(isinstance(b, (list, dict)) for b in boxes):
         repairs.add("one box instead of a list")
         boxes = [boxes]
+    if has_member(value, _BOXES_NAMES) and not isinstance(boxes, list) and is_no_place(boxes):
+        return value, [None]
     return value, boxes if isinstance(boxes, list) else None
 
 
@@ -168,4 +174,4 @@ def _place(item: Json, repairs: Repairs) -> Json:
     if not isinstance(item, dict):
         return item
     repairs.add("boxes in objects")
-    return member(item, _BOXES_NAMES)
+    return member(item, _BOXES_NAMES) if has_member(item, _BOXES_NAMES) else item

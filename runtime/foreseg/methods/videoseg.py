@@ -23,10 +23,12 @@ from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.geometry import BoxXyxy
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
+from foreseg.methods.absence import BOX_NUMBERS, is_no_place
 from foreseg.methods.answers import (
     form_of,
     format_words,
     frames_words,
+    has_member,
     member,
     query_words,
     reasoning_tokens_of,
@@ -269,8 +271,9 @@ class VideosegMethod:
         self, value: Json, repairs: Repairs, frame: Frame
     ) -> TargetsFound | NoTarget:
         items = _items(value, repairs)
-        if not items:
-            return NoTarget(reason="the model found no object: its list is empty")
+        if all(map(_is_nothing, items)):
+            how = "entries are" if items else "list is"
+            return NoTarget(reason=f"the model found no object: its {how} empty")
         found = (self._prompt_from(item, frame, repairs) for item in items)
         prompts = [prompt for prompt in found if prompt is not None]
         distinct = distinct_prompts(prompts, frame, repairs)
@@ -281,6 +284,9 @@ class VideosegMethod:
         )
 
     def _prompt_from(self, item: Json, frame: Frame, repairs: Repairs) -> SpatialPrompt | None:
+        if isinstance(item, list) and len(item) == BOX_NUMBERS:
+            repairs.add("a box without its object")
+            item = {_BOX_NAMES[0]: item}
         if not isinstance(item, dict):
             repairs.add("left out what is no object with a box or a point")
             return None
@@ -412,15 +418,24 @@ def _texts(sent: list[str] | FrameWindow | None) -> list[str]:
 def _items(value: Json, repairs: Repairs) -> list[Json]:
     if isinstance(value, dict):
         listed = member(value, _LIST_NAMES)
-        if isinstance(listed, list):
+        if has_member(value, _LIST_NAMES) and (isinstance(listed, list) or is_no_place(listed)):
             repairs.add("objects in an object")
-            return listed
+            return listed if isinstance(listed, list) else []
         repairs.add("one object instead of a list")
         return [value]
     if not isinstance(value, list):
         msg = f"the answer wants a list of objects, got {str(value)[:60]!r}"
         raise UnusableAnswer(msg)
     return value
+
+
+def _is_nothing(item: Json) -> bool:
+    """True for an entry that marks nothing: its box has no area, and its point is no place or 0."""
+    if not isinstance(item, dict):
+        return is_no_place(item)
+    box, point = member(item, _BOX_NAMES), member(item, _POINT_NAMES)
+    is_said = has_member(item, _BOX_NAMES) or has_member(item, _POINT_NAMES)
+    return is_said and is_no_place(box) and (is_no_place(point) or point == [0, 0])
 
 
 def _places(value: Json) -> list[Json]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.support.language_models import ScriptedModel, in_turn, words_of
@@ -143,14 +145,14 @@ def test_a_keyframe_that_was_not_shown_is_refused_with_the_labels(label: str) ->
 
 
 def test_swapped_corners_are_put_right_and_edges_clipped_with_a_record() -> None:
-    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[140, 300, -28, 0]]}')
+    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[140, 252, -28, 0]]}')
     assert isinstance(verdict.part, TargetsFound)
     assert boxes(verdict.part) == [BoxXyxy(0, 0, 280, 420)]
     assert verdict.repairs == ("swapped corners", "clipped a box to the frame")
 
 
 def test_what_is_no_box_is_left_out_and_the_others_kept() -> None:
-    listed = '[[1,2,3],["a",0,9,9],[300,0,400,50],[0,0,56,56],[5,5,5,5]]'
+    listed = '[[1,2,3],["a",0,9,9],[285,0,300,50],[0,0,56,56],[5,5,5,5],null]'
     verdict = read(f'{{"keyframe_timestamp": 0, "bbox_2d_list": {listed}}}')
     assert isinstance(verdict.part, TargetsFound)
     assert boxes(verdict.part) == [BoxXyxy(0, 0, 112, 105)]
@@ -158,10 +160,40 @@ def test_what_is_no_box_is_left_out_and_the_others_kept() -> None:
 
 
 def test_without_any_usable_box_the_answer_fails_and_says_why() -> None:
-    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[900, 900, 950, 950]]}')
+    verdict = read('{"keyframe_timestamp": 0, "bbox_2d_list": [[285, 0, 300, 50]]}')
     assert isinstance(verdict.part, AnswerFailed)
     assert "can be used" in verdict.part.reason
     assert verdict.repairs == ("left out a box that is empty or outside the frame",)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "box", "expected"),
+    [
+        (Coordinates.PIXELS, "[100, 100, 309, 200]", "280 x 224 in pixels"),
+        (Coordinates.PIXELS, "[676, 522, 764, 678]", "is it milli?"),
+        (Coordinates.PIXELS, "[-40, 0, 50, 50]", "[-40, 0, 50, 50] leaves the frame"),
+        (Coordinates.PIXELS, "[0.22, 0.2, 0.36, 0.48]", "lies within 0 to 1"),
+        (Coordinates.MILLI, "[100, 100, 1021, 200]", "is it pixels?"),
+        (Coordinates.MILLI, "[0, 0, 0.5, 1]", "lies within 0 to 1"),
+    ],
+)
+def test_numbers_of_another_unit_are_refused_and_the_option_named(
+    coordinates: Coordinates, box: str, expected: str
+) -> None:
+    listed = f"[[0, 0, 56, 56], {box}]"  # of an answer in other units no box means what it seems
+    text = f'{{"keyframe_timestamp": 0, "bbox_2d_list": {listed}}}'
+    part = read(text, replace(EXACT, coordinates=coordinates)).part
+    assert isinstance(part, AnswerFailed)
+    assert expected in part.reason
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "box"),
+    [(Coordinates.PIXELS, [0, 0, 308, 252]), (Coordinates.MILLI, [-20, 0, 1020, 1000])],
+)
+def test_numbers_a_little_outside_are_clipped(coordinates: Coordinates, box: list[int]) -> None:
+    text = f'{{"keyframe_timestamp": 0, "bbox_2d_list": [{box}]}}'
+    assert boxes(found(text, replace(EXACT, coordinates=coordinates))) == [BoxXyxy(0, 0, 560, 420)]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +202,17 @@ def test_without_any_usable_box_the_answer_fails_and_says_why() -> None:
         '{"no_target": "nothing moves"}',
         "{'no_target': true, 'reason': 'nothing moves'}",
         '{"keyframe_timestamp": 4, "bbox_2d_list": []}',
+        '{"keyframe_timestamp": 4, "bbox_2d_list": null}',
+        '{"keyframe_timestamp": 4, "bbox_2d": null, "label": "none"}',
+        '{"keyframe_timestamp": 4, "bbox_2d_list": [null]}',
+        '{"keyframe_timestamp": 4, "bbox_2d_list": [[], [0, 0, 0, 0]]}',
+        '{"keyframe_timestamp": 4, "bbox_2d_list": [{"bbox_2d": "none", "label": "cup"}]}',
+        '{"keyframe_timestamp": null, "bbox_2d_list": [[0, 0, 0, 0]]}',
+        '{"no_target": "none"}',
+        '{"no_target": "none", "bbox_2d_list": [[0, 0, 0, 0]]}',
+        '{"no_target": "N/A", "text": "nothing here"}',
         "None.",
+        "There are none.",
         "no target",
         "null",
     ],
@@ -180,6 +222,19 @@ def test_no_target_is_an_answer(text: str) -> None:
     assert isinstance(part, NoTarget)
     if "moves" in text:
         assert part.reason == "nothing moves"
+
+
+@pytest.mark.parametrize("said", ['"none"', '"N/A"', '""', "false", "null", '"no"'])
+def test_no_target_with_a_word_for_none_keeps_the_targets_beside_it(said: str) -> None:
+    text = f'{{"no_target": {said}, "keyframe_timestamp": 4, "bbox_2d_list": [[0, 0, 56, 56]]}}'
+    assert boxes(found(text)) == [BoxXyxy(0, 0, 112, 105)]
+
+
+def test_no_target_with_a_reason_wins_over_targets_beside_it() -> None:
+    text = '{"no_target": "it is gone", "keyframe_timestamp": 4, "bbox_2d_list": [[0, 0, 56, 56]]}'
+    verdict = read(text)
+    assert verdict.part == NoTarget(reason="it is gone")
+    assert verdict.repairs == ("no target, beside something else",)
 
 
 @pytest.mark.parametrize(

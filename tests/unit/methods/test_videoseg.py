@@ -226,14 +226,22 @@ def test_the_names_of_objects_are_the_answers_words_each_once() -> None:
 
 
 def test_points_on_the_edge_stay_inside_and_others_are_left_out() -> None:
-    verdict = read('{"point_2d": [56, 28], "negative_points": [[0, 0], [90, 3]]}')
+    verdict = read('{"point_2d": [56, 28], "negative_points": [[0, 0], [80, 3]]}')
     assert isinstance(verdict.part, TargetsFound)
     (prompt,) = verdict.part.prompts
     assert [tuple(point[:2]) for point in prompt.points] == [(55.5, 27.5), (0, 0)]
     assert "left out a point outside the frame" in verdict.repairs
 
 
-@pytest.mark.parametrize("text", ["[]", '{"objects": []}', '{"no_target": "it is over"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", '{"objects": []}', '{"objects": null}', "[null]", '{"no_target": "it is over"}'),
+        '[{"bbox_2d": [0, 0, 0, 0], "point_2d": [0, 0]}]',
+        '[{"bbox_2d": null, "point_2d": null, "negative_point_2d": [3, 3]}]',
+        *("There are none.", "No object in these frames fits the query."),
+    ],
+)
 def test_an_empty_list_is_no_target(text: str) -> None:
     assert isinstance(read(text).part, NoTarget)
 
