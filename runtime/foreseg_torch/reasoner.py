@@ -17,6 +17,7 @@ from foreseg.errors import ConfigError
 from foreseg.frames import Frame
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.reasoner.options import (
+    AUTO,
     Scalar,
     coordinates_from_name,
     method_from_options,
@@ -33,7 +34,6 @@ from foreseg_torch.vlm.language_model import (
 from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
 from foreseg_torch.vlm.vision_inputs import fitted_wh
 
-AUTO = "auto"
 MAX_SHOWN = 12  # frames in a request of a method that chooses them itself
 MAX_THREADS = 256
 COUNTS_IN_PIXELS = ("qwen2_5_vl",)  # other families of Qwen count to 1000 over each side

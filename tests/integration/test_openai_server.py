@@ -300,7 +300,7 @@ def test_tls_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
         ({"url": "http://[::1", "model": "m"}, "url wants the form"),
         ({"url": "http://h", "model": "m", "timeout_s": 0}, "more than 0 and at most 86400"),
         ({"url": "http://h", "model": "m", "connect_timeout_s": 1e300}, "seconds, got 1e+300"),
-        ({"url": "http://h", "model": "m", "coordinates": "cm"}, "pixels, milli, got 'cm'"),
+        ({"url": "http://h", "model": "m", "coordinates": "cm"}, "auto, pixels, milli, got 'cm'"),
         ({"url": "http://h", "model": "m", "image_side_px": 3}, "16 to 4096"),
         ({"url": "http://h", "model": "m", "fast": True}, "veason asks only once"),
         ({"url": "http://h", "model": "m", "api_key_env": "NO_SUCH_KEY"}, "'NO_SUCH_KEY' is not"),

@@ -7,6 +7,7 @@ The key comes from a file or an environment variable that the options name, neve
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from foreseg.errors import ConfigError
 from foreseg.files import read_file
 from foreseg.language.openai_server import OpenAiServer, ServerSettings
 from foreseg.methods.base import Method
-from foreseg.methods.grounding import View
+from foreseg.methods.grounding import Coordinates, View
 from foreseg.reasoner.options import (
+    AUTO,
     Scalar,
     coordinates_from_name,
     method_from_options,
@@ -25,6 +27,9 @@ from foreseg.reasoner.options import (
 from foreseg.reasoner.vlm import VlmReasoner
 
 MAX_KEY_BYTES = 10_000
+# Qwen2-VL and Qwen3-VL count to 1000 over each side, the one between them does not.
+_COUNTS_TO_1000 = re.compile(r"qwen|qvq|internvl|glm-?\d[\w.]*v", re.IGNORECASE)
+_COUNTS_IN_PIXELS = re.compile(r"qwen[ _-]?2[._-]?5", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class OpenAiOptions:
     num_frames: int = 0  # veason; 0 = the method's own
     span_s: float = 0.0  # 0 = all that the history has
     form: str = ""  # the only one that the model knows; "" = the method's own
-    coordinates: str = "pixels"
+    coordinates: str = AUTO  # as the model's name tells
     image_side_px: int = 448
     patch_px: int = 28
     api_key_file: str = ""
@@ -75,7 +80,7 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
 def _method(options: OpenAiOptions) -> Method:
     view = View(
         image_side_px=options.image_side_px,
-        coordinates=coordinates_from_name(options.coordinates),
+        coordinates=coordinates_of(options.coordinates, options.model),
         patch_px=options.patch_px,
     )
     return method_from_options(
@@ -86,6 +91,18 @@ def _method(options: OpenAiOptions) -> Method:
         view=view,
         form=options.form,
     )
+
+
+def coordinates_of(name: str, model: str) -> Coordinates:
+    """How a model counts places; "auto": as its family does, by the model's name.
+
+    Raises:
+        ConfigError: in no known way.
+    """
+    if name != AUTO:
+        return coordinates_from_name(name)
+    is_milli = _COUNTS_TO_1000.search(model) and not _COUNTS_IN_PIXELS.search(model)
+    return Coordinates.MILLI if is_milli else Coordinates.PIXELS
 
 
 def _api_key(options: OpenAiOptions) -> str:

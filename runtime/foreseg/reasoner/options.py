@@ -24,6 +24,7 @@ from foreseg.methods.visa import VisaMethod, VisaSettings
 
 MAX_FILE_BYTES = 100_000
 METHODS = ("veason", "videoseg", "visa", "fevos")
+AUTO = "auto"  # of `coordinates`: as the model's family counts
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 
 Scalar = str | int | float | bool
@@ -102,7 +103,7 @@ def coordinates_from_name(name: str) -> Coordinates:
     """
     kinds = [kind.value for kind in Coordinates]
     if name not in kinds:
-        msg = f"coordinates wants one of {', '.join(kinds)}, got {name!r}"
+        msg = f"coordinates wants one of {', '.join((AUTO, *kinds))}, got {name!r}"
         raise ConfigError(msg)
     return Coordinates(name)
 
