@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.handler(arguments))
-    except ForesegError as error:
+    except (ForesegError, OSError) as error:
         print(f"foreseg-export: {error}", file=sys.stderr)
         return FAILED if isinstance(error, EngineError) else BAD_INPUT
     except KeyboardInterrupt:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from typing import NoReturn
 
@@ -55,17 +57,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     if handler is None:
         parser.print_help()
         return BAD_INPUT
+    with ended_as_by_ctrl_c():
+        return _run(handler, arguments)
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that closes, end a command with its files whole.
+
+    What is ignored, as under nohup, stays ignored. Without effect outside of the main thread.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    taken = []
+    with suppress(ValueError):  # it is not the main thread
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
+                taken.append(number)
     try:
-        return handler(arguments)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(handler: Handler, arguments: argparse.Namespace) -> int:
+    try:
+        code = handler(arguments)
+        sys.stdout.flush()
     except ForesegError as error:
-        sys.stderr.write(f"foreseg: {error}\n")
+        _say(f"foreseg: {error}")
         return BAD_INPUT
     except KeyboardInterrupt:
-        sys.stderr.write("\nforeseg: interrupted\n")
+        _say("\nforeseg: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # somebody reads only the first lines
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return DONE
+    except OSError as error:  # a disk that is full, a terminal that has closed
+        logging.getLogger(__name__).info("it came from here:", exc_info=True)
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"foreseg: {place}{error.strerror or error}")
+        _forget_output()
+        return FAILED
+    return code
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody is there any more
+        sys.stderr.write(text + "\n")
+
+
+def _forget_output() -> None:
+    """What is still to be printed would only fail again as the interpreter ends."""
+    with suppress(OSError):  # it is none of the system's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> Parser:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Mapping
 
@@ -22,6 +23,8 @@ class PointingReasoner:
         yield RationalePart(text="I look for red.")
         if "hang" in query.text:
             threading.Event().wait()
+        if "signal" in query.text:
+            signal.raise_signal(signal.Signals[query.text.split()[-1]])
         if "exit" in query.text:
             os._exit(3)
         if "raise" in query.text:

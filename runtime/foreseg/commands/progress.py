@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from foreseg.errors import MissingExtraError
@@ -40,16 +41,19 @@ class ProgressBar:
         """So many frames are done; `note` says what goes on and stays until the next one."""
         if note is not None:
             self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count - self._bar.n)
+        with suppress(OSError):  # the terminal has closed: nobody looks
+            self._bar.update(count - self._bar.n)
 
     def close(self, count: int) -> None:
         """Draw the end and leave the line."""
         self.update(count)
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
     def say(self, text: str) -> None:
         """A line of its own above the bar."""
-        self._bar.write(text, file=self._stream)
+        with suppress(OSError):
+            self._bar.write(text, file=self._stream)
 
 
 class _Lines:

@@ -107,11 +107,16 @@ def run(arguments: argparse.Namespace) -> int:
             counted=[box.object_id for box in options.boxes],
         )
         try:
-            play = play_camera if is_camera else play_file
-            report = play(options, source, files)
-        finally:
-            files.close()
-    files.write_summary(_summary(options, files, report))
+            try:
+                play = play_camera if is_camera else play_file
+                report = play(options, source, files)
+            finally:
+                files.close()
+            files.write_summary(_summary(options, files, report))
+        except OSError as error:
+            place = error.filename or options.out
+            msg = f"cannot write {place}: {error.strerror or error}; make room, or give another --out"
+            raise InputError(msg) from error
     _print_summary(options, files, report)
     return INTERRUPTED if report.is_interrupted and not is_camera else 0
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -180,17 +181,22 @@ class RunFiles:
         return 0 if self._observed is None else self._observed.num_windows
 
     def close(self) -> None:
-        """Finish the files, the contact sheet among them."""
-        self._write_shown(None)
-        self._answers_file.close()
-        self._tracks_file.close()
-        if self._filmstrips is not None:
-            self._filmstrips.close()
-        if self._video is not None:
-            self._video.close()
-        sheet = self._storyboard.sheet()
-        if sheet is not None:
-            write_image(self.out / "contact_sheet.png", sheet)
+        """Finish the files, the contact sheet among them: each, though another cannot be.
+
+        Raises:
+            OSError: one cannot be written to its end.
+        """
+        with ExitStack() as stack:  # from the last to the first
+            stack.callback(self._answers_file.close)
+            stack.callback(self._tracks_file.close)
+            if self._filmstrips is not None:
+                stack.callback(self._filmstrips.close)
+            if self._video is not None:
+                stack.callback(self._video.close)
+            self._write_shown(None)
+            sheet = self._storyboard.sheet()
+            if sheet is not None:
+                write_image(self.out / "contact_sheet.png", sheet)
 
     def write_summary(self, record: Mapping[str, object]) -> None:
         """Write summary.json."""

@@ -86,7 +86,11 @@ class TraceWriter:
             "cameras": list(cameras),
             "config": {name: value for name, value, _ in settings_of(config)},
         }
-        self._put(_line(head))
+        try:
+            self._put(_line(head))
+        except OSError:
+            self._file.close()
+            raise
 
     def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:
         """One event with the commands it led to."""
