@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,6 +38,8 @@ SOURCES = ("runtime", "ros_ws/src/foreseg_ros", ".")  # the last for reasoners o
 WAIT_S = 20.0
 SIZE_WH = (160, 120)
 SPEED_PX_S = 16.0
+MAX_DOMAINS = 12  # of a process
+_domains: deque[tuple[int, socket.socket]] = deque()
 
 
 def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
@@ -50,8 +55,27 @@ def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
 
 
 def random_domain() -> int:
-    """A domain id that other runs on this machine hardly use."""
-    return random.SystemRandom().randint(1, 100)
+    """A domain id that no other test process on this machine has until this one ends.
+
+    After a dozen, this process' own come again in turn. Whoever binds the name of a domain in
+    Linux's abstract namespace has the domain; nothing is left behind.
+    """
+    if len(_domains) == MAX_DOMAINS:
+        _domains.rotate(-1)
+        return _domains[-1][0]
+    for domain in random.SystemRandom().sample(range(1, 101), 100):
+        held = socket.socket(socket.AF_UNIX)
+        try:
+            held.bind(f"\0foreseg-test-domain-{domain}")
+        except OSError as error:
+            held.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        _domains.append((domain, held))
+        return domain
+    msg = "tests that run on this machine have all of the domains 1 to 100: wait for one to end"
+    raise RuntimeError(msg)
 
 
 class NodeProcess:

@@ -22,6 +22,7 @@ from rclpy.context import Context
 from foreseg.config import Config, settings_of
 from foreseg_ros.node import ForesegNode
 from foreseg_ros.parameters import OWN_PARAMETERS
+from tests.ros.ros_harness import random_domain
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ros.md"
 BEGIN, END = "<!-- parameters: begin", "<!-- parameters: end -->"
@@ -48,7 +49,7 @@ def _row(name: str, value: object, low: float | None, high: float | None, about:
 @pytest.fixture(scope="module")
 def node() -> Iterator[ForesegNode]:
     context = Context()
-    rclpy.init(context=context, domain_id=97)
+    rclpy.init(context=context, domain_id=random_domain())
     node = ForesegNode(context=context)
     yield node
     node.destroy_node()
