@@ -7,6 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(PYTHON) ros_ws/setup_venv.py
 
+# Tests run side by side, file by file, those that take long first; WORKERS=0 runs them in one process.
+WORKERS ?= $(shell nproc)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 # Another ROS, sourced in this shell, must not leak into the environment of the wheels.
 unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
@@ -40,7 +44,7 @@ format: venv-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 unit: venv-dev  ## the fast tests alone: no ROS, nothing slow
-	$(BIN)/python -m pytest -m "not ros and not slow"
+	$(PYTEST) -m "not ros and not slow"
 
 .PHONY: run-lint run-types run-tests
 run-lint:
@@ -51,7 +55,7 @@ run-types:
 	$(BIN)/mypy
 
 run-tests:
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations=10
 
 clean:  ## remove the environment and everything made
 	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

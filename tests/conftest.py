@@ -1,17 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests need, set before anything is imported: one thread of arithmetic, and ^C."""
+"""What all tests need, set before anything is imported: one thread of arithmetic, ^C, a folder."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
+
+import pytest
+
+from tests.support import once
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Two threads on two busy cores wait for each other, in torch most of all.
 
     A job in the background of a script inherits an ignored SIGINT, and hands it on.
+    The first process of a run makes the folder that its workers share.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if once.VARIABLE not in os.environ:
+        folder = os.environ[once.VARIABLE] = tempfile.mkdtemp(prefix="foreseg-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, the files that take longest begin: nobody waits for one of them at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (item.path not in slow, not item.get_closest_marker("ros")))

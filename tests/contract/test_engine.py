@@ -20,7 +20,7 @@ for needed in ("transformers", "onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(needed, reason="exporting a graph needs it")
 
 from tests.support.gpu_double import FakeTensorRt, HostCuda  # noqa: E402
-from tests.support.sam2_models import make_frame, tiny_hiera  # noqa: E402
+from tests.support.sam2_models import make_frame, tiny_bundle, tiny_hiera  # noqa: E402
 
 from foreseg.engines.base import Array, Engine, Tensor, on_host  # noqa: E402
 from foreseg.engines.built import AxisRange, BuiltEngine  # noqa: E402
@@ -36,7 +36,6 @@ from foreseg.prompts import SpatialPrompt  # noqa: E402
 from foreseg.tracker.base import TrackKey  # noqa: E402
 from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
 from foreseg_export.checkpoints import Checkpoint  # noqa: E402
-from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
 from foreseg_export.sam2 import geometry_of  # noqa: E402
 from foreseg_torch.tracker.engine import TorchEngine, TorchStore, torch_bundle  # noqa: E402
 from foreseg_torch.tracker.sam2_pieces import cut  # noqa: E402
@@ -64,16 +63,14 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model() -> Model:
     sam2 = tiny_hiera()
-    path = tmp_path_factory.mktemp("graph") / "decoder.onnx"
-    decoder = cut(sam2)["decoder"]
-    export_piece(decoder, piece_specs(sam2)["decoder"], path)
+    graph = tiny_bundle("hiera") / "decoder.onnx"
     half = (0.5, 0.5, 0.5)
     checkpoint = Checkpoint(
         model=sam2, name="tiny", path=Path("tiny"), pixel_mean=half, pixel_std=half
     )
-    return Model(checkpoint=checkpoint, decoder=decoder, graph=path.read_bytes())
+    return Model(checkpoint=checkpoint, decoder=cut(sam2)["decoder"], graph=graph.read_bytes())
 
 
 @pytest.fixture(params=KINDS)

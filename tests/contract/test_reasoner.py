@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -60,6 +61,7 @@ QUESTIONS = (
 )
 
 
+@functools.cache
 def windows() -> dict[str, FrameWindow]:
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 256, (60, 80, 3)).astype(np.uint8) for _ in range(9)]

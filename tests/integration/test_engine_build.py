@@ -37,7 +37,7 @@ trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, which Linu
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'foreseg[export]'")
 
-from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
+from tests.support.sam2_models import half_graph, tiny_bundle  # noqa: E402
 
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
@@ -45,12 +45,10 @@ from foreseg_export import build_command, bundle_engines  # noqa: E402
 from foreseg_export.bundle_engines import Work, build_engines  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.engine_build import BuildOptions, EngineBuilder  # noqa: E402
-from foreseg_export.graphs import PIECE_NAMES, export_piece, piece_specs  # noqa: E402
+from foreseg_export.graphs import PIECE_NAMES  # noqa: E402
 from foreseg_export.precision import INT8_PIECE, quantise  # noqa: E402
 from foreseg_export.targets import BuildPlan  # noqa: E402
 from foreseg_export.tensorrt_api import open_package  # noqa: E402
-from foreseg_torch.tracker.sam2_half import in_half  # noqa: E402
-from foreseg_torch.tracker.video_models import cut  # noqa: E402
 
 pytestmark = pytest.mark.slow  # exports a small model
 
@@ -105,24 +103,19 @@ def test_every_piece_builds_with_the_inputs_and_outputs_of_its_graph(finished: P
     assert built.engine("image_encoder").profile == ()
 
 
-@pytest.fixture(scope="module")
-def pieces() -> dict[str, object]:
-    return cut(tiny_hiera())
-
-
 @pytest.mark.parametrize(
     ("name", "precision"), [*((name, "fp16") for name in PIECE_NAMES), (INT8_PIECE, "int8")]
 )
 def test_every_piece_builds_in_its_lower_precisions(
-    tmp_path: Path, pieces: dict[str, object], name: str, precision: str
+    tmp_path: Path, name: str, precision: str
 ) -> None:
     """Precision lies in the graph: the builder is told nothing of it."""
-    path = tmp_path / "lower.onnx"
     if precision == "int8":
+        path = tmp_path / "lower.onnx"
         pixels = np.random.default_rng(0).normal(size=(2, 1, 3, 64, 64)).astype(np.float32)
         quantise(tiny_bundle("hiera") / f"{name}.onnx", path, pixels, method="minmax")
     else:
-        export_piece(in_half(pieces[name]), piece_specs(tiny_hiera())[name], path)
+        path = half_graph(name)
     graph = path.read_bytes()
     built = EngineBuilder(trt, ("sm80",), BuildOptions(axes=AXES)).build(name, graph)
     engine = OnnxEngine(name, graph)

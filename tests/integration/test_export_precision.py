@@ -18,7 +18,7 @@ onnx = pytest.importorskip("onnx", reason="exporting a bundle needs it")
 for name in ("transformers", "onnxscript", "onnxruntime", "cv2"):
     pytest.importorskip(name, reason="exporting a bundle needs it")
 
-from tests.support.sam2_models import tiny_bundle, tiny_hiera  # noqa: E402
+from tests.support.sam2_models import half_graph, tiny_bundle, tiny_hiera  # noqa: E402
 
 from foreseg.engines.load import load_bundle  # noqa: E402
 from foreseg.engines.manifest import read_manifest, read_piece  # noqa: E402
@@ -29,7 +29,7 @@ from foreseg_export import precision  # noqa: E402
 from foreseg_export import sam2 as sam2_export  # noqa: E402
 from foreseg_export.calibration import MAX_FRAMES, calibration_pixels  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
-from foreseg_export.graphs import export_piece, piece_specs  # noqa: E402
+from foreseg_export.graphs import piece_specs  # noqa: E402
 from foreseg_export.parity_page import PAGE_NAME  # noqa: E402
 from foreseg_export.precision import CALIBRATION_METHODS, lowered_pieces, quantise  # noqa: E402
 from foreseg_export.sam2 import ExportOptions, export_sam2  # noqa: E402
@@ -89,18 +89,16 @@ def test_islands_stay_float32(pieces: dict[str, torch.nn.Module]) -> None:
     assert relative(points[1], points[0]) < 1e-6, "a half is 0.5 px off here"
 
 
-def test_a_half_graph_runs_on_a_processor(
-    pieces: dict[str, torch.nn.Module], tmp_path: Path
-) -> None:
+def test_a_half_graph_runs_on_a_processor(pieces: dict[str, torch.nn.Module]) -> None:
     spec = piece_specs(tiny_hiera())["memory_encoder"]
-    export_piece(in_half(pieces["memory_encoder"]), spec, tmp_path / "half.onnx")
-    model = onnx.load(str(tmp_path / "half.onnx"))
+    graph = half_graph("memory_encoder")
+    model = onnx.load(str(graph))
     weights = {t.name: t.data_type for t in model.graph.initializer if np.prod(t.dims) > 512}
     assert set(weights.values()) == {onnx.TensorProto.FLOAT16}
     scales = {n.input[1] for n in model.graph.node if n.op_type == "LayerNormalization"}
     kinds = {t.data_type for t in model.graph.initializer if t.name in scales}
     assert kinds == {onnx.TensorProto.FLOAT}
-    engine = OnnxEngine("memory_encoder", (tmp_path / "half.onnx").read_bytes())
+    engine = OnnxEngine("memory_encoder", graph.read_bytes())
     assert {s.dtype for s in (*engine.inputs, *engine.outputs)} == {"float32"}
     with torch.no_grad():
         wanted = pieces["memory_encoder"](**spec.inputs)

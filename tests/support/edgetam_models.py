@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
-import io
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.sam2_models import enliven, tiny_hiera
+from tests.support.once import made_once
+from tests.support.sam2_models import enliven, export_bundle, tiny_hiera
 
 if TYPE_CHECKING:
     from transformers import EdgeTamVideoModel
@@ -63,17 +58,11 @@ def tiny_edgetam(*, image_size: int = 64, as_published: bool = False) -> EdgeTam
     return model
 
 
-@functools.cache
 def tiny_edgetam_bundle() -> Path:
-    """The bundle of a random EdgeTAM, exported once a test session by the command line."""
-    from foreseg_export.cli import main
+    """The bundle of a random EdgeTAM, exported once a test run; not to be changed."""
+    return made_once("tiny-edgetam", _export) / "bundle"
 
-    scratch = Path(tempfile.mkdtemp(prefix="foreseg-edgetam-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    tiny_edgetam().save_pretrained(scratch / "checkpoint")
-    told = io.StringIO()
-    words = ["--checkpoint", str(scratch / "checkpoint"), "--out", str(scratch / "bundle")]
-    with contextlib.redirect_stdout(told):
-        code = main(["sam2", *words])
-    assert code == 0, told.getvalue()
-    return scratch / "bundle"
+
+def _export(folder: Path) -> None:
+    tiny_edgetam().save_pretrained(folder / "checkpoint")
+    export_bundle(folder, folder / "checkpoint")

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import io
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
+from tests.support.once import made_once
 
 if TYPE_CHECKING:
     from transformers import Sam2VideoModel
@@ -111,28 +108,50 @@ def tiny_nano(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
-@functools.cache
 def tiny_bundle(kind: str) -> Path:
-    """The bundle of a random model, "hiera" or "nano", exported once a test session.
+    """The bundle of a random model, "hiera" or "nano", exported once a test run; not to be changed.
 
-    Made by the command line; what it printed stands in `log.txt` beside the bundle.
+    Its checkpoint, and what the command line printed (`log.txt`), lie beside it.
     """
+    return made_once(f"tiny-{kind}", _EXPORTS[kind]) / "bundle"
+
+
+def export_bundle(folder: Path, checkpoint: Path, stored: str = "fp32") -> None:
+    """`foreseg-export sam2` into `folder/bundle`; what it prints goes to `folder/log.txt`."""
     from foreseg_export.cli import main
 
-    scratch = Path(tempfile.mkdtemp(prefix=f"foreseg-{kind}-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    if kind == "hiera":
-        checkpoint, stored = scratch / "checkpoint", "fp32"
-        tiny_hiera().save_pretrained(checkpoint)
-    else:
-        checkpoint, stored = tiny_nano(scratch / "nano.safetensors"), "fp16"
     told = io.StringIO()
-    words = ["sam2", "--checkpoint", str(checkpoint), "--out", str(scratch / "bundle")]
+    words = ["sam2", "--checkpoint", str(checkpoint), "--out", str(folder / "bundle")]
     with contextlib.redirect_stdout(told):
         code = main([*words, "--stored", stored])
-    (scratch / "log.txt").write_text(told.getvalue())
     assert code == 0, told.getvalue()
-    return scratch / "bundle"
+    (folder / "log.txt").write_text(told.getvalue())
+
+
+def half_graph(piece: str) -> Path:
+    """The graph of a piece of `tiny_hiera` in half precision, exported once a test run."""
+    return made_once(f"half-{piece}", lambda folder: _export_half(piece, folder)) / "half.onnx"
+
+
+def _export_half(piece: str, folder: Path) -> None:
+    from foreseg_export.graphs import export_piece, piece_specs
+    from foreseg_torch.tracker.sam2_half import in_half
+    from foreseg_torch.tracker.sam2_pieces import cut
+
+    model = tiny_hiera()
+    export_piece(in_half(cut(model)[piece]), piece_specs(model)[piece], folder / "half.onnx")
+
+
+def _export_hiera(folder: Path) -> None:
+    tiny_hiera().save_pretrained(folder / "checkpoint")
+    export_bundle(folder, folder / "checkpoint")
+
+
+def _export_nano(folder: Path) -> None:
+    export_bundle(folder, tiny_nano(folder / "nano.safetensors"), "fp16")
+
+
+_EXPORTS = {"hiera": _export_hiera, "nano": _export_nano}
 
 
 def enliven(model: Sam2VideoModel) -> None:
