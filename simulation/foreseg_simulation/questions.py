@@ -217,7 +217,7 @@ WORDINGS: Mapping[Topic, Wording] = MappingProxyType(
     }
 )
 
-_NAMING = (
+NAMING = (
     "Which object is the {name}?",
     "Where is the {name}?",
     "What in the view is the {name}?",
@@ -286,7 +286,7 @@ def naming_questions(
     name = names[target]
     questions = [
         SeenQuestion(
-            text=_drawn(rng, _NAMING).format(name=name),
+            text=_drawn(rng, NAMING).format(name=name),
             answer=f"It is the {name}.",
             target_ids=(target,),
             skill=Skill.NAMING,
@@ -299,7 +299,7 @@ def naming_questions(
         like = listed([names[i] for i in seen])
         questions.append(
             SeenQuestion(
-                text=_drawn(rng, _NAMING).format(name=absent),
+                text=_drawn(rng, NAMING).format(name=absent),
                 answer=f"There is no {absent} in the view.",
                 target_ids=(),
                 skill=Skill.NAMING,

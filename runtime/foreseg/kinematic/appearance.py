@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from foreseg.kinematic.phrases import COLOURS, Description
 from foreseg.kinematic.regions import F32Array, Region
+from foreseg.masks import Mask
 
+MIN_MARGIN_PX = 3
+MARGIN_SHARE = 0.25  # of a region's longer side: how far around it one looks
 MIN_COLOUR_SHARE = 0.3  # of a region's pixels, to be called by a colour
 _HUES = (  # (upper bound in degrees, name), going round from red
     (15.0, "red"), (42.0, "orange"), (68.0, "yellow"), (165.0, "green"), (198.0, "cyan"),
@@ -23,14 +26,39 @@ _DARK, _BRIGHT, _PALE, _DIM = 50.0, 190.0, 0.2, 150.0
 
 def colour_shares(region: Region, image: F32Array) -> dict[str, float]:
     """Each colour name's share of the region's pixels in an (h, w, 3) RGB image."""
-    names = colour_names(image[region.rows, region.columns])
+    return _shares(image[region.rows, region.columns])
+
+
+def _shares(pixels: F32Array) -> dict[str, float]:
+    names = colour_names(pixels)
     counts = np.bincount(names, minlength=len(COLOURS)) / max(1, names.size)
     return dict(zip(COLOURS, counts.tolist(), strict=True))
 
 
-def colour_name(region: Region) -> str:
-    """The name of a region's mean colour."""
-    return COLOURS[int(colour_names(region.colour[None])[0])]
+def _around(region: Region, shape: tuple[int, ...]) -> Mask:
+    """The pixels (h, w) of a region's box and a margin that are not its own."""
+    box = region.box
+    margin = max(MIN_MARGIN_PX, round(MARGIN_SHARE * max(box.width, box.height)))
+    mask: Mask = np.zeros(shape, dtype=np.bool_)
+    top, left = max(0, int(box.y0) - margin), max(0, int(box.x0) - margin)
+    mask[top : int(box.y1) + margin, left : int(box.x1) + margin] = True
+    mask[region.rows, region.columns] = False
+    return mask
+
+
+def colour_name(region: Region, image: F32Array) -> str:
+    """The colour name that sets a region off from what is around it.
+
+    A white car has dark windows and a grey shadow on a grey road: what it has most of beyond its
+    surroundings is white.
+
+    Args:
+        region: of the image.
+        image: (h, w, 3) RGB, 0 to 255.
+    """
+    shares = colour_shares(region, image)
+    around = _shares(image[_around(region, image.shape[:2])])
+    return max(COLOURS, key=lambda name: shares[name] - around[name])
 
 
 def colour_names(pixels: F32Array) -> NDArray[np.intp]:

@@ -62,7 +62,11 @@ def completed(
     for region in (before, whole):
         footprint[region.rows, region.columns] = True
     return replace(
-        mover, region=whole, velocity_xy=(dx / seconds, dy / seconds), footprint=footprint
+        mover,
+        region=whole,
+        velocity_xy=(dx / seconds, dy / seconds),
+        footprint=footprint,
+        travel_px=float(np.hypot(dx, dy)),
     )
 
 

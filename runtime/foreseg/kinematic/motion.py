@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What moves in a short stack of frames, and how: constant-velocity movers over a background.
 
-All positions are pixels of the stack in its newest frame; a moving camera is compensated by its
-shift. numpy only. Knows nothing of queries or source sizes.
+All positions are pixels of the stack in its newest frame. A camera that slides is compensated by
+its shift, light that changes as a whole by its step; what else a camera does shows all along the rim
+(`rim_change`), and then movers mean nothing. numpy only. Knows nothing of queries or source sizes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ MIN_AREA_SHARE = 0.0006  # of the image
 MAX_AREA_SHARE = 0.35
 MAX_STEP_SHARE = 0.3  # of the longer side, between two frames
 MAX_FIT_ERROR_PX = 3.0
+MAX_STEP_SIZES = 3.0  # a mover's own sizes, between two sightings
 NOISE_FLOOR = 14.0  # grey levels
 SURROUNDINGS_DIVISOR = 12  # of the longer side: how far around a place one looks
 MIN_CHANGED_SHARE = 0.25  # of the pixels between neighbours: below, the camera is still
 MAX_RESIDUAL_SHARE = 0.7  # of the change must a shift leave unexplained at most
+LIGHT_STEP = 3.0  # grey levels: less is noise
+RIM_BLOCK_PX = 8
+RIM_NOISE = 4.0  # grey levels, of a block's mean change
+RIM_TEXTURE_SHARE = 0.6  # of a block's mean gradient: what half a pixel of shaking changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,6 +51,8 @@ class Mover:
     velocity_xy: tuple[float, float]  # pixels per second
     heading_error_rad: float  # one standard deviation, from the fit
     footprint: Mask  # (h, w) all that it covered in the window
+    travel_px: float  # within the window
+    num_sightings: int  # that its velocity is fitted to
 
     @property
     def speed(self) -> float:
@@ -58,7 +66,9 @@ class Motion:
 
     background: F32Array  # (h, w, 3) without the movers
     movers: tuple[Mover, ...]  # largest first
+    unsteady: tuple[Region, ...]  # what moves in the newest frame, but with no steady velocity
     camera_shift_px: float  # largest shift of the camera within the window
+    rim_change: float  # share of the rim that changes from frame to frame, the shift aside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,7 +93,57 @@ def find_motion(stack: F32Array, times_s: Sequence[float]) -> Motion:
     movers = (_mover(track, stack.shape[1:3]) for track in tracks)
     found = [mover for mover in movers if mover is not None]
     found.sort(key=lambda mover: -mover.region.area)
-    return Motion(background=background, movers=tuple(found), camera_shift_px=camera_shift_px)
+    steady = {id(mover.region) for mover in found}
+    newest = [sighting.region for sighting in sightings[-1]]
+    return Motion(
+        background=background,
+        movers=tuple(found),
+        unsteady=tuple(region for region in newest if id(region) not in steady),
+        camera_shift_px=camera_shift_px,
+        rim_change=rim_change(aligned, known),
+    )
+
+
+def lit_alike(stack: F32Array) -> F32Array:
+    """The (T, h, w, 3) stack with the light of its newest frame, where it changed as a whole.
+
+    A camera that sets its exposure anew lights everything alike: the median of each channel's change.
+    """
+    steps = np.median(stack - stack[-1], axis=(1, 2), keepdims=True)
+    alike: F32Array = (stack - np.where(np.abs(steps) > LIGHT_STEP, steps, 0)).astype(np.float32)
+    return alike
+
+
+def rim_change(aligned: F32Array, known: NDArray[np.bool_]) -> float:
+    """Share of the blocks along the picture's rim that change from one frame to the next, 0..1.
+
+    Things move in some places of the rim; a camera that moves changes nearly all of it. The median
+    over neighbours counts, and only what is known of both.
+
+    Args:
+        aligned: (T, h, w, 3) frames, moved onto the newest one.
+        known: (T, h, w) where each has pixels.
+    """
+    shares = []
+    for i in range(len(aligned) - 1):
+        seen = known[i] & known[i + 1]
+        change = np.abs(aligned[i + 1] - aligned[i]).max(axis=2) * seen
+        down, right = np.gradient(aligned[i + 1].mean(axis=2))
+        texture = _block_means(np.hypot(down, right))
+        is_changed = _block_means(change) > np.maximum(RIM_NOISE, RIM_TEXTURE_SHARE * texture)
+        is_rim = np.ones_like(is_changed)
+        is_rim[1:-1, 1:-1] = False
+        is_rim &= _block_means(seen.astype(np.float64)) > 0.9  # nearly all
+        shares.append(float(is_changed[is_rim].mean()) if is_rim.any() else 1.0)
+    return float(np.median(shares))
+
+
+def _block_means(values: F32Array | F64Array) -> F64Array:
+    """Means (rows, columns) of the whole blocks of an (h, w) array."""
+    side = min(RIM_BLOCK_PX, *values.shape)
+    rows, columns = values.shape[0] // side, values.shape[1] // side
+    blocks = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float64)
 
 
 def camera_shifts(stack: F32Array) -> F64Array:
@@ -301,6 +361,9 @@ def _mover(track: list[_Sighting], shape: tuple[int, ...]) -> Mover | None:
     travel_px = float(np.hypot(*velocity)) * duration_s
     if travel_px < MIN_TRAVEL_PX or error > max(MAX_FIT_ERROR_PX, 0.15 * travel_px):
         return None
+    box = track[0].region.box
+    if travel_px / (len(track) - 1) > MAX_STEP_SIZES * max(box.width, box.height):
+        return None  # so small and so fast, its sightings may be of different things
     footprint = np.zeros((height, width), dtype=np.bool_)
     for sighting in track:
         footprint[sighting.region.rows, sighting.region.columns] = True
@@ -310,4 +373,6 @@ def _mover(track: list[_Sighting], shape: tuple[int, ...]) -> Mover | None:
         velocity_xy=(float(velocity[0]), float(velocity[1])),
         heading_error_rad=float(heading_error),
         footprint=dilated(footprint),
+        travel_px=travel_px,
+        num_sightings=len(track),
     )

@@ -75,12 +75,12 @@ _THINGS = {"object", "objects", "thing", "things", "shape", "shapes", "one", "it
            "region", "regions", "target", "body", "it"}  # fmt: skip
 _FILLERS = {"the", "a", "an", "this", "that", "moving", "rolling", "coloured", "colored"}
 _REFUSED = {"not", "never", "no", "and", "or", "but", "after", "before", "without", "except", "if",
-            "second", "third", "last", "other", "another", "two", "both", "all", "each", "to",
+            "what", "which", "who", "where", "second", "third", "last", "other", "another", "two", "both", "all", "each", "to",
             "small", "big", "large", "little", "smallest", "biggest", "largest"}  # fmt: skip
 _SIDES = {"left": Side.LEFT, "right": Side.RIGHT, "top": Side.TOP, "bottom": Side.BOTTOM,
           "upper": Side.TOP, "lower": Side.BOTTOM}  # fmt: skip
 
-_WHAT = r"(?:what|who|(?:which|what) (?:of the )?(?P<kindof>[a-z]+(?: [a-z]+)?))"
+_WHAT = r"(?:what|who|which|(?:which|what) (?:of the )?(?P<kindof>[a-z]+(?: [a-z]+)?))"
 _WILL = r"(?:will|does|is going to|is about to|would|is|can)"
 _WHEN = r"(?: (?:next|first|then|soon|now|in a moment))?"
 _TOUCH = (
@@ -100,22 +100,39 @@ _SUBJECT = r"(?P<subject>.+?)"
 _EXTREME = r"(?P<extreme>fastest|quickest|slowest)"
 _GO = r"(?:move|moves|moving|head|heads|heading|go|going|roll|rolling|come|coming)"
 _APPROACH = rf"(?:{_GO} (?:towards?|to|for)|approach|approaches|approaching)"
-_OUT = rf"(?:disappear|vanish|(?:go|move|roll|get) out)(?: (?:from|of|out of) {_VIEW})?"
+_EDGE = rf"(?: over (?:an|the|one|its) (?:edge|side|border)(?:{_OF_VIEW})?)?"
+_OUT = rf"(?:disappear|vanish|(?:go|move|roll|get) out)(?: (?:from|of|out of) {_VIEW})?{_EDGE}"
+_GOES_OUT = r"(?:goes|moves|rolls|drifts|slides|gets) out"
+_IN_VIEW = rf"(?: in {_VIEW})?"
 _LEAVE = rf"(?:leave|exit|leaving|exiting)(?: {_VIEW})?"
 _REACH = r"(?:reach|arrive at|hit|touch|get to|come to)"
 
 _SOURCES = (
     (Kind.ARRIVAL, rf"{_WHAT} {_WILL} {_FIRST}{_REACH} {_SIDE}{_OF_VIEW}{_WHEN}"),
     (Kind.EXIT, rf"{_WHAT} {_WILL} {_FIRST}(?:{_LEAVE}|{_OUT}){_WHEN}"),
+    (Kind.EXIT, rf"{_WHAT} {_GOES_OUT} of {_VIEW}(?: (?:first|before any other does))?{_WHEN}"),
+    (Kind.EXIT, rf"{_WHAT} {_WILL} (?:soon )?no longer be in {_VIEW}{_WHEN}"),
+    (Kind.EXIT, rf"{_WHAT} {_WILL} the camera lose{_WHEN}(?: because it crosses the edge)?"),
     (Kind.MOVING, rf"{_WHAT} (?:is|is moving|is going|moves) (?:the )?{_EXTREME}"),
     (Kind.APPROACH, rf"{_WHAT} (?:{_WILL} )?{_APPROACH} {_SUBJECT}{_WHEN}"),
     (Kind.MOVING, rf"{_WHAT} {_MOVES}{_WHEN}"),
     (Kind.CONTACT, rf"{_WHAT} {_WILL} be {_TOUCHED}{_WHEN} by {_SUBJECT}{_WHEN}"),
     (Kind.CONTACT, rf"{_WHAT} {_WILL} {_SUBJECT} {_FIRST}{_TOUCH}{_WHEN}"),
     (Kind.CONTACT, rf"{_WHAT} {_WILL} {_SUBJECT} {_FIRST}{_CRASH}{_WHEN} (?:with|into){_WHEN}"),
+    (Kind.CONTACT, rf"{_WHAT} is {_SUBJECT} (?:going|about) to {_FIRST}{_TOUCH}{_WHEN}"),
+    (Kind.CONTACT, rf"{_WHAT} comes to be {_TOUCHED} by {_SUBJECT}(?: after this)?{_WHEN}"),
+    (
+        Kind.CONTACT,
+        rf"{_WHAT} (?:should|must) be moved (?:away|aside) lest {_SUBJECT} {_TOUCH}(?: it)?{_WHEN}",
+    ),
     (Kind.MOVING, rf"(?:the )?{_EXTREME}(?: moving)? (?:object|thing|one|shape)"),
     (Kind.MOVING, r"(?:the )?moving (?:object|thing|one|shape)"),
-    (Kind.NAMED, r"(?:where is |find |show(?: me)? |segment |track )?(?P<subject>.+)"),
+    (Kind.NAMED, rf"{_WHAT}{_IN_VIEW} is {_SUBJECT}{_IN_VIEW}"),
+    (Kind.NAMED, rf"{_WHAT} would (?:one|you|we) call {_SUBJECT}"),
+    (
+        Kind.NAMED,
+        rf"(?:where is |find |show(?: me)? |segment |track |point (?:out|at|to) )?{_SUBJECT}",
+    ),
 )
 _PATTERNS = tuple((kind, re.compile(source)) for kind, source in _SOURCES)
 
@@ -125,7 +142,9 @@ def request_from_text(text: str) -> Request | None:
     if len(text) > MAX_CHARS:
         return None
     words = " ".join(re.sub(r"[^\w' -]+", " ", text.lower()).split())
-    words = re.sub(r"^(?:please |in this (?:video|scene) )", "", words)
+    words = re.sub(
+        r"^(?:please |in this (?:video|scene) |after what it has touched so far )", "", words
+    )
     for kind, pattern in _PATTERNS:
         match = pattern.fullmatch(words)
         if match is not None:
@@ -162,7 +181,9 @@ def _extreme(word: str | None) -> Extreme | None:
 def description_from_text(phrase: str) -> Description | None:
     """Read a noun phrase of at most one unknown noun; None for anything longer."""
     colour = shape = unknown = ""
-    for word in phrase.split():
+    for place, word in enumerate(phrase.split()):
+        if word == "that" and place:  # "the object that the ball pushes"
+            return None
         if word in _FILLERS or word in _THINGS:
             continue
         if word in _COLOUR_WORDS and not colour:

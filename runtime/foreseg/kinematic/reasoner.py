@@ -30,7 +30,7 @@ from foreseg.history.windows import RecentWindow, WindowPolicy
 from foreseg.kinematic.appearance import colour_name, fit_of
 from foreseg.kinematic.completion import completed
 from foreseg.kinematic.forecast import Candidate, arrival_at, exit_from_view, first_contact
-from foreseg.kinematic.motion import Motion, Mover, find_motion
+from foreseg.kinematic.motion import Motion, Mover, find_motion, lit_alike
 from foreseg.kinematic.phrases import Description, Extreme, Kind, Request, request_from_text
 from foreseg.kinematic.regions import F32Array, Region
 from foreseg.kinematic.salience import salient_regions
@@ -39,7 +39,13 @@ from foreseg.reasoner.base import AnswerStream
 
 MIN_FRAMES = 3
 MAX_FRAMES = 32
+MAX_NAMED = 8  # of several things that move, the largest
 NS_PER_S = 1e9
+MAX_RIM_CHANGE = 0.3  # real clips: up to 0.2 with a still camera, from 0.37 with a moving one
+SURE_TRAVEL_PX = 4.0  # of a mover in its window, reduced pixels: half sure of its velocity
+SURE_SIGHTINGS = 2  # of so many, half sure, too
+MIN_STEADY_SHARE = 0.5  # of what moves: with less, nothing is said of the rest
+DECAY_S = 10.0  # a forecast so far ahead is worth half
 ABILITIES = (
     "what something will hit, what will leave the view, what reaches a side first, what moves,"
     " what moves towards something, or which region has a named colour"
@@ -67,7 +73,7 @@ class KinematicSettings:
 class _Finding:
     """An answer before it is in source pixels."""
 
-    region: Region
+    regions: tuple[Region, ...]
     text: str
     confidence: float
     measured: str
@@ -94,6 +100,17 @@ class _Scene:
     def size_wh(self) -> tuple[int, int]:
         return self.newest.shape[1], self.newest.shape[0]
 
+    @property
+    def steady_share(self) -> float:
+        """Of all that moves, by area, the share whose velocity is known; 1 where nothing moves."""
+        steady = sum(mover.region.area for mover in self.motion.movers)
+        unsteady = sum(region.area for region in self.motion.unsteady)
+        return steady / (steady + unsteady) if steady + unsteady else 1.0
+
+    def name(self, region: Region) -> str:
+        """A region by its colour."""
+        return f"the {colour_name(region, self.newest)} region"
+
 
 class KinematicReasoner:
     """Answers from motion alone; keeps nothing between askings."""
@@ -116,6 +133,8 @@ class KinematicReasoner:
             request = _read(query.text)
             frames = _usable_frames(window)
             scene = _scene(frames, self._settings.max_side_px)
+            if request.kind is not Kind.NAMED:
+                _check_camera(scene)
             finding = _ANSWERS[request.kind](scene, request)
         except (_NothingFits, _CannotTell) as why:
             kind = NoTarget if isinstance(why, _NothingFits) else Abstained
@@ -126,7 +145,7 @@ class KinematicReasoner:
         yield RationalePart(text=finding.measured)
         yield TargetsFound(
             keyframe_index=newest.index,
-            prompts=(_prompt(finding.region, newest, scene.size_wh),),
+            prompts=tuple(_prompt(region, newest, scene.size_wh) for region in finding.regions),
             text=finding.text,
             confidence=min(1.0, max(0.0, finding.confidence)),
         )
@@ -199,7 +218,7 @@ def _scene(frames: Sequence[Frame], max_side_px: int) -> _Scene:
     if len({image.shape for image in images}) > 1 or min(images[-1].shape[:2]) < 16:  # noqa: PLR2004
         msg = "the frames are too small, or not of one shape"
         raise _CannotTell(msg)
-    stack = np.stack(images).astype(np.float32)
+    stack = lit_alike(np.stack(images).astype(np.float32))
     times_s = _times_s(frames)
     motion = find_motion(stack, times_s)
     covered = np.zeros(stack.shape[1:3], dtype=np.bool_)
@@ -211,12 +230,26 @@ def _scene(frames: Sequence[Frame], max_side_px: int) -> _Scene:
         motion = replace(motion, movers=tuple(movers))
     for mover in motion.movers:
         covered |= mover.footprint
+    is_followed = motion.rim_change <= MAX_RIM_CHANGE
     return _Scene(
-        motion=motion,
-        still=salient_regions(motion.background, covered),
+        motion=motion if is_followed else replace(motion, movers=()),
+        still=(
+            salient_regions(motion.background, covered)
+            if is_followed
+            else salient_regions(stack[-1], np.zeros_like(covered))
+        ),
         newest=stack[-1],
         px_scale=frames[-1].ref.size_wh[0] / stack.shape[2],
     )
+
+
+def _check_camera(scene: _Scene) -> None:
+    if scene.motion.rim_change > MAX_RIM_CHANGE:
+        msg = (
+            f"the camera moves: {scene.motion.rim_change:.0%} of the picture's rim changes from frame"
+            " to frame, more than a shift explains, so that nothing can be said of what moves"
+        )
+        raise _CannotTell(msg)
 
 
 def _times_s(frames: Sequence[Frame]) -> list[float]:
@@ -247,10 +280,10 @@ def _contact(scene: _Scene, request: Request) -> _Finding:
         raise _NothingFits(msg)
     region = candidates[contact.candidate].region
     return _Finding(
-        region=region,
-        text=f"the {colour_name(region)} region will be hit",
-        confidence=trust * contact.support / (1 + 0.1 * contact.time_s),
-        measured=f"{_measured(scene, mover)}; it meets the {colour_name(region)} region in"
+        regions=(region,),
+        text=f"{scene.name(region)} will be hit",
+        confidence=trust * contact.support * _trust(scene, mover, contact.time_s),
+        measured=f"{_measured(scene, mover)}; it meets {scene.name(region)} in"
         f" {contact.time_s:.1f} s.",
     )
 
@@ -262,14 +295,13 @@ def _exit(scene: _Scene, _request: Request) -> _Finding:
         if (found := exit_from_view(mover, scene.size_wh)) is not None
     ]
     if not exits:
-        msg = "nothing that moves is about to leave the view"
-        raise _NothingFits(msg)
+        raise _nothing(scene, "nothing that moves is about to leave the view")
     exits.sort(key=lambda item: item[0])
     time_s, side, mover = exits[0]
     return _Finding(
-        region=mover.region,
-        text=f"the {colour_name(mover.region)} region will leave first, over the {side.value}",
-        confidence=_clearness([item[0] for item in exits]),
+        regions=(mover.region,),
+        text=f"{scene.name(mover.region)} will leave first, over the {side.value}",
+        confidence=_clearness([item[0] for item in exits]) * _trust(scene, mover, time_s),
         measured=f"{_measured(scene, mover)}; it is out of view in {time_s:.1f} s.",
     )
 
@@ -282,38 +314,38 @@ def _arrival(scene: _Scene, request: Request) -> _Finding:
         if (time_s := arrival_at(mover, side, scene.size_wh)) is not None
     ]
     if not arrivals:
-        msg = f"nothing moves towards the {side.value}"
-        raise _NothingFits(msg)
+        raise _nothing(scene, f"nothing moves towards the {side.value}")
     arrivals.sort(key=lambda item: item[0])
     time_s, mover = arrivals[0]
     return _Finding(
-        region=mover.region,
-        text=f"the {colour_name(mover.region)} region reaches the {side.value} first",
-        confidence=_clearness([item[0] for item in arrivals]),
+        regions=(mover.region,),
+        text=f"{scene.name(mover.region)} reaches the {side.value} first",
+        confidence=_clearness([item[0] for item in arrivals]) * _trust(scene, mover, time_s),
         measured=f"{_measured(scene, mover)}; it reaches the {side.value} in {time_s:.1f} s.",
     )
 
 
 def _moving(scene: _Scene, request: Request) -> _Finding:
-    movers = _movers(scene)
-    if request.extreme is None:
-        mover, confidence = movers[0], movers[0].region.area / sum(m.region.area for m in movers)
-    else:
+    movers = _movers(scene)[:MAX_NAMED]
+    trust = min(_trust(scene, mover, 0.0) for mover in movers)
+    if request.extreme is not None:
         ranked = sorted(movers, key=lambda m: m.speed)
         if request.extreme is Extreme.FASTEST:
             ranked.reverse()
-        mover = ranked[0]
-        confidence = _clearness(sorted(m.speed for m in ranked[:2]))
+        trust *= _clearness(sorted(m.speed for m in ranked[:2]))
+        movers = tuple(ranked[:1])
+    names = [scene.name(mover.region) for mover in movers]
     return _Finding(
-        region=mover.region,
-        text=f"the {colour_name(mover.region)} region",
-        confidence=confidence,
-        measured=f"{_measured(scene, mover)}; {len(movers)} regions move.",
+        regions=tuple(mover.region for mover in movers),
+        text=" and ".join([", ".join(names[:-1]), names[-1]] if names[:-1] else names),
+        confidence=trust,
+        measured="; ".join(_measured(scene, mover) for mover in movers)
+        + f"; regions that move: {len(scene.motion.movers)}.",
     )
 
 
 def _approach(scene: _Scene, request: Request) -> _Finding:
-    goal = _chosen_region(scene, request.subject)
+    goal, _ = _chosen_region(scene, request.subject)
     goal_x, goal_y = goal.centre_xy
     best: tuple[float, Mover] | None = None
     for mover in _movers(scene):
@@ -324,24 +356,23 @@ def _approach(scene: _Scene, request: Request) -> _Finding:
         if mover.region is not goal and cosine > 0 and (best is None or cosine > best[0]):
             best = cosine, mover
     if best is None:
-        msg = f"nothing moves towards the {colour_name(goal)} region"
-        raise _NothingFits(msg)
+        raise _nothing(scene, f"nothing moves towards {scene.name(goal)}")
     cosine, mover = best
     return _Finding(
-        region=mover.region,
-        text=f"the {colour_name(mover.region)} region moves towards it",
-        confidence=cosine**4,
+        regions=(mover.region,),
+        text=f"{scene.name(mover.region)} moves towards it",
+        confidence=cosine**4 * _trust(scene, mover, 0.0),
         measured=f"{_measured(scene, mover)}; {np.degrees(np.arccos(min(1.0, cosine))):.0f} degrees"
-        f" off the {colour_name(goal)} region.",
+        f" off {scene.name(goal)}.",
     )
 
 
 def _named(scene: _Scene, request: Request) -> _Finding:
-    region = _chosen_region(scene, request.subject)
+    region, trust = _chosen_region(scene, request.subject)
     return _Finding(
-        region=region,
-        text=f"the {colour_name(region)} region",
-        confidence=fit_of(request.subject, region, scene.newest),
+        regions=(region,),
+        text=scene.name(region),
+        confidence=trust,
         measured=f"A region of {region.area * scene.px_scale**2:.0f} px fits best.",
     )
 
@@ -357,10 +388,20 @@ _ANSWERS = {
 
 
 def _movers(scene: _Scene) -> tuple[Mover, ...]:
-    if not scene.motion.movers:
-        msg = "nothing moves with a steady velocity"
-        raise _NothingFits(msg)
-    return scene.motion.movers
+    if scene.motion.movers:
+        return scene.motion.movers
+    if scene.motion.unsteady:
+        msg = "something moves, but not with a steady velocity"
+        raise _CannotTell(msg)
+    msg = "nothing moves"
+    raise _NothingFits(msg)
+
+
+def _nothing(scene: _Scene, reason: str) -> _NothingFits | _CannotTell:
+    """That none of the movers fits; no claim where most of what moves has no steady velocity."""
+    if scene.steady_share >= MIN_STEADY_SHARE:
+        return _NothingFits(reason)
+    return _CannotTell(f"{reason}, as far as it has a steady velocity, and most has none")
 
 
 def _chosen_mover(scene: _Scene, subject: Description) -> tuple[Mover, float]:
@@ -378,8 +419,8 @@ def _chosen_mover(scene: _Scene, subject: Description) -> tuple[Mover, float]:
     return movers[best], trust if len(movers) > 1 or subject.unknown else 1.0
 
 
-def _chosen_region(scene: _Scene, subject: Description) -> Region:
-    """The region, still or moving, that a description means."""
+def _chosen_region(scene: _Scene, subject: Description) -> tuple[Region, float]:
+    """The region, still or moving, that a description means, and how sure that is."""
     regions = [*scene.still, *(mover.region for mover in scene.motion.movers)]
     if subject.unknown:
         msg = f"what a {subject.unknown!r} looks like is not known"
@@ -388,7 +429,8 @@ def _chosen_region(scene: _Scene, subject: Description) -> Region:
     if not regions or max(fits) <= 0:
         msg = "no region that stands out fits the description"
         raise _NothingFits(msg)
-    return regions[int(np.argmax(fits))]
+    best = int(np.argmax(fits))
+    return regions[best], fits[best] * fits[best] / sum(fits)
 
 
 def _clearness(ordered: Sequence[float]) -> float:
@@ -398,9 +440,18 @@ def _clearness(ordered: Sequence[float]) -> float:
     return 1.0 - 0.5 * ordered[0] / max(ordered[1], 1e-6)
 
 
+def _trust(scene: _Scene, mover: Mover, ahead_s: float) -> float:
+    """How far a mover's velocity carries: less for a short way, a far future, and unsteady others."""
+    is_measured = mover.travel_px / (mover.travel_px + SURE_TRAVEL_PX)
+    is_measured *= mover.num_sightings / (mover.num_sightings + SURE_SIGHTINGS)
+    return scene.steady_share * is_measured / (1 + ahead_s / DECAY_S)
+
+
 def _measured(scene: _Scene, mover: Mover) -> str:
     vx, vy = (v * scene.px_scale for v in mover.velocity_xy)
-    text = f"The {colour_name(mover.region)} mover goes at ({vx:+.0f}, {vy:+.0f}) px/s"
+    text = (
+        f"The {colour_name(mover.region, scene.newest)} mover goes at ({vx:+.0f}, {vy:+.0f}) px/s"
+    )
     if scene.motion.camera_shift_px:
         text += " against a moving camera"
     return text

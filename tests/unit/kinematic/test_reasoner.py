@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.support.reasoners import Disc, discs_window, query
 
@@ -20,10 +21,14 @@ from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
 from foreseg.geometry import BoxXyxy, Side, box_iou
 from foreseg.history.reduction import reduce_window
+from foreseg.kinematic.appearance import colour_name
 from foreseg.kinematic.phrases import Description, Extreme, Kind, Request, request_from_text
 from foreseg.kinematic.reasoner import KinematicReasoner
+from foreseg.kinematic.regions import regions_from_mask
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.load import build_reasoner, known_kinds
+from foreseg_simulation.foresight import Topic
+from foreseg_simulation.questions import NAMING, WORDINGS
 
 RED, BLUE, GREEN, WHITE = (220, 40, 40), (40, 70, 220), (40, 180, 60), (240, 240, 240)
 LAST_S = 8 / 7.5  # the newest frame's time
@@ -150,6 +155,37 @@ def test_what_moves_towards_something() -> None:
     assert is_about(found, BALL)
 
 
+def test_everything_that_moves_is_named() -> None:
+    other = Disc(x=250, y=60, radius=18, colour=BLUE, vx=-50)
+    found = verdict("what is moving?", discs_window(BALL, other, AHEAD))
+    assert isinstance(found, TargetsFound)
+    assert len(found.prompts) == 2
+    assert {"the white region", "the blue region"} == set(found.text.split(" and "))
+
+
+def test_a_confidence_is_less_than_sure_of_a_short_way_and_a_far_future() -> None:
+    slow = Disc(x=240, y=120, radius=14, colour=WHITE, vx=12)  # 13 px within the window
+    near = replace(BALL, x=240)
+    confidences = []
+    for disc in (slow, BALL, near):
+        found = verdict("what will leave the view next?", discs_window(disc))
+        assert isinstance(found, TargetsFound)
+        confidences.append(found.confidence)
+    assert confidences == sorted(confidences)
+    assert confidences[0] < 0.4
+    assert max(confidences) < 0.95
+
+
+def test_a_colour_is_what_sets_a_thing_off_from_its_surroundings() -> None:
+    grey = np.full((60, 80, 3), 120, np.float32)
+    car = np.zeros((60, 80), bool)
+    car[20:40, 30:50] = True
+    grey[20:40, 30:50] = 100  # its shadow and windows, as grey as the road
+    grey[22:38, 33:43] = 230  # its roof
+    (region,) = regions_from_mask(car, grey, min_area=1, max_area=10_000)
+    assert colour_name(region, grey) == "white"
+
+
 def test_a_still_region_by_its_colour() -> None:
     assert is_about(verdict("the blue one", SCENE), ASIDE)
     assert is_about(verdict("where is the green ball?", SCENE), BEHIND)
@@ -159,7 +195,41 @@ def test_a_still_region_by_its_colour() -> None:
 def test_a_still_scene_has_no_future() -> None:
     found = verdict("what will the ball hit", discs_window(AHEAD, ASIDE))
     assert isinstance(found, NoTarget)
-    assert found.reason == "nothing moves with a steady velocity"
+    assert found.reason == "nothing moves"
+
+
+def turning_window(discs: tuple[Disc, ...], degrees: float) -> FrameWindow:
+    """A camera that rolls: no shift explains it."""
+    cv2 = pytest.importorskip("cv2", reason="turns the picture")
+    window = discs_window(*discs)
+    frames = []
+    for number, frame in enumerate(window.frames):
+        height, width = frame.image.shape[:2]
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees * number, 1.2)
+        image = cv2.warpAffine(frame.image, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
+        frames.append(replace(frame, image=image))
+    return replace(window, frames=tuple(frames))
+
+
+@pytest.mark.parametrize(
+    "text", ["what will leave the view next?", "what is moving?", "what will the ball hit next?"]
+)
+def test_a_camera_that_moves_otherwise_is_abstained_from(text: str) -> None:
+    window = turning_window((BALL, AHEAD, ASIDE), 1.5)
+    found = verdict(text, window)
+    assert isinstance(found, Abstained)
+    assert found.reason.startswith("the camera moves")
+    assert isinstance(verdict("where is the red one?", window), TargetsFound)  # no motion needed
+
+
+def test_light_that_changes_as_a_whole_is_no_motion() -> None:
+    window = discs_window(BALL, AHEAD, ASIDE)
+    frames = []
+    for number, frame in enumerate(window.frames):
+        darker = np.clip(frame.image.astype(np.int16) - 6 * number, 0, 255).astype(np.uint8)
+        frames.append(replace(frame, image=darker))
+    found = verdict("what will the ball hit next?", replace(window, frames=tuple(frames)))
+    assert is_about(found, AHEAD)
 
 
 def test_a_sliding_camera_is_not_taken_for_motion_of_the_scene() -> None:
@@ -194,6 +264,11 @@ def test_a_sliding_camera_is_not_taken_for_motion_of_the_scene() -> None:
         ("Which tool will the robot use to hit the nail?", None),
         ("Which red object will the ball hit?", None),
         ("why does the ball move", None),
+        ("What will the object that the ball pushes run into?", None),
+        ("which is the red one?", Request(kind=Kind.NAMED, subject=Description(colour="red"))),
+        ("Which region is black?", Request(kind=Kind.NAMED, subject=Description(colour="black"))),
+        ("what is in the box?", None),
+        ("which object is not red?", None),
         ("", None),
         ("what will " + "the " * 100 + "ball hit", None),
     ],
@@ -202,6 +277,30 @@ def test_the_grammar_reads_what_it_knows_and_guesses_nothing(
     text: str, request_: Request | None
 ) -> None:
     assert request_from_text(text) == request_
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *((Kind.CONTACT, text) for text in WORDINGS[Topic.HIT].future),
+        *((Kind.EXIT, text) for text in WORDINGS[Topic.LEAVE].future),
+        *((Kind.NAMED, text.format(name="red ball")) for text in NAMING),
+    ],
+)
+def test_the_simulators_own_wordings_of_what_it_can_answer_are_read(kind: Kind, text: str) -> None:
+    request = request_from_text(text)
+    assert request is not None
+    assert request.kind is kind
+
+
+def test_what_the_simulator_asks_of_the_past_or_of_purposes_is_not_read() -> None:
+    for topic, wording in WORDINGS.items():
+        of_others = () if topic in (Topic.HIT, Topic.LEAVE) else wording.future
+        past = [
+            text.format(when=when) for text in wording.past for when in ("", " first", " twice")
+        ]
+        for text in (*of_others, *past, wording.past_all):
+            assert request_from_text(text) is None, text
 
 
 def test_the_kind_is_known_and_takes_options() -> None:
