@@ -102,6 +102,12 @@ EXTRAS = {
         "scipy>=1.7",
         "torch>=2.4",
         "transformers>=5.0",
+        # language models
+        "accelerate>=1.0",
+        "datasets>=4.0",
+        "peft>=0.17",
+        "pyyaml>=6.0",
+        "trl>=1.0",
     ],
 }
 EXTRAS["demo"] = [
@@ -169,6 +175,7 @@ setup(
     | {
         "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx", "models/*/*.npz"],
         "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
+        "foreseg_training": ["py.typed", "recipes/*.yaml"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -185,6 +192,7 @@ setup(
             "foreseg-export = foreseg_export.cli:main",
             "foreseg-sim = foreseg_simulation.cli:main",
             "foreseg-eval = foreseg_evaluation.cli:main",
+            "foreseg-train = foreseg_training.cli:main",
         ],
         # subcommands of `foreseg` that other packages bring: name = module:function(subparsers)
         "foreseg.commands": [],

@@ -20,6 +20,7 @@ from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
 from foreseg_export.vlm_quality import NOT_COMPARED, ValidationSet, measured_quality
 from foreseg_torch.new_folder import new_folder
+from foreseg_torch.vlm.card import CARD, read_card
 from foreseg_torch.vlm.loading import MB, LoadedVlm, Precision, load_vlm, quiet
 from foreseg_torch.vlm.manifest import (
     FORMAT_VERSION,
@@ -73,6 +74,10 @@ def export_vlm(
         took = time.monotonic() - start
         report(f"quantised {model.name} to {options.precision.value} in {took:.1f} s")
         save_quantised(model, folder)
+        card = read_card(model.folder)
+        if card is not None:
+            (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+            report(f"kept {CARD}: the robot asks as it was trained, {card.method}, {card.form}")
         manifest = _manifest(model, folder, options)
         write_vlm_manifest(folder, manifest)
         report(f"saved {_num_bytes(manifest) / MB:.2f} MB; weights take {_weights(model)} loaded")

@@ -26,6 +26,7 @@ from foreseg.reasoner.options import (
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
+from foreseg_torch.vlm.card import check_words, options_with_card, read_card
 from foreseg_torch.vlm.language_model import (
     FRAME_PIXELS,
     VISION_CACHE_MB,
@@ -85,6 +86,10 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         MissingExtraError: a package is absent.
     """
     options = options_from_values(values, TransformersOptions(), "transformers")
+    card = read_card(Path(options.model))
+    if card is not None:
+        values = options_with_card(values, card)
+        options = options_from_values(values, TransformersOptions(), "transformers")
     _check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -99,6 +104,8 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         view=view,
         form=options.form,
     )
+    if card is not None:
+        check_words(method, card)
     pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
     if isinstance(made, LoadedSegVlm):
         segmenter = SegLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
@@ -140,21 +147,30 @@ def _check_made_for(options: TransformersOptions) -> None:
 
 
 def view_of(loaded: LoadedVlm, options: TransformersOptions) -> FittedView:
+    """How a loaded model is shown frames; see `fitted_view`."""
+    return fitted_view(loaded.model.config.model_type, loaded.geometry.unit_px, options)
+
+
+def fitted_view(model_type: str, unit_px: int, options: TransformersOptions) -> FittedView:
     """How frames are shown, so that no request goes beyond its budget of pixels.
+
+    Args:
+        model_type: as the model's configuration names its family, which decides how it counts.
+        unit_px: sides of an image are multiples of this.
+        options: sizes and budgets.
 
     Raises:
         ConfigError: the budget is less than one token a frame.
     """
     shown = options.num_frames or MAX_SHOWN
     frame_pixels = min(options.frame_pixels, options.query_pixels // shown)
-    unit_px = loaded.geometry.unit_px
     if frame_pixels < unit_px**2:
         msg = (
             f"frame_pixels {options.frame_pixels} and query_pixels {options.query_pixels} leave"
             f" each of {shown} frames {frame_pixels} pixels, wanted are at least {unit_px**2}"
         )
         raise ConfigError(msg)
-    in_pixels = loaded.model.config.model_type in COUNTS_IN_PIXELS
+    in_pixels = model_type in COUNTS_IN_PIXELS
     own = Coordinates.PIXELS if in_pixels else Coordinates.MILLI
     return FittedView(
         image_side_px=options.image_side_px,

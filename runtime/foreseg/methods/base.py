@@ -24,6 +24,7 @@ from foreseg.frames import FrameWindow
 from foreseg.history.windows import WindowPolicy
 from foreseg.language.base import LanguageRequest, Segmented, SegmentRequest
 from foreseg.methods.grammar import Form
+from foreseg.methods.near_json import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,15 @@ class Verdict:
 
     part: TargetsFound | NoTarget | Abstained | AnswerFailed
     repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """An answer as it is said: what rewards count, before anything is repaired or left out."""
+
+    keyframe: int | None = None  # its label, shown or not; None: no whole number
+    items: tuple[Json, ...] = ()  # one for each target, well formed or not
+    says_none: bool = False  # nothing fits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -143,7 +143,7 @@ def keyframe_from(value: Json, window: FrameWindow, repairs: Repairs) -> Frame:
         UnusableAnswer: no label, or one that means no shown frame.
     """
     labels = [window.label_of(frame.index) for frame in window.frames]
-    label = _label_from(value, repairs)
+    label = label_from(value, repairs)
     if label in labels:
         return window.frames[labels.index(label)]
     if len(labels) == 1:
@@ -161,6 +161,23 @@ def keyframe_from(value: Json, window: FrameWindow, repairs: Repairs) -> Frame:
         raise UnusableAnswer(msg)
     repairs.add(f"keyframe {label} read as {labels[nearest]}")
     return window.frames[nearest]
+
+
+def label_from(value: Json, repairs: Repairs) -> int | None:
+    """The whole number that a keyframe's label is, shown or not; None for anything else."""
+    if isinstance(value, list) and len(value) == 1:
+        repairs.add("keyframe in a list")
+        value = value[0]
+    if isinstance(value, str):
+        found = _WHOLE.findall(value)
+        if len(found) != 1:
+            return None
+        if value != label_text(int(found[0])):
+            repairs.add("keyframe in words")
+        return int(found[0])
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None
 
 
 def box_from(value: Json, frame: Frame, view: View, repairs: Repairs) -> BoxXyxy | None:
@@ -263,22 +280,6 @@ def _numbers_from(value: Json, count: int, repairs: Repairs) -> tuple[float, ...
             return None
         numbers.append(float(item))
     return tuple(numbers)
-
-
-def _label_from(value: Json, repairs: Repairs) -> int | None:
-    if isinstance(value, list) and len(value) == 1:
-        repairs.add("keyframe in a list")
-        value = value[0]
-    if isinstance(value, str):
-        found = _WHOLE.findall(value)
-        if len(found) != 1:
-            return None
-        if value != label_text(int(found[0])):
-            repairs.add("keyframe in words")
-        return int(found[0])
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return int(value) if math.isfinite(value) and value == int(value) else None
 
 
 def _shown(value: Json) -> str:

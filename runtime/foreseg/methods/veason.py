@@ -8,12 +8,15 @@ answer "no target".
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from foreseg.dialogue import NoTarget, Query, TargetsFound
 from foreseg.errors import ConfigError
-from foreseg.frames import FrameWindow, U8Array
+from foreseg.frames import Frame, FrameWindow, U8Array
+from foreseg.geometry import BoxXyxy
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
 from foreseg.methods.absence import is_no_place
@@ -23,12 +26,13 @@ from foreseg.methods.answers import (
     frames_words,
     has_member,
     member,
+    nothing_from,
     query_words,
     reasoning_tokens_of,
     text_from,
     verdict_from,
 )
-from foreseg.methods.base import AnswerStep, Plan, Verdict
+from foreseg.methods.base import AnswerStep, Parsed, Plan, Verdict
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import (
     Repairs,
@@ -37,9 +41,10 @@ from foreseg.methods.grounding import (
     box_from,
     distinct_prompts,
     keyframe_from,
+    label_from,
     labelled,
 )
-from foreseg.methods.near_json import Json
+from foreseg.methods.near_json import Json, values_from_text
 from foreseg.prompts import SpatialPrompt
 
 MAX_FRAMES = 64
@@ -104,6 +109,45 @@ class VeasonMethod:
         """Read an answer about the frames as they were shown."""
         return verdict_from(text, partial(self._targets_from, window=window))
 
+    def parse(self, text: str) -> Parsed:
+        """An answer's items as they are said, before any is repaired, left out or clipped."""
+        for reading in values_from_text(text):
+            if nothing_from(reading.value, Repairs()) is not None:
+                return Parsed(says_none=True)
+            try:
+                value, boxes = _members(reading.value, Repairs())
+            except UnusableAnswer:
+                continue
+            if boxes is not None:
+                label = label_from(member(value, _KEYFRAME_NAMES), Repairs())
+                items = tuple(_place(box, Repairs()) for box in boxes)
+                return Parsed(keyframe=label, items=items, says_none=not items)
+        return Parsed(says_none=isinstance(verdict_from(text, _unread).part, NoTarget))
+
+    def shown(self, window: FrameWindow) -> FrameWindow:
+        """The window as the model sees it."""
+        return self._settings.view.shown(window)
+
+    def scale_xy(self, frame: Frame) -> tuple[float, float]:
+        """Factors from source pixels to the units in which the model counts in a shown frame."""
+        width, height = self._settings.view.size_wh(frame)
+        return width / frame.ref.size_wh[0], height / frame.ref.size_wh[1]
+
+    def worded(self, window: FrameWindow, keyframe: Frame, boxes: Sequence[BoxXyxy]) -> str:
+        """The answer that says these boxes, as `read` reads it.
+
+        Args:
+            window: as it was shown.
+            keyframe: one of its frames.
+            boxes: of the targets in it, source pixels; none: nothing fits.
+        """
+        if not boxes:
+            return '{"no_target": "nothing in the frames fits"}'
+        scale = self.scale_xy(keyframe)
+        places = [[round(number) for number in box.scaled(scale)] for box in boxes]
+        label = window.label_of(keyframe.index)
+        return json.dumps({"keyframe_timestamp": label, "bbox_2d_list": places})
+
     def _content(
         self, query: Query, shown: FrameWindow, form: Form, budget: int
     ) -> tuple[str | U8Array, ...]:
@@ -137,6 +181,11 @@ class VeasonMethod:
             prompts=distinct,
             text=text_from(value, boxes, len(distinct)),
         )
+
+
+def _unread(value: Json, _repairs: Repairs) -> TargetsFound | NoTarget:
+    msg = f"not read: {str(value)[:60]!r}"
+    raise UnusableAnswer(msg)
 
 
 def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json] | None]:

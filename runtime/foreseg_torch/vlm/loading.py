@@ -155,6 +155,28 @@ def load_vlm(
     return loaded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VlmParts:
+    """What belongs to a model without its weights."""
+
+    config: Any  # of transformers
+    tokenizer: Any
+    geometry: ImageGeometry
+
+
+def vlm_parts(folder: Path) -> VlmParts:
+    """Read what a trainer needs beside the weights, which it loads itself.
+
+    Raises:
+        InputError: no model of the Qwen-VL kind.
+    """
+    config = read_config(folder)
+    tokenizer = _tokenizer(folder)
+    return VlmParts(
+        config=config, tokenizer=tokenizer, geometry=_geometry(config, tokenizer, folder)
+    )
+
+
 def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transformers)
     """The configuration of a model of the Qwen-VL kind.
 

@@ -8,7 +8,7 @@ the model, its weights, or what the words mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -150,10 +150,7 @@ def prompt_from_messages(
         ConfigError: the chat template does not show the images, or is damaged.
     """
     tokens = {*tokenizer.all_special_tokens, geometry.image_token}
-    conversation = [
-        {"role": message.role.value, "content": [_part(part, tokens) for part in message.content]}
-        for message in messages
-    ]
+    conversation = conversation_from_messages(messages, tokens)
     try:
         text = tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=True
@@ -169,6 +166,21 @@ def prompt_from_messages(
         )
         raise ConfigError(msg)
     return str(text)
+
+
+def conversation_from_messages(
+    messages: Sequence[Message], tokens: Collection[str]
+) -> list[dict[str, Any]]:
+    """Messages as chat templates and trainers take them: text and image blocks in order.
+
+    Args:
+        messages: their images are left out; each becomes a block `{"type": "image"}`.
+        tokens: what a text must not spell: the tokenizer's special tokens.
+    """
+    return [
+        {"role": message.role.value, "content": [_part(part, tokens) for part in message.content]}
+        for message in messages
+    ]
 
 
 def inputs_from_text(
@@ -214,7 +226,7 @@ def fitted_wh(size_wh: tuple[int, int], unit_px: int, max_pixels: int) -> tuple[
     return width * unit_px, height * unit_px
 
 
-def _part(part: str | U8Array, tokens: set[str]) -> dict[str, str]:
+def _part(part: str | U8Array, tokens: Collection[str]) -> dict[str, str]:
     if not isinstance(part, str):
         return {"type": "image"}
     for token in tokens:

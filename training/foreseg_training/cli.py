@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-train`: trains reasoning models by recipe, and shows what rewards say of completions."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
+from foreseg.errors import ConfigError, ForesegError, InputError, MissingExtraError
+
+_EXAMPLES = """examples:
+  foreseg-sim generate --world shapes --clips 200 --split train --out worlds
+  foreseg-train sft --recipe veason-sft --model Qwen2.5-VL-3B-Instruct --dataset worlds --form fevos --out run
+  foreseg-train grpo --recipe veason-grpo --model run/model --dataset worlds --form fevos --out run2
+  foreseg-train sft --recipe veason-sft-tiny --set max_steps=20 ... --resume
+  foreseg-train show-rewards --dataset worlds --form fevos --completions said.txt
+
+The tracker is trained by `python -m foreseg_training.tracker`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and train; exit 2 for wrong input."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        options.run(options)
+    except (ForesegError, OSError) as error:
+        sys.stderr.write(f"foreseg-train: {error}\n")
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nforeseg-train: stopped; --resume goes on from the last checkpoint\n")
+        sys.exit(INTERRUPTED)
+    sys.exit(DONE)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="foreseg-train",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for stage, about in (
+        ("sft", "supervised fine-tuning on true completions"),
+        ("grpo", "group relative policy optimisation with rewards"),
+    ):
+        command = commands.add_parser(stage, help=about, description=about)
+        command.add_argument("--recipe", required=True, help="a shipped one, or a YAML file")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="change a number of it",
+        )
+        command.add_argument("--model", type=Path, required=True, help="folder to start from")
+        command.add_argument("--out", type=Path, required=True, help="folder for what comes of it")
+        command.add_argument("--resume", action="store_true", help="from the last checkpoint")
+        _add_dataset(command)
+        command.set_defaults(run=_train)
+    show = commands.add_parser("show-rewards", help="what rewards say of completions")
+    show.add_argument("--recipe", default="veason-grpo", help="whose frames and form are used")
+    show.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    show.add_argument("--completions", type=Path, help="one a line; left out: the true ones")
+    show.add_argument("--count", type=int, default=5, help="samples; default: 5")
+    _add_dataset(show)
+    show.set_defaults(run=_show)
+    return parser
+
+
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset", type=Path, required=True, help="its root folder")
+    command.add_argument("--form", default="fevos", help="as foreseg-eval names it")
+    command.add_argument("--split", default="train")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from foreseg_evaluation.datasets import read_dataset
+    from foreseg_training.vlm.recipe import read_recipe
+
+    recipe = read_recipe(options.recipe, _changes(options.set))
+    if recipe.stage != options.command:
+        msg = f"the recipe {options.recipe} is of the stage {recipe.stage}, not {options.command}"
+        raise ConfigError(msg)
+    dataset = read_dataset(options.dataset, options.form, split=options.split)
+    for problem in dataset.problems:
+        sys.stderr.write(f"foreseg-train: {problem}\n")
+    sys.stdout.write(recipe.to_yaml())
+    try:
+        import datasets
+        import trl
+    except ImportError as error:
+        package, extra = str(error.name), "train"
+        raise MissingExtraError(package, extra, "training language models") from error
+    del datasets, trl
+    if recipe.stage == "sft":
+        from foreseg_training.vlm.sft import train_sft as train
+    else:
+        from foreseg_training.vlm.grpo import train_grpo as train
+    options.out.mkdir(parents=True, exist_ok=True)
+    folder = train(recipe, options.model, dataset.episodes, options.out, resume=options.resume)
+    sys.stdout.write(f"{folder}\n")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from foreseg_evaluation.datasets import read_dataset
+    from foreseg_training.vlm.recipe import read_recipe
+    from foreseg_training.vlm.showing import shown_rewards
+
+    recipe = read_recipe(options.recipe, _changes(options.set))
+    dataset = read_dataset(options.dataset, options.form, split=options.split)
+    said = None
+    if options.completions is not None:
+        said = options.completions.read_text("utf-8").splitlines()
+    for line in shown_rewards(recipe, dataset.episodes, said, options.count):
+        sys.stdout.write(line + "\n")
+
+
+def _changes(texts: Sequence[str]) -> dict[str, str]:
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            msg = f"--set wants NAME=VALUE, got {text!r}"
+            raise InputError(msg)
+        changes[name] = value
+    return changes
+
+
+if __name__ == "__main__":
+    main()

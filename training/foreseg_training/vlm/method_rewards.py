@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Veason-R1's rewards over completions as TRL hands them: read by the robot's reader, then scored.
+
+Boxes are compared in the model's own units, as they are said: what the robot would repair or clip
+counts as it stands. Does not know: models, frames, trainers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foreseg.errors import ConfigError
+from foreseg.methods.base import Parsed
+from foreseg.methods.grammar import CompletionReader, Form
+from foreseg.methods.veason import VeasonMethod
+from foreseg_training.rewards import (
+    box_form_reward,
+    grammar_reward,
+    keyframe_reward,
+    no_target_reward,
+    spatial_reward,
+)
+from foreseg_training.samples import Sample
+
+Scores = list[float | None]
+RewardFunction = Callable[..., Scores]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What is true of a prompt, as a column of a data set carries it."""
+
+    areas: Mapping[int, float]  # by label of each shown frame
+    boxes: Mapping[int, Sequence[Sequence[float]]]  # likewise, in the model's units
+
+    @property
+    def has_target(self) -> bool:
+        """True if any shown frame has a target."""
+        return any(area > 0 for area in self.areas.values())
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps({"areas": dict(self.areas), "boxes": dict(self.boxes)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Truth:
+        """Read what `to_json` wrote; keys are numbers again."""
+        values = json.loads(text)
+        return cls(
+            areas={int(label): area for label, area in values["areas"].items()},
+            boxes={int(label): boxes for label, boxes in values["boxes"].items()},
+        )
+
+
+def truth_of(method: VeasonMethod, sample: Sample) -> Truth:
+    """A sample's truth in the units in which the method's model counts."""
+    boxes = {}
+    for frame in method.shown(sample.window).frames:
+        scale = method.scale_xy(frame)
+        label = sample.window.label_of(frame.index)
+        boxes[label] = [list(box.scaled(scale)) for box in sample.boxes[frame.index]]
+    return Truth(areas=sample.areas_by_label, boxes=boxes)
+
+
+class VeasonRewards:
+    """The reward functions of one run, each under its name; a batch is parsed once for all."""
+
+    def __init__(self, method: VeasonMethod, form: Form) -> None:
+        self._method = method
+        self._form = form
+        self._known: dict[str, Parsed] = {}
+
+    def functions(self, weights: Mapping[str, float]) -> tuple[list[RewardFunction], list[float]]:
+        """The functions with a weight, and their weights.
+
+        Raises:
+            ConfigError: a name that is none, or no weight at all.
+        """
+        known: dict[str, RewardFunction] = {"format": self.format, "keyframe": self.keyframe, "spatial": self.spatial,
+                 "no_target": self.no_target}  # fmt: skip
+        unknown = set(weights) - set(known)
+        if unknown or not any(weights.values()):
+            msg = f"reward_weights want some of {', '.join(known)}, got {dict(weights)}"
+            raise ConfigError(msg)
+        used = [name for name in known if weights.get(name)]
+        return [known[name] for name in used], [weights[name] for name in used]
+
+    def format(self, completions: Sequence[Any], **_: object) -> Scores:
+        """R_f, 0..2: the grammar, and the share of well-formed boxes (0 without a keyframe)."""
+        scores: Scores = []
+        for text in map(text_of, completions):
+            parsed = self._parsed(text)
+            items = 0.0 if parsed.keyframe is None else box_form_reward(parsed.items)
+            scores.append(grammar_reward(text, self._form) + items)
+        return scores
+
+    def keyframe(self, completions: Sequence[Any], truth: Sequence[str], **_: object) -> Scores:
+        """R_k, 0..1; None where no shown frame has a target."""
+        return [
+            keyframe_reward(self._parsed(text_of(said)).keyframe, Truth.from_json(true).areas)
+            for said, true in zip(completions, truth, strict=True)
+        ]
+
+    def spatial(self, completions: Sequence[Any], truth: Sequence[str], **_: object) -> Scores:
+        """R_s, 0..1, against the targets in the answered keyframe; None likewise."""
+        scores: Scores = []
+        for said, text in zip(completions, truth, strict=True):
+            parsed, true = self._parsed(text_of(said)), Truth.from_json(text)
+            if not true.has_target:
+                scores.append(None)
+            elif parsed.keyframe is None or parsed.keyframe not in true.boxes:
+                scores.append(0.0)
+            else:
+                rows = [_row(item) for item in parsed.items]
+                scores.append(spatial_reward(rows, true.boxes[parsed.keyframe]))
+        return scores
+
+    def no_target(self, completions: Sequence[Any], truth: Sequence[str], **_: object) -> Scores:
+        """Ours, 0 or 1: says that nothing fits exactly where nothing does."""
+        return [
+            no_target_reward(
+                self._parsed(text_of(said)).says_none, not Truth.from_json(true).has_target
+            )
+            for said, true in zip(completions, truth, strict=True)
+        ]
+
+    def _parsed(self, text: str) -> Parsed:
+        if text not in self._known:
+            if len(self._known) >= 4096:
+                self._known.clear()
+            reader = CompletionReader()
+            answer = reader.feed(text).answer
+            answer = reader.finish().answer if answer is None else answer
+            self._known[text] = Parsed() if answer is None else self._method.parse(answer)
+        return self._known[text]
+
+
+def text_of(completion: Any) -> str:  # noqa: ANN401 (a chat, or text)
+    """The text of a completion as TRL hands it: a list of messages, or text."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(block.get("text") or "" for block in content)
+
+
+def _row(item: object) -> list[float]:
+    """Four numbers, or NaN for what is no box, so that it counts against the policy."""
+    if box_form_reward([item]) and isinstance(item, list):
+        return [float(number) for number in item]
+    return [np.nan] * 4

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe: every number of a training run, from a YAML file, frozen, and saved beside its result.
+
+Does not know: models, samples, trainers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foreseg.errors import ConfigError
+from foreseg.methods.grammar import Form
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+STAGES = ("sft", "grpo")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Numbers of a run. Comments in the YAML files say which are a paper's and which are ours.
+
+    Attributes:
+        stage: "sft" or "grpo".
+        form: in which completions are asked for, and trained.
+        num_frames: shown in a prompt at most.
+        frame_pixels: each at this many at most.
+        lora_r: rank of the adapters on the language model's linear layers; 0: all of its weights
+            are trained. The vision tower never is.
+        batch_size: sft: samples; grpo: prompts, each with `num_generations` completions; of one
+            step, over all processes.
+        per_device: sft: samples; grpo: completions; on a device at once.
+        max_steps: 0: as many as `epochs` take.
+        kl_beta: grpo: weight of the divergence from where the run started.
+        reward_weights: grpo: by the reward's name; those left out count nothing.
+    """
+
+    stage: str
+    method: str = "veason"
+    form: str = "think-first"
+    num_frames: int = 8
+    image_side_px: int = 448
+    frame_pixels: int = 448 * 448
+    label_offset: int = 200
+    lora_r: int = 0
+    lora_alpha: int = 16
+    lora_dropout: float = 0.0
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    epochs: float = 1.0
+    max_steps: int = 0
+    batch_size: int = 16
+    per_device: int = 1
+    precision: str = "bf16"
+    save_steps: int = 500
+    seed: int = 0
+    num_generations: int = 8
+    max_completion_tokens: int = 1024
+    temperature: float = 1.0
+    kl_beta: float = 0.005
+    epsilon: float = 0.2
+    reward_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("stage", self.stage, STAGES),
+            ("method", self.method, ("veason",)),
+            ("precision", self.precision, PRECISIONS),
+            ("form", self.form, tuple(form.value for form in Form)),
+        ):
+            if value not in known:
+                msg = f"{name} wants one of {', '.join(known)}, got {value!r}"
+                raise ConfigError(msg)
+        for name in ("num_frames", "frame_pixels", "batch_size", "per_device", "num_generations"):
+            if getattr(self, name) < 1:
+                msg = f"{name} wants at least 1, got {getattr(self, name)}"
+                raise ConfigError(msg)
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} wants more than 0, got {getattr(self, name)}"
+                raise ConfigError(msg)
+
+    def to_yaml(self) -> str:
+        """The recipe with every number in it."""
+        values = {**dataclasses.asdict(self), "reward_weights": dict(self.reward_weights)}
+        return yaml.safe_dump(values, sort_keys=False)
+
+
+def read_recipe(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file; then apply changes, NAME=VALUE in YAML.
+
+    Raises:
+        ConfigError: no such recipe, an unknown name, or a value of another type.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        msg = f"a recipe wants a YAML file or one of {known}, got {name!r}: {error.strerror}"
+        raise ConfigError(msg) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path} is no YAML: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    if not isinstance(values, dict):
+        msg = f"{path} wants names and values, got a {type(values).__name__}"
+        raise ConfigError(msg)
+    for key, text in (changes or {}).items():
+        values[key] = yaml.safe_load(text)
+    return _checked(values, path)
+
+
+def _checked(values: dict[str, Any], path: Path) -> Recipe:
+    fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    defaults = Recipe(stage="sft")
+    for key, value in values.items():
+        if key not in fields:
+            msg = f"{path.name} has {key!r}; known are {', '.join(fields)}"
+            raise ConfigError(msg)
+        kind = type(getattr(defaults, key))
+        is_number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not kind and not is_number:
+            msg = f"{path.name}: {key} wants {kind.__name__}, got {value!r}"
+            raise ConfigError(msg)
+    if "stage" not in values:
+        msg = f"{path.name} names no stage: one of {', '.join(STAGES)}"
+        raise ConfigError(msg)
+    return Recipe(**values)

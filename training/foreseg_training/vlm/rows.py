@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for TRL: a sample as a prompt with images, a true completion, and what rewards need.
+
+The prompt is the one that the robot's method makes; the completion is read back by the robot's
+reader before it is used. Does not know: trainers, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from PIL import Image
+
+from foreseg.dialogue import NoTarget, TargetsFound
+from foreseg.errors import InputError
+from foreseg.frames import Frame, FrameWindow
+from foreseg.methods.base import AnswerStep
+from foreseg.methods.reading import read_completion
+from foreseg.methods.veason import VeasonMethod
+from foreseg_torch.vlm.vision_inputs import conversation_from_messages
+from foreseg_training.samples import Sample
+
+Row = dict[str, Any]
+
+
+def step_of(method: VeasonMethod, sample: Sample) -> AnswerStep:
+    """The one step of the method's plan over a sample."""
+    step = next(method.plan(sample.query, sample.window))
+    if not isinstance(step, AnswerStep):
+        msg = f"a sample wants a method that asks once, got {method.name}"
+        raise InputError(msg)
+    return step
+
+
+def prompt_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Row:
+    """A sample's prompt and images.
+
+    Args:
+        method: as it will run on the robot.
+        sample: what to ask about.
+        tokens: special tokens of the tokenizer, which no text may spell.
+    """
+    messages = step_of(method, sample).request.messages
+    images = [part for m in messages for part in m.content if not isinstance(part, str)]
+    return {
+        "prompt": conversation_from_messages(messages, tokens),
+        "images": [Image.fromarray(image) for image in images],
+    }
+
+
+def completion_of(method: VeasonMethod, sample: Sample) -> str:
+    """What a perfect model says: the thoughts of the sample, and the boxes of its keyframe.
+
+    Raises:
+        InputError: the robot would not read the truth in it; says which sample.
+    """
+    step = step_of(method, sample)
+    frame = _frame(method.shown(sample.window), sample)
+    boxes = () if sample.keyframe is None else sample.boxes[sample.keyframe]
+    answer = f"<answer>{method.worded(method.shown(sample.window), frame, boxes)}</answer>"
+    text = step.form.put(f"<think>{sample.rationale}</think>", answer)
+    read = read_completion(step, text)
+    found = read.verdict.part
+    is_right = (
+        isinstance(found, NoTarget)
+        if not boxes
+        else isinstance(found, TargetsFound) and found.keyframe_index == sample.keyframe
+    )
+    if not (read.form_kept and is_right):
+        msg = f"sample {sample.id}: the true completion is not read as the truth: {text[:200]!r}"
+        raise InputError(msg)
+    return text
+
+
+def sft_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Row:
+    """A row for supervised fine-tuning: prompt, images and the true completion."""
+    said = [{"type": "text", "text": completion_of(method, sample)}]
+    completion = [{"role": "assistant", "content": said}]
+    return {**prompt_row(method, sample, tokens), "completion": completion}
+
+
+def _frame(shown: FrameWindow, sample: Sample) -> Frame:
+    """The keyframe as it is shown; any frame where there is none."""
+    frame = shown.newest if sample.keyframe is None else shown.get(sample.keyframe)
+    if frame is None:
+        msg = f"sample {sample.id}: its keyframe {sample.keyframe} is not shown"
+        raise InputError(msg)
+    return frame

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each reward says of completions, as lines of text. Needs no model: it counts in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from foreseg.errors import InputError
+from foreseg.methods.grammar import Form
+from foreseg.methods.grounding import View
+from foreseg.methods.veason import VeasonMethod, VeasonSettings
+from foreseg_evaluation.episode import Episode
+from foreseg_training.samples import Filtered, SampleDrawer
+from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
+from foreseg_training.vlm.recipe import Recipe
+from foreseg_training.vlm.rows import completion_of
+
+
+def shown_rewards(
+    recipe: Recipe, episodes: Sequence[Episode], said: Sequence[str] | None, count: int
+) -> Iterator[str]:
+    """Score completions, one for each sample in turn; the true ones where none are given.
+
+    Raises:
+        InputError: no episode gives a sample.
+    """
+    form = Form(recipe.form)
+    view = View(image_side_px=recipe.image_side_px)
+    method = VeasonMethod(VeasonSettings(num_frames=recipe.num_frames, view=view, form=form))
+    names = ("format", "keyframe", "spatial", "no_target")
+    functions, _ = VeasonRewards(method, form).functions(dict.fromkeys(names, 1.0))
+    drawer = SampleDrawer(num_frames=recipe.num_frames, label_offset=recipe.label_offset)
+    filtered = Filtered()
+    samples = drawer.draw(episodes, recipe.seed, filtered)
+    shown = 0
+    for number, sample in enumerate(islice(samples, count)):
+        if said is not None and number >= len(said):
+            break
+        text = completion_of(method, sample) if said is None else said[number]
+        truth = truth_of(method, sample).to_json()
+        yield f"{sample.id}: {sample.query.text}"
+        yield f"  said: {text[:400]!r}"
+        for name, function in zip(names, functions, strict=True):
+            (score,) = function([text], truth=[truth])
+            yield f"  {name:10} {'does not apply' if score is None else f'{score:.3f}'}"
+        shown += 1
+    if not shown:
+        msg = f"no episode gives a sample: {str(filtered) or 'there is none'}"
+        raise InputError(msg)
