@@ -99,6 +99,7 @@ def test_greedy_completions_are_those_of_generate(
         expected = float(torch.log_softmax(logits[0].float(), dim=-1)[token])
         assert chunk.log_probs == (pytest.approx(expected, abs=ROUNDING),)
     assert len(chunks) - len(ours) >= 3 + inputs.num_tokens // 17  # signs of life
+    assert [chunk.is_cut for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
 
 
 def test_positions_follow_the_images_only_where_their_places_are_told(

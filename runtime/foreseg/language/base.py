@@ -63,6 +63,7 @@ class Chunk:
     sample: int = 0  # which of the completions, from 0
     num_tokens: int = 0  # that this adds to the count
     log_probs: tuple[float, ...] = ()  # of its tokens; () = not known
+    is_cut: bool = False  # the completion ends here because its tokens are used up
 
 
 CompletionStream = Generator[Chunk, None, None]

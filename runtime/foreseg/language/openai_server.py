@@ -15,6 +15,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,12 +32,19 @@ from foreseg.language.base import (
     LanguageRequest,
     Message,
 )
+from foreseg.language.dialect import Dialect
 from foreseg.language.http_stream import POLL_S, Endpoint, Head, HttpError, post
-from foreseg.language.server_events import ChoiceText, EventReader, object_from, texts_from
+from foreseg.language.server_events import (
+    ChoiceText,
+    EventReader,
+    detail_of,
+    error_in,
+    object_from,
+    texts_from,
+)
 
 JPEG_QUALITY = 90
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # of a reply, or of its unread rest
-MAX_SAID_CHARS = 20_000  # of a server's own words that are looked at
 MAX_DETAIL_CHARS = 300  # of them in an error
 MAX_WAIT_S = 30.0  # between two tries
 MAX_SECONDS = 86_400.0  # of any patience
@@ -91,7 +99,7 @@ class OpenAiServer:
             connect_timeout_s=settings.connect_timeout_s,
         )
         self._endpoint = replace(endpoint, tls=_tls_context(settings))  # its url is one
-        self._plainness = 0  # an index of `_DIALECTS`
+        self._dialect = Dialect()
         parts = urlsplit(settings.url)
         if settings.api_key and parts.scheme == "http" and parts.hostname not in _LOCAL_HOSTS:
             _LOG.warning("the API key goes to %s unencrypted: use https", parts.hostname)
@@ -111,15 +119,20 @@ class OpenAiServer:
     ) -> Generator[Chunk, None, int]:
         """One or more completions; returns how many came."""
         deadline_ns = self._clock.monotonic_ns() + round(self._settings.timeout_s * NS_PER_S)
-        retries, plainness = 0, self._plainness
+        retries, dialect = 0, self._dialect
         while True:
             reply = _Reply(first_sample, request.num_samples)
-            body = _body(request, self._settings.model, plainness)
+            body = _body(request, self._settings.model, dialect)
             try:
-                yield from self._exchanged(body, reply, deadline_ns)
+                with closing(self._exchanged(body, reply, deadline_ns)) as chunks:
+                    for chunk in chunks:
+                        if reply.has_text:  # its reader may close it any time now
+                            self._remember(dialect)
+                        yield chunk
             except _Refused as refused:
-                if refused.status in _MISUNDERSTOOD and plainness < len(_DIALECTS) - 1:
-                    plainness += 1
+                plainer = dialect.plainer(refused.body) if refused.is_misunderstood else None
+                if plainer is not None:
+                    dialect = plainer
                     continue
                 wait_s = self._settings.retry_wait_s * 2**retries
                 wait_s = min(MAX_WAIT_S, max(wait_s, refused.retry_after_s))
@@ -133,10 +146,13 @@ class OpenAiServer:
                 )
                 yield from _waited(wait_s)
             else:
-                if plainness != self._plainness:
-                    _LOG.info("the server wants plain requests: %s", _DIALECTS[plainness])
-                    self._plainness = plainness
+                self._remember(dialect)
                 return reply.num_samples
+
+    def _remember(self, dialect: Dialect) -> None:
+        if dialect != self._dialect:
+            _LOG.info("the server is asked %s", dialect)
+            self._dialect = dialect
 
     def _exchanged(
         self, body: bytes, reply: _Reply, deadline_ns: int
@@ -192,7 +208,8 @@ class OpenAiServer:
         return _Refused(
             f"{where} answered {status}{detail}",
             can_retry=status in _RETRIED,
-            status=status,
+            body=error.body,
+            is_misunderstood=status in _MISUNDERSTOOD,
             retry_after_s=_seconds(head.headers.get("retry-after", "")),
         )
 
@@ -205,16 +222,27 @@ class _Refused(Exception):  # noqa: N818 (may be no error: it may be tried again
     """A request that brought no completion; the message says why."""
 
     def __init__(
-        self, message: str, *, can_retry: bool, status: int = 0, retry_after_s: float = 0.0
+        self,
+        message: str,
+        *,
+        can_retry: bool,
+        body: bytes = b"",
+        is_misunderstood: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         self.can_retry = can_retry
-        self.status = status
+        self.body = body  # of the reply
+        self.is_misunderstood = is_misunderstood
         self.retry_after_s = retry_after_s
         super().__init__(message)
 
 
 class _BadReply(Exception):  # noqa: N818 (gets its words where the status is known)
     """A reply that holds no completion; the message is what it says instead."""
+
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        self.body = body
+        super().__init__(message)
 
 
 class _Reply:
@@ -261,7 +289,7 @@ class _Reply:
             msg = "it gave no reply"
             raise _BadReply(msg)
         if head.status != 200:  # noqa: PLR2004 (fine)
-            raise _BadReply(_detail(self._whole))
+            raise _BadReply(detail_of(self._whole), self._whole)
         if self._whole:
             yield from self._read(self._whole)
         if not self._seen:
@@ -274,10 +302,10 @@ class _Reply:
     def _read(self, event: bytes) -> Iterable[Chunk]:
         value = object_from(event)
         if value is None:
-            msg = f"it sent something that is no JSON object: {_detail(event)}"
+            msg = f"it sent something that is no JSON object: {detail_of(event)}"
             raise _BadReply(msg)
-        if value.get("error"):
-            raise _BadReply(_detail(event))
+        if error_in(value):
+            raise _BadReply(detail_of(event))
         for choice in texts_from(value):
             if not 0 <= choice.index < self._num_wanted:
                 continue
@@ -305,6 +333,8 @@ class _Reply:
             yield self._counted(
                 Chunk(text=text, sample=sample, num_tokens=num_tokens, log_probs=log_probs)
             )
+        if choice.is_cut:
+            yield Chunk(sample=sample, is_cut=True)
 
     def _counted(self, chunk: Chunk) -> Chunk:
         self.has_text = True
@@ -312,26 +342,10 @@ class _Reply:
         return chunk
 
 
-# What is asked for beside the messages, from all that is of use to what every server knows.
-_DIALECTS = ("with log probabilities and counts", "without them", "without a stream")
-
-
-def _body(request: LanguageRequest, model: str, plainness: int) -> bytes:
-    """The request in the protocol's form, in one of `_DIALECTS`."""
-    body: dict[str, object] = {
-        "model": model,
-        "messages": [_message(message) for message in request.messages],
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-    }
-    if plainness < len(_DIALECTS) - 1:
-        body["stream"] = True
-    if plainness == 0:
-        body |= {"seed": request.seed, "logprobs": True}
-        body["stream_options"] = {"include_usage": True}
-        if request.num_samples > 1:
-            body["n"] = request.num_samples
-    return json.dumps(body).encode()
+def _body(request: LanguageRequest, model: str, dialect: Dialect) -> bytes:
+    """The request in the protocol's form."""
+    messages = [_message(message) for message in request.messages]
+    return json.dumps({"model": model, "messages": messages, **dialect.members(request)}).encode()
 
 
 def _message(message: Message) -> dict[str, object]:
@@ -391,18 +405,6 @@ def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _detail(data: bytes) -> str:
-    """A server's own words about what is wrong, short and on one line."""
-    value = object_from(data)
-    said: object = data.decode("utf-8", "replace")
-    if value is not None:
-        error = value.get("error") or value
-        said = error
-        if isinstance(error, dict):
-            said = error.get("message") or error.get("detail") or error
-    return " ".join(str(said)[:MAX_SAID_CHARS].split())
 
 
 def _seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+MAX_SAID_CHARS = 20_000  # of a server's own words that are looked at
 DONE = b"[DONE]"
 
 
@@ -24,6 +25,7 @@ class ChoiceText:
     text: str
     pieces: tuple[tuple[str, tuple[float, ...]], ...]  # of the text, with log probabilities
     is_finished: bool
+    is_cut: bool  # because its tokens are used up
 
 
 class EventReader:
@@ -86,17 +88,40 @@ def texts_from(value: dict[str, object]) -> Iterator[ChoiceText]:
         said = choice.get("delta") or choice.get("message")
         said = said if isinstance(said, dict) else {"content": choice.get("text")}
         index = choice.get("index", 0)
-        text = _text(said.get("content"))
+        text = _text(said.get("content") or said.get("refusal"))
+        reason = choice.get("finish_reason")
         yield ChoiceText(
             index=index if isinstance(index, int) else 0,
             thoughts=_text(said.get("reasoning_content") or said.get("reasoning")),
             text=text,
             pieces=_pieces(text, choice.get("logprobs")),
-            is_finished=bool(choice.get("finish_reason")),
+            is_finished=bool(reason),
+            is_cut=reason == "length",
         )
 
 
+def error_in(value: dict[str, object]) -> bool:
+    """True for an object that is an error and no completion, whatever the reply's status."""
+    return bool(value.get("error")) or value.get("object") == "error"
+
+
+def detail_of(data: bytes) -> str:
+    """A server's own words about what is wrong, on one line."""
+    value = object_from(data)
+    said: object = data.decode("utf-8", "replace")
+    if value is not None:
+        error = value.get("error") or value
+        said = error
+        if isinstance(error, dict):
+            said = error.get("message") or error.get("detail") or error
+    return " ".join(str(said)[:MAX_SAID_CHARS].split())
+
+
 def _text(value: object) -> str:
+    """A text, or the texts of a list of parts."""
+    if isinstance(value, list):
+        texts = (part.get("text") for part in value if isinstance(part, dict))
+        return "".join(_text(text) for text in texts if isinstance(text, str))
     if not isinstance(value, str):
         return ""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

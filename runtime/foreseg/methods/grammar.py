@@ -16,6 +16,10 @@ MAX_COMPLETION_CHARS = 60_000
 _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII)
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _LONGEST_TAG = max(map(len, _TAGS))
+_BARE_THOUGHT = re.compile(
+    r"\s*<think>\s*((?:```\w*\s*)?[\[{].*[\]}](?:\s*```)?)\s*</think>\s*",
+    re.DOTALL | re.IGNORECASE,
+)
 _THINK, _ANSWER = r"\s*<think>(.*)</think>", r"\s*<answer>(.*)</answer>"
 
 
@@ -114,7 +118,7 @@ class CompletionReader:
         """Read what was held back. An answer that was never closed is given as far as it goes.
 
         Without any answer in its place: the last one opened inside the rationale, else the text
-        outside of the rationale, else None.
+        outside of the rationale, else the thoughts if they are a bare value, else None.
         """
         last = self._read(self._waiting, is_end=True)
         if self._has_answer:
@@ -123,6 +127,9 @@ class CompletionReader:
             return Piece(rationale=last.rationale, answer="".join(self._answer))
         loose = "".join(self._loose)
         answer = _last_answer(self.text) or (loose if loose.strip() else None)
+        if answer is None:
+            bare = _BARE_THOUGHT.fullmatch(self.text)  # some servers take all for thoughts
+            answer = None if bare is None else bare[1]
         return Piece(rationale=last.rationale, answer=answer)
 
     def _read(self, text: str, *, is_end: bool) -> Piece:

@@ -111,6 +111,7 @@ class _Asking:
         self._tokens = 0
         self._has_verdict = False
         self._thought_tokens = 0
+        self._is_cut = False  # the last completion, when its tokens were used up
         self._answer_log_probs: list[float] = []
         self._rationale = ""  # not told yet
         self._silent_chunks = 0
@@ -136,7 +137,7 @@ class _Asking:
             yield from self._streamed(self._opened(step), step, reader)
             if isinstance(step, AnswerStep) and self._is_over_budget(step, reader):
                 stream = self._model.generate(_hurried(step, reader))
-                reader, self._thought_tokens = StepReader(step), 0
+                reader, self._thought_tokens, self._is_cut = StepReader(step), 0, False
                 yield from self._streamed(stream, step, reader)
             if not self._has_verdict:
                 yield from self._told(reader.finish())
@@ -151,7 +152,7 @@ class _Asking:
             return
         failed = no_answer(reader.text).part
         assert isinstance(failed, AnswerFailed)  # noqa: S101 (as `no_answer` makes it)
-        yield failed
+        yield AnswerFailed(reason=self._with_its_end(failed.reason))
 
     def _opened(self, step: LastStep) -> SegmentStream:
         if isinstance(step, AnswerStep):
@@ -167,6 +168,7 @@ class _Asking:
                 told = reader.read(item.text if isinstance(item, Chunk) else item)
                 chunk = item if isinstance(item, Chunk) else Chunk()
                 self._tokens += chunk.num_tokens
+                self._is_cut = self._is_cut or chunk.is_cut
                 if was_in_answer or reader.is_in_answer:
                     self._answer_log_probs += chunk.log_probs
                 else:
@@ -185,7 +187,7 @@ class _Asking:
         return reader.is_full or (is_over and (self._has_verdict or not reader.is_in_answer))
 
     def _is_over_budget(self, step: AnswerStep, reader: StepReader) -> bool:
-        is_over = self._thought_tokens > step.reasoning_tokens
+        is_over = self._is_cut or self._thought_tokens > step.reasoning_tokens
         return is_over and not reader.has_answer and not reader.is_in_answer
 
     def _told(self, told: Told) -> _Parts:
@@ -201,7 +203,7 @@ class _Asking:
             _LOG.info("the answer to query %s was read with repairs: %s", self._query.id, repairs)
         if isinstance(verdict.part, AnswerFailed):
             more = f" (repaired: {repairs})" if repairs else ""
-            raise UnusableAnswer(verdict.part.reason + more)
+            raise UnusableAnswer(self._with_its_end(verdict.part.reason + more))
         if repairs:
             self._rationale += f"\n[read with repairs: {repairs}]\n"
         yield from self._flushed()
@@ -211,6 +213,9 @@ class _Asking:
             confidence = _confidence(self._answer_log_probs, part.confidence)
             part = replace(part, confidence=confidence)
         yield part
+
+    def _with_its_end(self, reason: str) -> str:
+        return f"the model ran out of tokens: {reason}" if self._is_cut else reason
 
     def _flushed(self) -> _Parts:
         if self._rationale:

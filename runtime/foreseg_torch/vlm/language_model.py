@@ -136,6 +136,8 @@ class TransformersLanguageModel:
                 decoding.keep(rows)
             decoding.advance(tokens)
         yield from _ended(samples)
+        for sample in samples:
+            yield Chunk(sample=sample.number, is_cut=True)
 
 
 class CompletionText:
