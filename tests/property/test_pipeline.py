@@ -22,7 +22,7 @@ from foreseg.dialogue import (
     TargetsFound,
 )
 from foreseg.driving.trace import TraceWriter, replay
-from foreseg.frames import CameraId, FrameIndex, FrameRef
+from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.pipeline.events import (
     AskReasoner,
@@ -32,6 +32,7 @@ from foreseg.pipeline.events import (
     FrameDropped,
     ObjectRemoved,
     PromptStep,
+    PublishAnswer,
     PublishMasks,
     ReasonerChanged,
     RequestId,
@@ -70,6 +71,7 @@ class Fuzz(Bench):
         self.num_to_fail = 0
         self.open: set[RequestId] = set()
         self.last_shown = dict.fromkeys(CAMERAS, -1)
+        self.origin_ns = dict.fromkeys(CAMERAS, 0)  # where the camera's clock began
         super().__init__(WORLD, config=CONFIG, cameras=CAMERAS, ring=90, **fields)
 
     def send(self, event: Event) -> None:
@@ -95,7 +97,21 @@ class Fuzz(Bench):
             }
         assert set(self.state.held) == self.held
 
+    def frame(self, camera: CameraId = DEFAULT_CAMERA, stamp_ns: int | None = None) -> FrameRef:
+        stamp = self.now_ns - self.origin_ns[camera] if stamp_ns is None else stamp_ns
+        return super().frame(camera, stamp)
+
+    def restart(self, camera: CameraId) -> None:
+        """The camera's clock begins anew, as a bag does that loops."""
+        self.origin_ns[camera] = self.now_ns
+        self.frame(camera)
+
     def _execute(self, command: Command) -> None:
+        if isinstance(command, PublishAnswer):
+            answer, newest = command.answer, self.state.cameras[command.answer.camera].newest
+            assert answer.answered_stamp_ns >= answer.asked_stamp_ns
+            if newest is not None and answer.reason != "the stream began anew":
+                assert answer.asked_stamp_ns <= newest.stamp_ns, "no answer crosses a restart"
         if isinstance(command, RunTracker) and self.num_to_fail:
             self.num_to_fail -= 1
             half = command.job.steps[: len(command.job.steps) // 2]
@@ -239,7 +255,7 @@ def act(bench: Fuzz, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (o
         for tracker in bench.tracker.values():
             tracker.loses_after, tracker.astray = args[0], "can"
     elif kind == "restart":
-        bench.frame(args[0], stamp_ns=0)
+        bench.restart(args[0])
     elif kind == "drop":
         bench.send(FrameDropped(camera=args[0], cause=DropCause.BAD_IMAGE, at_ns=now))
 

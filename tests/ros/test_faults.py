@@ -7,8 +7,10 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,7 @@ from foreseg.frames import DEFAULT_CAMERA
 from foreseg.pipeline.state import State
 from foreseg.telemetry import LatencySummary
 from foreseg_ros import qos
+from foreseg_ros.conversions import stamp_ns_from_time
 from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot
 from foreseg_ros.guard import Guard
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
@@ -128,6 +131,56 @@ def test_nothing_outlives_a_node_that_is_killed(started: Started, is_stopped: bo
             return
         tick.wait(0.02)
     pytest.fail(f"left behind: {running_of(node)}")
+
+
+def has_answers(robot: Robot, wanted: int) -> bool:
+    return len(robot.answers) >= wanted
+
+
+def test_no_answer_crosses_the_loop_of_a_bag(tmp_path: Path) -> None:
+    domain = random_domain()
+    node = NodeProcess(
+        domain,
+        tmp_path / "node.log",
+        "autostart:=true",
+        "reasoner.kind:=tests.support.odd_reasoner:make",
+        "scheduler.warm_up_s:=0.3",
+    )
+    robot = Robot(domain)
+    began_ns = time.monotonic_ns()
+
+    def stream(until: Callable[[], object], wait_s: float = 2 * WAIT_S) -> bool:
+        """Frames of a bag that was begun at `began_ns`."""
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end:
+            robot.send(stamp_ns=10**12 + time.monotonic_ns() - began_ns)
+            if robot.wait(lambda: bool(until()), 0.03):
+                return True
+        return False
+
+    try:
+        assert stream(lambda: robot.diagnostics.get("reasoner", {}).get("message") == "up", 60)
+        request = srv.AddQuery.Request()
+        request.query = messages.Query(id="watch", text="a slow look", period_s=10.0)
+        for wanted in (2, 4, 6):  # each time one that is stale, and one of the new stream
+            assert robot.call(srv.AddQuery, "/foreseg/add_query", request).success
+            assert stream(lambda: robot.diagnostics["reasoner"]["is_asked"] == "True")
+            began_ns = time.monotonic_ns()  # the bag begins anew
+            assert stream(partial(has_answers, robot, wanted)), node.log.read_text()[-3000:]
+        code = node.stop()
+    finally:
+        robot.close()
+        node.stop()
+    told = [
+        (a.status, stamp_ns_from_time(a.asked), stamp_ns_from_time(a.answered))
+        for a in robot.answers
+    ]
+    assert code == 0
+    assert {status for status, _, _ in told} == {messages.Answer.STALE, messages.Answer.OK}
+    assert all(asked <= answered for _, asked, answered in told), told
+    assert [a.reason for a in robot.answers if a.status == messages.Answer.STALE] == [
+        "the stream began anew"
+    ] * 3
 
 
 CROWD = 50

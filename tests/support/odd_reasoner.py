@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reasoner for real nodes: points at the middle of the newest frame, and says odd things of it.
 
-`text` of a query says which: half a character, too many tokens, numpy's numbers.
+`text` of a query says which: half a character, too many tokens, numpy's numbers; or to be slow.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ from foreseg.history.windows import RecentWindow
 from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
 
+SLOW_S = 2.0
 HALF = "half a \ud83d smile"
 
 
@@ -27,6 +29,8 @@ class OddReasoner:
         width, height = window.newest.ref.size_wh
         corners = np.array([width / 4, height / 4, width * 3 / 4, height * 3 / 4], np.float32)
         yield RationalePart(text=HALF if "half" in query.text else "I look at the middle.")
+        if "slow" in query.text:
+            threading.Event().wait(SLOW_S)
         found: AnswerPart = TargetsFound(
             keyframe_index=window.newest.index,
             prompts=(SpatialPrompt(box=BoxXyxy(*corners)),),

@@ -175,12 +175,12 @@ class Executor:
         )
 
     def take_window(self, ask_id: AskId, query: Query, policy: WindowPolicy) -> FrameWindow:
-        """Pick and hold the frames of a first round; may be empty."""
+        """Pick and hold the frames of a first round, all of the present stream; may be empty."""
         camera = query.camera
         newest = self._histories[camera].newest
         if query.period_s and newest is not None:
             self._scenes[camera].remember(query.id, newest.image)
-        view = self._histories[camera].view()
+        view = self._histories[camera].view().since_restart()
         timeline = view.timeline
         origin = timeline[0].index if timeline else FrameIndex(0)
         self._origins[ask_id] = (camera, origin)

@@ -39,6 +39,25 @@ class HistoryView:
         refs.update((ref.index, ref) for ref in self.dense)
         return tuple(refs[index] for index in sorted(refs))
 
+    def since_restart(self) -> HistoryView:
+        """What came since stamps last ran backward, as where a bag begins anew."""
+        timeline = self.timeline
+        begin = max(
+            (
+                i
+                for i in range(1, len(timeline))
+                if timeline[i].stamp_ns < timeline[i - 1].stamp_ns
+            ),
+            default=0,
+        )
+        if not begin:
+            return self
+        first = timeline[begin].index
+        return HistoryView(
+            dense=tuple(ref for ref in self.dense if ref.index >= first),
+            sparse=tuple(ref for ref in self.sparse if ref.index >= first),
+        )
+
 
 class WindowPolicy(Protocol):
     """Picks the frames of one reasoner call. Property suite: tests/property/test_windows.py."""

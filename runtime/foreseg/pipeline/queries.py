@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foreseg.dialogue import AnswerStatus, QueryId
+from foreseg.dialogue import Answer, AnswerStatus, Query, QueryId
+from foreseg.frames import CameraId
 from foreseg.pipeline import following, scheduler
 from foreseg.pipeline.asking import draft, empty_answer
 from foreseg.pipeline.events import CancelAsk, QueryAdded, QueryRemoved, Reply, SceneMeasured
@@ -64,6 +65,50 @@ def forget_query(turn: Turn, query_id: QueryId) -> None:
     for camera_id in turn.state.cameras:
         for _ in range(limit):
             leave_out(turn, camera_id, query_id, frozenset())
+
+
+def begin_anew(turn: Turn, camera_id: CameraId, reason: str) -> None:
+    """The sensor's time has begun anew: no answer of this camera comes from before to after it.
+
+    To be called while the newest frame is still the last one before. What is on its way is
+    published as STALE; standing queries are asked again, of the new stream.
+    """
+    following.judge_none(turn, camera_id, reason)
+    asking = turn.state.asking
+    if asking is not None and asking.query.camera == camera_id and asking.is_answered:
+        turn.emit(CancelAsk(ask_id=asking.ask_id))  # its rationale will not be whole
+        turn.set(asking=None)
+    for entry in turn.state.queries:
+        query = entry.query
+        if query.camera != camera_id:
+            continue
+        followed = following.observed_of(turn, query.id)
+        if followed is not None:
+            following.end_observation(turn, followed, reason)
+        answer = _on_its_way(turn, query)
+        if answer is None:
+            continue
+        _withdraw(turn, query.id)
+        turn.count("answers_stale")
+        following.deliver(turn, replace(answer, status=AnswerStatus.STALE, reason=reason))
+        turn.set(queries=scheduler.due_now(turn.state.queries, query.id, turn.at_ns))
+
+
+def _on_its_way(turn: Turn, query: Query) -> Answer | None:
+    """What is known of the answer that a query waits for; None if it is not under way."""
+    asking = turn.state.asking
+    if asking is not None and asking.query.id == query.id:
+        begun = draft(turn, asking, AnswerStatus.STALE)
+        return replace(begun, rationale=asking.rationale)
+    running = () if turn.state.running is None else turn.state.running.arrivals
+    return next(
+        (
+            arrival.answer
+            for arrival in (*turn.state.arrivals, *running)
+            if arrival.query_id == query.id and arrival.answer is not None
+        ),
+        None,
+    )
 
 
 def check_deadlines(turn: Turn) -> None:

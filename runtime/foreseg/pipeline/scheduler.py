@@ -120,6 +120,16 @@ def asked(
     return tuple(mark(entry) for entry in queries)
 
 
+def due_now(
+    queries: Sequence[StandingQuery], query_id: QueryId, at_ns: int
+) -> tuple[StandingQuery, ...]:
+    """A standing query is due again at once; a single one is asked no second time."""
+    return tuple(
+        replace(e, due_ns=at_ns) if e.query.id == query_id and e.query.period_s else e
+        for e in queries
+    )
+
+
 def due_early(
     queries: Sequence[StandingQuery], query_ids: Sequence[QueryId], at_ns: int, pause_s: float
 ) -> tuple[StandingQuery, ...]:

@@ -142,6 +142,11 @@ class Asking:
     answer: Answer | None = None  # NO_TARGET kept until the completion ends
     has_arrival: bool = False  # targets were handed on; the hop publishes the answer
 
+    @property
+    def is_answered(self) -> bool:
+        """True once its answer was delivered, and only the rationale goes on."""
+        return self.has_arrival and self.answer is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:

@@ -142,10 +142,11 @@ def _take_frame(turn: Turn, event: FrameArrived) -> None:
         changes["first_stamp_ns"] = frame.stamp_ns
         if before.newest is not None:
             turn.count("stream_restarts")
-            following.judge_none(turn, frame.camera, "the stream began anew")
+            queries.begin_anew(turn, frame.camera, "the stream began anew")
             stamp = frame.stamp_ns
             changes["tracks"] = tuple(
-                replace(t, answered_stamp_ns=stamp, seen_stamp_ns=stamp) for t in before.tracks
+                replace(t, answered_stamp_ns=stamp, seen_stamp_ns=stamp)
+                for t in turn.camera(frame.camera).tracks
             )
     else:
         interval = min(frame.received_ns - before.newest.received_ns, MAX_INTERVAL_NS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is painted where no tracker ran: nothing, or the masks that are held."""
+"""What is painted where no tracker ran, and which frames a question is given."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from tests.support.colour_tracker import ColourTracker
 from tests.support.scene import image_of
 
 from foreseg.config import Config
+from foreseg.dialogue import Query, QueryId
 from foreseg.driving.executor import Executor
-from foreseg.frames import DEFAULT_CAMERA, FrameRef
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
+from foreseg.history.windows import UniformWindow
 from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
-from foreseg.pipeline.events import FrameArrived, PublishMasks
+from foreseg.pipeline.events import AskId, FrameArrived, PublishMasks
 from foreseg.pipeline.tracks import Track, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
@@ -62,3 +64,17 @@ def test_a_mask_of_another_size_is_not_held_and_without_tracks_the_map_is_empty(
         PublishMasks(frame=frame, job_id=None, tracks=(other,))
     ).label_map.any()
     assert not executor.render(PublishMasks(frame=frame, job_id=None, tracks=())).label_map.any()
+
+
+def test_a_window_has_nothing_of_the_stream_before_a_restart() -> None:
+    executor = Executor(Config(), (DEFAULT_CAMERA,), ColourTracker)
+    query = Query(id=QueryId("q"), text="which one?")
+    for number in range(60):
+        seconds = number if number < 40 else number - 40
+        image = image_of(number, SIZE_WH)
+        executor.push(DEFAULT_CAMERA, image, stamp_ns=seconds * 10**9, at_ns=number)
+    window = executor.take_window(AskId(1), query, UniformWindow(num_frames=8))
+    indices = [int(frame.index) for frame in window.frames]
+    assert (indices[0], indices[-1], window.origin_index) == (40, 59, 40)
+    more = executor.more_frames(AskId(1), [FrameIndex(39), FrameIndex(45)])
+    assert [int(frame.index) for frame in more.frames] == [45]

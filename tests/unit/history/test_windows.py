@@ -36,6 +36,21 @@ def test_a_frame_of_both_tiers_stands_once_in_the_timeline() -> None:
     assert indices == [*range(0, 300, 30), *range(300, 360)]
 
 
+def test_a_view_since_a_restart_has_nothing_of_the_stream_before() -> None:
+    assert _view().since_restart() == _view()
+    assert HistoryView(dense=(), sparse=()).since_restart().timeline == ()
+    second = 1_000_000_000
+    old = [_ref(i, (40 + i) * second) for i in range(10)]
+    again = [_ref(10 + i, (35 + i) * second) for i in range(10)]
+    third = [_ref(20 + i, i * second // 30) for i in range(30)]
+    looped = HistoryView(dense=tuple(again[5:]), sparse=tuple(old + again))
+    assert looped.since_restart().timeline == tuple(again)
+    twice = HistoryView(dense=tuple(third), sparse=(*old, *again, third[0]))
+    assert twice.since_restart() == HistoryView(dense=tuple(third), sparse=(third[0],))
+    just_now = HistoryView(dense=(*again, third[0]), sparse=tuple(old))
+    assert just_now.since_restart().timeline == (third[0],)
+
+
 def test_a_uniform_window_spans_minutes_and_ends_with_the_newest_frame() -> None:
     assert UniformWindow(num_frames=5).select(_view()) == (0, 90, 180, 270, 359)
     assert UniformWindow(num_frames=1).select(_view()) == (359,)

@@ -7,7 +7,14 @@ import pytest
 from tests.support.bench import NS, Bench, still
 
 from foreseg.config import Config, TrackerConfig
-from foreseg.dialogue import AnswerDone, AnswerFailed, AnswerPart, AnswerStatus, RationalePart
+from foreseg.dialogue import (
+    AnswerDone,
+    AnswerFailed,
+    AnswerPart,
+    AnswerStatus,
+    RationalePart,
+    TargetsFound,
+)
 from foreseg.frames import CameraId, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.pipeline.events import (
@@ -21,7 +28,7 @@ from foreseg.pipeline.events import (
     TrackerFailed,
 )
 from foreseg.pipeline.tracks import TrackState
-from foreseg.prompts import ObjectId
+from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg.tracker.base import TrackKey
 
 
@@ -274,3 +281,101 @@ def test_a_deadline_withdraws_what_is_on_its_way() -> None:
     bench.run(10.0)
     assert len(bench.answers) == 1
     assert bench.masks[-1].tracks == ()
+
+
+def restarted(bench: Bench) -> None:
+    """The camera's clock begins anew, two seconds of it."""
+    start_ns = bench.now_ns
+    for _ in range(60):
+        bench.frame(stamp_ns=bench.now_ns - start_ns)
+        bench.work(1 / 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "after_s"),
+    [
+        ({"reasoner_s": 1.0}, 0.5),  # the reasoner has the question
+        ({"reasoner_s": 0.1, "tracker_s": 1.0}, 0.5),  # its answer hops
+    ],
+)
+def test_an_answer_that_is_on_its_way_at_a_restart_is_stale(
+    fields: dict[str, float], after_s: float
+) -> None:
+    bench = Bench({"ball": moving}, **fields)
+    bench.run(3.0)
+    request = bench.ask()
+    bench.run(after_s)
+    assert bench.answers == []
+    restarted(bench)
+    (answer,) = bench.answers
+    assert (answer.status, answer.reason) == (AnswerStatus.STALE, "the stream began anew")
+    assert answer.asked_stamp_ns <= answer.answered_stamp_ns
+    assert bench.replies[request].answer == answer
+    assert not bench.replies[request].success
+    assert bench.state.queries == ()
+    assert bench.state.asking is None
+    assert bench.held == set()
+    assert bench.count("answers_stale") == 1
+    assert bench.masks[-1].tracks == ()
+
+
+def test_a_standing_query_is_asked_again_of_the_new_stream() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.5)
+    bench.run(3.0)
+    bench.ask(period_s=30.0)
+    bench.run(0.2)
+    restarted(bench)
+    stale, answer = bench.answers
+    assert (stale.status, answer.status) == (AnswerStatus.STALE, AnswerStatus.OK)
+    assert 0 < answer.asked_stamp_ns < answer.answered_stamp_ns < 2 * NS
+    assert [q.query.id for q in bench.state.queries] == ["q"]
+    assert bench.masks[-1].tracks[0].query_ids == ("q",)
+
+
+def test_a_rationale_ends_at_a_restart_and_its_answer_stays_as_it_is() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.1)
+
+    def parts(command: AskReasoner, frames: tuple[FrameRef, ...]) -> list[AnswerPart]:
+        bench.post_part(command, 1.0, RationalePart(text="because"))
+        bench.post_part(command, 1.1, AnswerDone(tokens=9))
+        box = moving(int(frames[-1].index))
+        return [TargetsFound(keyframe_index=frames[-1].index, prompts=(SpatialPrompt(box=box),))]
+
+    bench.parts = parts
+    bench.run(3.0)
+    bench.ask(want_rationale=True)
+    bench.run(0.5)
+    assert [a.status for a in bench.answers] == [AnswerStatus.OK]
+    restarted(bench)
+    assert [a.status for a in bench.answers] == [AnswerStatus.OK]
+    assert bench.state.asking is None
+    assert bench.cancelled == {bench.asks[0].ask_id}
+    assert bench.count("answer_parts_stale") == 2
+
+
+def test_a_window_that_is_segmented_at_a_restart_ends_with_the_reason() -> None:
+    bench = Bench({"ball": moving}, reasoner_s=0.1, tracker_s=0.03)
+    bench.run(3.0)
+    request = bench.ask(want_observed_masks=True)
+    while not bench.answers:
+        bench.run(0.01)
+    assert request not in bench.replies
+    restarted(bench)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.OK
+    assert answer.reason == "the window was not segmented: the stream began anew"
+    assert bench.state.followed == ()
+
+
+def test_a_restart_of_one_camera_leaves_the_others_questions_alone() -> None:
+    left, right = CameraId("left"), CameraId("right")
+    bench = Bench({"ball": moving}, cameras=(left, right), reasoner_s=0.5)
+    bench.run(3.0)
+    request = bench.ask(camera=left)
+    bench.run(0.2)
+    bench.frame(right, stamp_ns=0)
+    bench.run(1.0)
+    answer = bench.replies[request].answer
+    assert answer is not None
+    assert answer.status is AnswerStatus.OK
