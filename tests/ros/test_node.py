@@ -329,7 +329,7 @@ def test_the_overlay_shows_the_keyframe_of_an_answer(running: Running) -> None:
     robot.node.destroy_subscription(subscription)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_node_cleanly_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -293,14 +293,19 @@ class _RosLogHandler(logging.Handler):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; 1 if an argument is wrong or autostart failed.
+    """Run the node until a signal ends it; 1 if an argument is wrong or autostart failed.
+
+    SIGINT, SIGTERM, and SIGHUP of a terminal that closes unless that is ignored, as under nohup.
 
     rclpy's own signal handlers would shut the context down under the worker, which still
     publishes: so the signals only end the spinning, and the order is stop, join, destroy.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         signal.signal(number, lambda *_: stopping.set())
     _clean_shared_memory()
     try:
