@@ -42,6 +42,7 @@ from foreseg.language.server_events import (
     object_from,
     texts_from,
 )
+from foreseg.language.special_tokens import without_tokens
 
 JPEG_QUALITY = 90
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # of a reply, or of its unread rest
@@ -349,13 +350,14 @@ def _body(request: LanguageRequest, model: str, dialect: Dialect) -> bytes:
 
 
 def _message(message: Message) -> dict[str, object]:
+    """A message in the protocol's form; its words cannot be special tokens of the model's."""
     if all(isinstance(part, str) for part in message.content):
         text = "\n".join(part for part in message.content if isinstance(part, str))
-        return {"role": message.role.value, "content": text}
+        return {"role": message.role.value, "content": without_tokens(text)}
     content: list[dict[str, object]] = []
     for part in message.content:
         if isinstance(part, str):
-            content.append({"type": "text", "text": part})
+            content.append({"type": "text", "text": without_tokens(part)})
         else:
             content.append({"type": "image_url", "image_url": {"url": data_url(part)}})
     return {"role": message.role.value, "content": content}

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from foreseg.errors import ConfigError, InputError
 from foreseg.frames import U8Array
 from foreseg.language.base import Message
+from foreseg.language.special_tokens import without_tokens
 
 IMAGE_TYPE = 1  # in `mm_token_type_ids`; 0 is text
 
@@ -119,7 +120,7 @@ def inputs_from_messages(
 ) -> ModelInputs:
     """Build a prompt that ends where the assistant is to speak.
 
-    What looks like one of the tokenizer's special tokens in a message's text is broken up: words
+    What looks like a special token, of this tokenizer or another, is broken up in a message's text: words
     of a query cannot end a message or show an image.
 
     Args:
@@ -229,9 +230,7 @@ def fitted_wh(size_wh: tuple[int, int], unit_px: int, max_pixels: int) -> tuple[
 def _part(part: str | U8Array, tokens: Collection[str]) -> dict[str, str]:
     if not isinstance(part, str):
         return {"type": "image"}
-    for token in tokens:
-        part = part.replace(token, f"{token[0]} {token[1:]}")
-    return {"type": "text", "text": part}
+    return {"type": "text", "text": without_tokens(part, tokens)}
 
 
 def _resized(image: U8Array, width: int, height: int) -> U8Array:
