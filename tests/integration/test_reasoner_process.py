@@ -389,6 +389,18 @@ def test_half_a_message_neither_blocks_its_reader_nor_counts_as_a_sign_of_life(
     assert died.ask_id == 3
 
 
+def test_memory_is_watched_in_the_middle_of_a_message() -> None:
+    settings = ProcessSettings(max_memory_mb=300, nice=0)
+    handle = ReasonerProcess(OBEDIENT, settings)
+    handle.start()
+    assert isinstance(heard(handle), Ready)
+    asked(handle, "half a message, then hoard", ask_id=9)
+    died = heard(handle)
+    assert isinstance(died, Died)
+    assert "its ceiling is 300 MB" in died.reason
+    assert died.ask_id == 9
+
+
 def test_stopping_in_the_middle_of_a_message_takes_no_longer() -> None:
     handle = ReasonerProcess(OBEDIENT)
     handle.start()

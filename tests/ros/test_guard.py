@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -34,6 +35,7 @@ from std_srvs.srv import SetBool, Trigger
 from foreseg_ros import qos
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
 from foreseg_ros.guard import Guard, GuardedExecutor
+from foreseg_ros.node import _RosLogHandler as RosLogHandler
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 
 pytestmark = pytest.mark.ros
@@ -315,6 +317,15 @@ def raising() -> Iterator[Raising]:
     made = Raising()
     yield made
     made.close()
+
+
+def test_a_line_of_the_log_that_cannot_be_written_fails_nobody(
+    raising: Raising, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = RosLogHandler(raising.node)
+    handler.emit(logging.LogRecord("foreseg", logging.ERROR, "", 0, "half a \ud83d", (), None))
+    handler.emit(logging.LogRecord("foreseg", logging.ERROR, "", 0, "%d items", ("no",), None))
+    assert "--- Logging error ---" in capsys.readouterr().err
 
 
 def test_every_caller_gets_a_failure_with_its_reason_and_spinning_goes_on(

@@ -86,6 +86,10 @@ def _obey(query: Query, window: FrameWindow) -> AnswerStream:
     if query.text in BYTES:
         os.write(_pipe(), BYTES[query.text])
         select.select([], [], [])
+    if query.text == "half a message, then hoard":
+        os.write(_pipe(), BYTES["half a message"])
+        kept = [b"x" * 20_000_000 for _ in range(20)]
+        select.select([], [], kept[:0])
     if query.text.startswith("child"):
         yield RationalePart(text=f"child {_started_child()}")
         if query.text == "child, then exit":
