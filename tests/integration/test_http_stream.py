@@ -23,7 +23,7 @@ from tests.support.chat_server import ChatServer
 
 from foreseg.clock import SystemClock
 from foreseg.errors import ConfigError, MissingExtraError
-from foreseg.language.http_stream import CLOSE_S, POLL_S, Endpoint, Head, HttpError, post
+from foreseg.language.http_stream import POLL_S, Endpoint, Head, HttpError, post
 from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
 
@@ -141,7 +141,7 @@ def test_closing_hangs_up_while_a_request_is_sent_or_a_handshake_waits(
     assert next(stream) == b""
     began_ns = CLOCK.monotonic_ns()
     stream.close()
-    assert CLOCK.monotonic_ns() - began_ns < CLOSE_S * 1e9
+    assert CLOCK.monotonic_ns() - began_ns < chat.WAIT_S / 2 * 1e9
     may_read.set()
     assert hung_up.wait(chat.WAIT_S)
 
@@ -163,7 +163,7 @@ def test_closing_hangs_up_at_once_while_the_server_is_silent(act: chat.Act) -> N
             pass
         began_ns = CLOCK.monotonic_ns()
         stream.close()
-        assert CLOCK.monotonic_ns() - began_ns < CLOSE_S * 1e9
+        assert CLOCK.monotonic_ns() - began_ns < chat.WAIT_S / 2 * 1e9
         assert server.hung_up.wait(chat.WAIT_S)
 
 
@@ -171,9 +171,6 @@ def test_signs_of_life_come_all_the_time() -> None:
     with ChatServer([chat.stays_silent]) as server:
         signs = []
         began_ns = CLOCK.monotonic_ns()
-        with pytest.raises(HttpError):
-            signs += replying(server.url, 4 * POLL_S + POLL_S / 2)
-        signs = []
         for piece in replying(server.url, chat.WAIT_S):
             signs.append(piece)
             if len(signs) == 4:
@@ -272,17 +269,11 @@ def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     "url",
     [
-        *("", "host", "ftp://host", "http://", "http://[::1", "http://host:port", "http://host:"),
-        *("http://h:99999/", "http://h/?q", "http://h/#f", "http://h/ a", "http://h/é", "//h/"),
-        *("http://a..b/", "http://" + "a" * 70 + "/", "http://xn--/", "http://[fe80::1%25eth0]/"),
+        *("", "host", "ftp://host", "http://", "http://[::1", "http://host:port", "//h/"),
+        *("http://h:99999/", "http://h/?q", "http://h/#f", "http://h/ a", "http://h/é"),
+        *("http://xn--/", "http://h\n/", "http://[fe80::1%25eth0]:x/"),
     ],
 )
-def test_any_url_is_used_or_refused_in_one_sentence(url: str) -> None:
-    try:
-        endpoint = Endpoint(url=url, connect_timeout_s=0.5)
-    except ConfigError as error:
-        assert "url wants" in str(error)  # noqa: PT017 (either is right)
-        return
-    deadline_ns = CLOCK.monotonic_ns() + round(2e9)
-    with pytest.raises(HttpError):
-        list(post(endpoint, BODY, {}, deadline_ns=deadline_ns, clock=CLOCK))
+def test_a_url_that_cannot_be_one_is_refused_in_one_sentence(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"url wants the form http\(s\)://host"):
+        Endpoint(url=url)
