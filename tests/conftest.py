@@ -20,6 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The first process of a run makes the folder that its workers share.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, likewise
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if once.VARIABLE not in os.environ:

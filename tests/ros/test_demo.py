@@ -56,7 +56,7 @@ def processes_that_mention(words: str) -> list[int]:
 @pytest.mark.slow
 def test_both_parts_run_end_and_leave_their_files(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    demo = start_demo("--out", str(out), "--seconds", "10")
+    demo = start_demo("--out", str(out), "--seconds", "16")  # room for a second asking
     text, _ = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == 0, text
     for name in ("overlay.mp4", "contact_sheet.png", "trace.jsonl", "summary.json"):
