@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Generator
 
 import pytest
 
@@ -27,6 +29,24 @@ def pytest_configure(config: pytest.Config) -> None:
     if once.VARIABLE not in os.environ:
         folder = os.environ[once.VARIABLE] = tempfile.mkdtemp(prefix="foreseg-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Imports leave no garbage: to look for it again and again took them a third of their time.
+
+    Examples have no deadline: beside other processes, any of them may be late.
+    """
+    from hypothesis import settings
+
+    settings.register_profile("unhurried", settings(deadline=None))
+    settings.load_profile("unhurried")
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
