@@ -13,6 +13,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 # Another ROS, sourced in this shell, must not leak into the environment of the wheels.
 unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+# Some images forbid to keep compiled Python: hundreds of test processes would compile it all again.
+unexport PYTHONDONTWRITEBYTECODE
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
 
 .PHONY: help python venv venv-dev demo test lint format types unit clean
@@ -43,8 +45,8 @@ format: venv-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: venv-dev  ## the fast tests alone: no ROS, nothing slow
-	$(PYTEST) -m "not ros and not slow"
+unit: venv-dev  ## the fast tests alone: no ROS, nothing slow, no whole programs
+	$(PYTEST) -m "not ros and not slow" --ignore tests/integration
 
 .PHONY: run-lint run-types run-tests
 run-lint:

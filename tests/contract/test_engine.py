@@ -40,6 +40,8 @@ from foreseg_export.sam2 import geometry_of  # noqa: E402
 from foreseg_torch.tracker.engine import TorchEngine, TorchStore, torch_bundle  # noqa: E402
 from foreseg_torch.tracker.sam2_pieces import cut  # noqa: E402
 
+pytestmark = pytest.mark.slow  # exports a small model
+
 SIDE = 64
 TOLERANCE = 2e-4  # float32 sums in another order, on logits of up to 20
 PROFILE = {

@@ -90,7 +90,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["direct", "process"], scope="module")
+@pytest.fixture(params=["direct", pytest.param("process", marks=pytest.mark.slow)], scope="module")
 def ask(request: pytest.FixtureRequest, kind: str) -> Iterator[Ask]:
     if request.param == "direct":
         reasoner = build_reasoner(ReasonerSpec(kind=kind))
@@ -143,7 +143,12 @@ def check_contract(parts: list[AnswerPart], window: FrameWindow) -> None:
                 assert prompt.checked(frame.ref.size_wh) == prompt  # inside, nothing to clip
 
 
-@pytest.mark.parametrize("name", windows())
+SLOW = {"noise": [pytest.mark.slow]}  # all of it could be an object
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, [])) for name in windows()]
+)
 @pytest.mark.parametrize("question", QUESTIONS[:4])
 def test_any_window_gets_a_whole_answer(ask: Ask, name: str, question: str) -> None:
     window = windows()[name]

@@ -35,7 +35,10 @@ BATCH_IOU = 0.995
 Make = Callable[..., Tracker]
 
 
-@pytest.fixture(scope="module", params=["tiny", "edgetam", "nano", "repeat", "flow"])
+EXPORTED = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("tiny", "edgetam")]
+
+
+@pytest.fixture(scope="module", params=[*EXPORTED, "nano", "repeat", "flow"])
 def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
     if request.param in {"repeat", "flow"}:  # the baselines of evaluation need no bundle
         yield request.param
@@ -328,6 +331,7 @@ def test_frame_of_a_new_epoch_with_the_same_index_is_another_frame(tracker: Trac
     assert (tracked.mask.width, tracked.mask.height) == (64, 48)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_stream(make: Make) -> None:
     tracker = make(cache_bytes=4 << 20)  # full long before the first look
     tracker.prompt(make_frame(0), A, BOX_A)

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.reasoners import query, window_of
@@ -268,6 +269,7 @@ def test_any_marks_are_read_or_refused_with_a_reason(
     assert found or not isinstance(verdict.part, TargetsFound)
 
 
+@pytest.mark.slow
 def test_enormous_completions_end_in_bounded_time() -> None:
     for text in (TOKEN * 10**4, "<think>" * 10**5, "[" * 10**6, f"<answer>{TOKEN}" * 10**4):
         forced_ending(text)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.bench import NS, Bench, still
@@ -273,6 +274,7 @@ def quieten(bench: Fuzz) -> None:
     bench.run(6.5)  # three budgets: a stuck branch is given up
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck)
 )

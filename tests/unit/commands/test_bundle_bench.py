@@ -30,6 +30,7 @@ from foreseg.tracker.sam2 import Sam2Tracker
 PIECES = ["image_encoder", "memory_attention", "decoder", "memory_encoder"]
 
 
+@pytest.mark.slow
 def test_the_shares_of_one_frame_add_up_to_the_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_the_shares_of_one_frame_add_up_to_the_whole(
         assert word in printed
 
 
+@pytest.mark.slow
 def test_every_drawn_object_is_tracked_for_a_whole_swing() -> None:
     """An absent object would make a step cheaper than it is."""
     with load_bundle() as bundle:

@@ -173,6 +173,7 @@ def test_a_trace_that_a_crash_cut_replays_up_to_the_cut(tmp_path: Path, share: f
 HOSTILE = (10**400, -(10**18), 2**63, 1e308, "inf", "nan", -1, 0, "", "\x00", [], {}, None, True)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -23,6 +23,8 @@ from foreseg.frames import (  # noqa: E402
 from foreseg.geometry import BoxXyxy  # noqa: E402
 from foreseg.kinematic.reasoner import KinematicReasoner  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 CARS = SHARED / "videos/intel_car-detection.mp4"
 CLIP_HZ = 24.0

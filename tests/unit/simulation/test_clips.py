@@ -28,6 +28,8 @@ from foreseg_simulation.recording import events_of, image_of, record
 from foreseg_simulation.scenes import foresight_scenes, make_scene
 from foreseg_simulation.worlds import WORLD_VERSIONS, World
 
+pytestmark = pytest.mark.slow  # draws two dozen clips
+
 NAMES = {1: "ball", 2: "red star", 3: "blue star", 4: "green cross"}
 SIZE_WH = (160, 120)
 

@@ -62,7 +62,12 @@ def played(world: World, name: str) -> Play:
     return Play(scene=scene, frames=frames)
 
 
-@pytest.fixture(params=CASES, ids=IDS, scope="module")
+SLOW = {World.TABLETOP: [pytest.mark.slow], World.SHAPES: []}  # physics, and software pictures
+
+
+@pytest.fixture(
+    params=[pytest.param(case, marks=SLOW[case[0]]) for case in CASES], ids=IDS, scope="module"
+)
 def play(request: pytest.FixtureRequest) -> Play:
     return played(*request.param)
 

@@ -22,6 +22,8 @@ from foreseg_simulation.tabletop import tabletop_scenes  # noqa: E402
 from foreseg_simulation.tabletop.scene import Moment, TabletopScene  # noqa: E402
 from foreseg_simulation.tabletop.world import Renderer, World  # noqa: E402
 
+pytestmark = pytest.mark.slow  # physics, and software pictures
+
 ROOT = Path(__file__).resolve().parents[3]
 NS_PER_S = 1_000_000_000
 CONFIG = SceneConfig(size_wh=(160, 120), rate_hz=5.0)

@@ -14,6 +14,8 @@ pytest.importorskip("transformers", reason="needs transformers: pip install 'for
 
 from tests.support.tiny_vlm import save_tiny_vlm
 
+pytestmark = pytest.mark.slow  # every folder is opened in a process of its own
+
 CODE = """
 from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

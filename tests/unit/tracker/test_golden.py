@@ -107,6 +107,7 @@ def test_small_objects_of_the_reference_do_not_count() -> None:
     assert MIN_AREA_PX == 400
 
 
+@pytest.mark.slow
 def test_the_shipped_bundle_passes_and_a_broken_engine_does_not() -> None:
     folder = bundle_folder("nano")
     with load_bundle() as bundle:
@@ -203,6 +204,7 @@ def test_golden_data_of_another_clip_or_without_a_piece_is_refused(copy: Path) -
         self_test(bundle, copy)
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_report_and_its_exit_code_is_the_gate(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

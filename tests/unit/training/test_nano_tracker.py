@@ -197,6 +197,7 @@ def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) 
     assert min(moved[4:]) > 2 * LOGIT_TOLERANCE, moved  # what it remembers differs too
 
 
+@pytest.mark.slow
 def test_a_short_training_changes_the_weights_and_leaves_a_checkpoint_that_loads(
     tmp_path: Path,
 ) -> None:
