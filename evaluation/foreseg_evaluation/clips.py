@@ -88,6 +88,9 @@ def read_labels(path: Path) -> U8Array:
     from PIL import Image
 
     with Image.open(path) as picture:
+        if picture.mode not in {"P", "L", "1", "I", "I;16"}:
+            msg = f"{path} is a picture of mode {picture.mode}: labels want a palette or grey file"
+            raise OSError(msg)
         labels = np.asarray(picture if picture.mode in {"P", "L"} else picture.convert("L"))
     return labels.astype(np.uint8)
 

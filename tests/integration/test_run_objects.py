@@ -102,3 +102,13 @@ def test_a_box_of_which_no_frame_shows_a_mask_is_said_to_have_none(
     num_shown = sum("floor" in names for _, names in objects_by_frame(tmp_path))
     words = f"object 'floor': masks on {num_shown} frame"
     assert words in capsys.readouterr().out
+
+
+def test_a_run_without_a_video_does_not_keep_that_of_the_run_before(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["run", str(folder), *boxes_at(0), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert (tmp_path / "out" / "overlay.mp4").is_file()
+    assert cli.main([*words, "--no-video"]) == 0
+    assert not (tmp_path / "out" / "overlay.mp4").exists()

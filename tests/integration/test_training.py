@@ -185,6 +185,8 @@ def test_show_rewards_scores_true_and_given_completions(
         (["--recipe", "veason-sft", "--model", "nosuch"], "nosuch"),
         (["--recipe", "veason-sft-tiny", "--set", "per_device=3"], "cannot be divided by 3"),
         (["--recipe", "veason-sft-tiny", "--resume"], "nothing to resume from"),
+        (["--recipe", "veason-sft-tiny", "--set", "schedule=nosuch"], "schedule wants one of"),
+        (["--recipe", "veason-sft-tiny", "--set", "method=["], "is no YAML"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -211,6 +213,57 @@ def test_a_mistake_is_one_sentence(
     lines = [line for line in capsys.readouterr().err.splitlines() if "foreseg-train:" in line]
     assert len(lines) == 1
     assert told in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", ".inf"),
+        ("epochs", "-1.0"),
+        ("epochs", ".nan"),
+        ("kl_beta", "-1.0"),
+        ("save_steps", "0"),
+        ("lora_r", "-1"),
+        ("lora_dropout", "7.0"),
+        ("seed", "-1"),
+        ("warmup_ratio", "-1.0"),
+        ("num_generations", "1"),
+        ("reward_weights", "{format: abc}"),
+        ("reward_weights", "{format: .nan}"),
+    ],
+)
+def test_a_recipe_of_numbers_that_cannot_be_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        read_recipe("veason-grpo", {name: value})
+
+
+def test_a_number_may_be_written_as_people_write_it() -> None:
+    assert read_recipe("veason-sft", {"learning_rate": "2e-5"}).learning_rate == 2e-5
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_model_that_lacks_weights_is_refused_in_both_stages(
+    stage: str,
+    start: Path,
+    worlds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "half"
+    folder.mkdir()
+    for path in start.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    gone = next(name for name in tensors if name.endswith("q_proj.weight"))
+    kept = {name: tensor for name, tensor in tensors.items() if name != gone}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    words = [stage, "--recipe", f"veason-{stage}-tiny", "--model", str(folder)]
+    with pytest.raises(SystemExit) as leaving:
+        main([*words, "--dataset", str(worlds), "--out", str(tmp_path / "out")])
+    assert leaving.value.code == 2
+    assert "is not whole: it lacks 1 tensors" in capsys.readouterr().err
 
 
 def test_a_dataset_without_samples_is_refused_with_the_counts(

@@ -114,11 +114,18 @@ def _show(options: argparse.Namespace) -> None:
     from foreseg_training.vlm.recipe import read_recipe
     from foreseg_training.vlm.showing import shown_rewards
 
+    if options.count < 1:
+        msg = f"--count wants at least 1, got {options.count}"
+        raise InputError(msg)
     recipe = read_recipe(options.recipe, _changes(options.set))
     dataset = read_dataset(options.dataset, options.form, split=options.split)
     said = None
     if options.completions is not None:
-        said = options.completions.read_text("utf-8").splitlines()
+        try:
+            said = options.completions.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--completions wants a text file, one a line; {options.completions}: {error}"
+            raise InputError(msg) from error
     for line in shown_rewards(recipe, dataset.episodes, said, options.count):
         sys.stdout.write(line + "\n")
 

@@ -82,6 +82,7 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
     for name, value in (
         ("--observed-masks", arguments.observed_masks),
         ("--horizon", arguments.horizon),
+        ("--period", arguments.period),
     ):
         if value and not queries:
             msg = f"{name} is about the answers of a query: give --query TEXT, too"

@@ -43,6 +43,7 @@ from foreseg.prompts import ObjectId
 
 NS = 1_000_000_000
 MAX_RECENT = MAX_FOLLOWED  # so many answers may come again
+_SOMETIMES = ("overlay.mp4", "contact_sheet.png", "summary.json")
 _MASK_NAME = re.compile(r"\d{6,}\.png")
 
 
@@ -103,7 +104,7 @@ class RunFiles:
         self._observed = None if observed is None else ObservedFiles(observed)
         try:
             (out / "masks").mkdir(parents=True, exist_ok=True)
-            _remove_old_masks(out)
+            _remove_old_run(out)
             self._answers_file: IO[str] = (out / "answers.jsonl").open("w", encoding="utf-8")
             self._tracks_file: IO[str] = (out / "tracks.jsonl").open("w", encoding="utf-8")
         except OSError as error:
@@ -294,7 +295,7 @@ def answer_record(answer: Answer, origin_ns: int = 0) -> dict[str, object]:
     }
 
 
-def _remove_old_masks(out: Path) -> None:
+def _remove_old_run(out: Path) -> None:
     """A shorter run must not be mixed with the one before; others' files stay.
 
     Raises:
@@ -307,6 +308,9 @@ def _remove_old_masks(out: Path) -> None:
         raise InputError(msg)
     for path in old:
         path.unlink()
+    if (out / "tracks.jsonl").is_file():
+        for name in _SOMETIMES:  # a run without them must not show those of the one before
+            (out / name).unlink(missing_ok=True)
 
 
 def _track_record(track: Track) -> dict[str, object]:

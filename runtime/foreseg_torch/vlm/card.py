@@ -72,7 +72,7 @@ def read_card(folder: Path) -> PromptCard | None:
     Raises:
         InputError: it is damaged.
     """
-    if not (folder / CARD).is_file():
+    if not (folder / CARD).exists():
         return None
     values = read_json_object(folder / CARD)
     fields = {

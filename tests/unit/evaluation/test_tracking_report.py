@@ -219,6 +219,13 @@ def test_photographs_get_a_table_by_source(tmp_path: Path) -> None:
     assert len(lines) == 4
 
 
+def test_coloured_labels_are_refused(tmp_path: Path) -> None:
+    picture = np.zeros((6, 8, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "colour.png"), picture)
+    with pytest.raises(OSError, match="mode RGB"):
+        read_labels(tmp_path / "colour.png")
+
+
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no clip"):
         report(tmp_path, {"repeat": repeat_first_mask}, None)

@@ -137,6 +137,37 @@ def test_held_out_photographs_never_train(folder: Path) -> None:
     assert names[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--photos", "nosuch"], "no folder of photographs"),
+        (["--minutes", "-1"], "--minutes wants"),
+        (["--minutes", "nan"], "--minutes wants"),
+        (["--threads", "0"], "--threads wants at least 1"),
+        (["--seed", "-1"], "--seed wants at least 0"),
+        (["--image-size", "100"], "multiple of 16"),
+        (["--resume"], "has no state.pt"),
+        (["--weight", "a"], "--weight wants SOURCE=NUMBER, got 'a'"),
+        (["--weight", "cats=nan"], "got cats=nan"),
+        (["--weight", "cats=0", "--weight", "dogs=0"], "all sources have a weight of 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    folder: Path,
+    tmp_path: Path,
+    words: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from foreseg_training.tracker.__main__ import main
+
+    given = [] if "--photos" in words else ["--photos", str(folder)]
+    with pytest.raises(SystemExit) as leaving:
+        main(["--out", str(tmp_path / "out"), *given, *words])
+    assert leaving.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_cutout_file_without_alpha_is_named(folder: Path) -> None:
     (folder / "cutouts").mkdir()
     cv2.imwrite(str(folder / "cutouts" / "box_1.png"), scene(0)[0])

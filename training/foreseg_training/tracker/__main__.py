@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from .loop import TrainingConfig, train
 from .photos import read_photos
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
@@ -40,8 +41,26 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
     parser.add_argument("--resume", action="store_true", help="go on from DIR/state.pt")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        _train(arguments)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.minutes < float("inf"):
+        msg = f"--minutes wants a finite number above 0, got {arguments.minutes}"
+        raise ValueError(msg)
+    for name, value, least in (("threads", arguments.threads, 1), ("seed", arguments.seed, 0)):
+        if value < least:
+            msg = f"--{name} wants at least {least}, got {value}"
+            raise ValueError(msg)
+    tracker = NanoTrackerConfig(image_size=arguments.image_size)
+    if arguments.resume and not (arguments.out / "state.pt").is_file():
+        msg = f"nothing to resume from: {arguments.out} has no state.pt"
+        raise ValueError(msg)
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(0)
     photos = None
@@ -58,12 +77,16 @@ def main() -> None:
         resume=arguments.resume,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    train(config, NanoTrackerConfig(image_size=arguments.image_size))
+    train(config, tracker)
 
 
 def _weight(text: str) -> tuple[str, float]:
     source, _, weight = text.partition("=")
-    return source, float(weight)
+    try:
+        return source, float(weight)
+    except ValueError as error:
+        msg = f"--weight wants SOURCE=NUMBER, got {text!r}"
+        raise ValueError(msg) from error
 
 
 if __name__ == "__main__":

@@ -145,9 +145,14 @@ def read_photos(folder: Path, weights: Mapping[str, float] | None = None) -> Pho
         msg = f"no photograph with a mask can be used in {folder}: {_summary(problems)}"
         raise FileNotFoundError(msg)
     for source, weight in (weights or {}).items():
-        if source not in photos or weight < 0:
-            msg = f"a weight wants a source of {sorted(photos)} and at least 0, got {source}={weight}"
+        if source not in photos or not 0 <= weight < float("inf"):
+            msg = (
+                f"a weight wants a source of {sorted(photos)} and 0 or more, got {source}={weight}"
+            )
             raise ValueError(msg)
+    if not any((weights or {}).get(source, 1.0) for source in photos):
+        msg = f"all sources have a weight of 0: {sorted(photos)}"
+        raise ValueError(msg)
     if problems:
         _LOG.warning("left out %s", _summary(problems))
     return PhotoSet(

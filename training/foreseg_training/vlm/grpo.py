@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
@@ -27,6 +25,7 @@ from foreseg_training.vlm.sft import (
     adapters,
     common_arguments,
     dataset_of,
+    model_to_train,
     newest_checkpoint,
     save_trained,
     set_up,
@@ -49,7 +48,7 @@ def train_grpo(
     setup = set_up(recipe, folder)
     rewards = VeasonRewards(setup.method, Form(recipe.form))
     functions, weights = rewards.functions(recipe.reward_weights)
-    dtype = "float32" if recipe.precision == "fp32" else "bfloat16"
+    checkpoint = newest_checkpoint(out) if resume else None
     arguments = GRPOConfig(
         **common_arguments(recipe, out),
         per_device_train_batch_size=recipe.per_device,
@@ -64,18 +63,18 @@ def train_grpo(
         loss_type="grpo",
         scale_rewards="group",
         reward_weights=weights,
-        model_init_kwargs={"dtype": dtype, "trust_remote_code": False},
     )
     trainer = GRPOTrainer(
-        model=str(folder),
+        model=model_to_train(
+            recipe, folder
+        ),  # it knows its folder: the reference comes from there
         reward_funcs=functions,
         args=arguments,
         train_dataset=grpo_rows(recipe, setup, episodes),
         processing_class=setup.processor,
         peft_config=adapters(recipe),
     )
-    _freeze_tower(trainer.model)
-    trainer.train(resume_from_checkpoint=newest_checkpoint(out) if resume else None)
+    trainer.train(resume_from_checkpoint=checkpoint)
     return save_trained(trainer.model, setup, recipe, out)
 
 
@@ -95,10 +94,3 @@ def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode]) -> Any:
             yield {**prompt_row(setup.method, sample, tokens), "truth": truth}
 
     return dataset_of(list(rows()), filtered)
-
-
-def _freeze_tower(model: torch.nn.Module) -> None:
-    """Train the language model alone."""
-    for name, parameter in model.named_parameters():
-        if ".visual." in f".{name}":
-            parameter.requires_grad_(False)  # noqa: FBT003 (torch takes it by position)

@@ -7,6 +7,7 @@ Does not know: models, samples, trainers.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,31 @@ from foreseg.methods.grammar import Form
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 STAGES = ("sft", "grpo")
 PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+_RANGES: dict[str, tuple[float, float]] = {
+    "num_frames": (2, 64),
+    "image_side_px": (16, 4096),
+    "frame_pixels": (1, 1 << 26),
+    "label_offset": (0, 1_000_000),
+    "lora_r": (0, 4096),
+    "lora_alpha": (1, 65_536),
+    "lora_dropout": (0, 0.99),
+    "learning_rate": (1e-12, 10),
+    "warmup_ratio": (0, 0.99),
+    "weight_decay": (0, 10),
+    "max_grad_norm": (1e-6, 1e6),
+    "epochs": (1e-6, 10_000),
+    "max_steps": (0, 1 << 40),
+    "batch_size": (1, 1 << 20),
+    "per_device": (1, 1 << 16),
+    "save_steps": (1, 1 << 40),
+    "seed": (0, (1 << 32) - 1),
+    "num_generations": (1, 1024),
+    "max_completion_tokens": (1, 1 << 20),
+    "temperature": (1e-3, 100),
+    "kl_beta": (0, 100),
+    "epsilon": (1e-6, 10),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +101,26 @@ class Recipe:
             ("stage", self.stage, STAGES),
             ("method", self.method, ("veason",)),
             ("precision", self.precision, PRECISIONS),
+            ("schedule", self.schedule, SCHEDULES),
             ("form", self.form, tuple(form.value for form in Form)),
         ):
             if value not in known:
                 msg = f"{name} wants one of {', '.join(known)}, got {value!r}"
                 raise ConfigError(msg)
-        for name in ("num_frames", "frame_pixels", "batch_size", "per_device", "num_generations"):
-            if getattr(self, name) < 1:
-                msg = f"{name} wants at least 1, got {getattr(self, name)}"
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # NaN is in no range
+                msg = f"{name} wants {least:g} to {most:g}, got {value}"
                 raise ConfigError(msg)
-        for name in ("learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
-                msg = f"{name} wants more than 0, got {getattr(self, name)}"
+        if self.stage == "grpo" and self.num_generations < 2:
+            msg = f"num_generations wants at least 2, of which to compare, got {self.num_generations}"
+            raise ConfigError(msg)
+        for name, weight in self.reward_weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                msg = f"reward_weights want numbers, got {weight!r} for {name}"
+                raise ConfigError(msg)
+            if not math.isfinite(weight):
+                msg = f"reward_weights want finite numbers, got {weight} for {name}"
                 raise ConfigError(msg)
 
     def to_yaml(self) -> str:
@@ -104,19 +138,18 @@ def read_recipe(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
+        given = {key: yaml.safe_load(text) for key, text in (changes or {}).items()}
     except OSError as error:
         known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         msg = f"a recipe wants a YAML file or one of {known}, got {name!r}: {error.strerror}"
         raise ConfigError(msg) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path} is no YAML: {' '.join(str(error).split())}"
+        msg = f"{path}, or a change to it, is no YAML: {' '.join(str(error).split())}"
         raise ConfigError(msg) from error
     if not isinstance(values, dict):
         msg = f"{path} wants names and values, got a {type(values).__name__}"
         raise ConfigError(msg)
-    for key, text in (changes or {}).items():
-        values[key] = yaml.safe_load(text)
-    return _checked(values, path)
+    return _checked({**values, **given}, path)
 
 
 def _checked(values: dict[str, Any], path: Path) -> Recipe:
@@ -127,6 +160,8 @@ def _checked(values: dict[str, Any], path: Path) -> Recipe:
             msg = f"{path.name} has {key!r}; known are {', '.join(fields)}"
             raise ConfigError(msg)
         kind = type(getattr(defaults, key))
+        if kind is float and isinstance(value, str):
+            value = values[key] = _number(value)  # noqa: PLW2901 (YAML takes 1e-4 for text)
         is_number = kind is float and isinstance(value, int) and not isinstance(value, bool)
         if type(value) is not kind and not is_number:
             msg = f"{path.name}: {key} wants {kind.__name__}, got {value!r}"
@@ -135,3 +170,11 @@ def _checked(values: dict[str, Any], path: Path) -> Recipe:
         msg = f"{path.name} names no stage: one of {', '.join(STAGES)}"
         raise ConfigError(msg)
     return Recipe(**values)
+
+
+def _number(text: str) -> float | str:
+    """The number that a text is; the text where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -84,6 +84,7 @@ def train_sft(
     if recipe.stage != "sft":
         msg = f"supervised fine-tuning wants a recipe of the stage sft, got {recipe.stage}"
         raise ConfigError(msg)
+    checkpoint = newest_checkpoint(out) if resume else None
     setup = set_up(recipe, folder)
     rows = sft_rows(recipe, setup, episodes)
     model = model_to_train(recipe, folder)
@@ -101,7 +102,7 @@ def train_sft(
         processing_class=setup.processor,
         peft_config=adapters(recipe),
     )
-    trainer.train(resume_from_checkpoint=newest_checkpoint(out) if resume else None)
+    trainer.train(resume_from_checkpoint=checkpoint)
     return save_trained(trainer.model, setup, recipe, out)
 
 
@@ -229,7 +230,8 @@ def newest_checkpoint(out: Path) -> str:
     Raises:
         ConfigError: there is none.
     """
-    found = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
+    folders = (out / "checkpoints").glob("checkpoint-*")
+    found = sorted((p for p in folders if p.name[11:].isdecimal()), key=lambda p: int(p.name[11:]))
     if not found:
         msg = f"nothing to resume from in {out}: it has no checkpoints/checkpoint-N"
         raise ConfigError(msg)
