@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import random
@@ -73,6 +74,7 @@ def random_domain() -> int:
                 raise
             continue
         _domains.append((domain, held))
+        atexit.register(held.close)
         return domain
     msg = "tests that run on this machine have all of the domains 1 to 100: wait for one to end"
     raise RuntimeError(msg)
