@@ -168,9 +168,9 @@ class Robot:
         rclpy.shutdown(context=self.context)
 
     def box_at(self, stamp_ns: int) -> tuple[int, int, int, int]:
-        """Where the red box is at a time: it moves steadily to the right, then stands."""
-        moved = SPEED_PX_S * (stamp_ns - self.origin_ns) / 1e9
-        x0 = 10 + round(min(max(moved, 0.0), 120.0))
+        """Where the red box is at a time: it moves steadily to the right, then back, and so on."""
+        moved = max(0.0, SPEED_PX_S * (stamp_ns - self.origin_ns) / 1e9) % 240
+        x0 = 10 + round(min(moved, 240 - moved))
         return x0, 50, x0 + 24, 74
 
     def send(self, image: np.ndarray | None = None, stamp_ns: int | None = None) -> int:
