@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig
+from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig, read_nano_tracker_config
 
 from .loop import TrainingConfig, train
 from .photos import read_photos
@@ -34,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
         metavar="SOURCE=W",
         help="how often to draw a source of photographs against the others, which have 1",
     )
+    parser.add_argument("--start", type=Path, help="a trained tracker's weights to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-size", type=int, default=224, help="model pixels a side")
     parser.add_argument("--threads", type=int, default=1)
@@ -58,6 +60,9 @@ def _train(arguments: argparse.Namespace) -> None:
             msg = f"--{name} wants at least {least}, got {value}"
             raise ValueError(msg)
     tracker = NanoTrackerConfig(image_size=arguments.image_size)
+    if arguments.start is not None:
+        trained = read_nano_tracker_config(arguments.start)
+        tracker = dataclasses.replace(trained, image_size=arguments.image_size)
     if arguments.resume and not (arguments.out / "state.pt").is_file():
         msg = f"nothing to resume from: {arguments.out} has no state.pt"
         raise ValueError(msg)
@@ -68,6 +73,7 @@ def _train(arguments: argparse.Namespace) -> None:
         photos = read_photos(arguments.photos, dict(map(_weight, arguments.weight)))
     config = TrainingConfig(
         photos=photos,
+        start=arguments.start,
         out=arguments.out,
         minutes=arguments.minutes,
         seed=arguments.seed,

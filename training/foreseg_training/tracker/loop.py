@@ -21,6 +21,7 @@ from transformers import Sam2VideoModel
 from foreseg_torch.tracker.nano_tracker import (
     NanoTrackerConfig,
     build_nano_tracker,
+    load_nano_tracker,
     save_nano_tracker,
 )
 
@@ -42,7 +43,7 @@ _KIND_SHARES = {
 }
 _EMA_DECAY = 0.998
 _REFINE_SHARE = 0.15  # of the batches with later frames
-_PHOTO_SHARE = 0.7  # of the clips, where there are photographs; the others are simulated
+_PHOTO_SHARE = 0.6  # of the clips, where there are photographs; the others are simulated
 _STEADY_SHARE = 0.7  # of the budget at the peak rate, after which it falls
 
 
@@ -79,6 +80,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(until=0.55, image_scale=6 / 7, lengths=_ALL),
     Stage(until=1.0, image_scale=1.0, lengths=_ALL),
 )
+STAGES_GOING_ON: tuple[Stage, ...] = (
+    Stage(until=0.4, image_scale=6 / 7, lengths=_ALL),
+    Stage(until=1.0, image_scale=1.0, lengths=_ALL),
+)
+"""Those of a run that starts from a trained tracker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,8 @@ class TrainingConfig:
         out: folder for `state.pt`, `best.safetensors` and `latest.safetensors`.
         minutes: budget of the training thread's own processor time, over all resumed parts: what a
             core of its own takes by the clock.
-        photos: photographs with masks for seven clips of ten; without them all are simulated.
+        start: weights to start from; without them it starts from nothing.
+        photos: photographs with masks for six clips of ten; without them all are simulated.
         peak_rate: AdamW's rate after warm-up.
         score_every_s: seconds between scores on held-out clips, each with a checkpoint.
         bfloat16: run the network under bfloat16 autocast.
@@ -97,6 +104,7 @@ class TrainingConfig:
 
     out: Path
     minutes: float = 60.0
+    start: Path | None = None
     photos: PhotoSet | None = None
     seed: int = 0
     peak_rate: float = 1e-3
@@ -127,14 +135,20 @@ class _Run:
             self.selection = PhotoClipMaker(photos=held_out).make
             maker = PhotoClipMaker(photos=train_photos)
             self.make_clip = mixed(maker.make, make_clip, _PHOTO_SHARE)
+        self.stages = STAGES
         self._build(tracker)
+        if config.start is not None:
+            self.stages = STAGES_GOING_ON
+            weights = load_nano_tracker(config.start).state_dict()
+            self.model.load_state_dict(weights)
+            self.average.load_state_dict(weights)
         if config.resume:
             self._restore()
         self._enter(self._stage())
 
     def _stage(self) -> Stage:
         progress = self.spent_s / (self.config.minutes * 60)
-        return next((s for s in STAGES if progress < s.until), STAGES[-1])
+        return next((s for s in self.stages if progress < s.until), self.stages[-1])
 
     def _enter(self, stage: Stage) -> None:
         """Go on at a stage's image size: no weight's shape depends on it."""
@@ -233,9 +247,9 @@ class _Run:
         for name, result in results.items():
             _LOG.info(
                 "  held-out %-9s J prompted %.3f tracked %.3f (repeat %.3f)"
-                " said absent: %.2f of absent, %.3f of visible",
+                " said absent: %.2f of absent, %.3f of visible (AUROC %.3f)",
                 name, result.prompted, result.tracked, result.repeated,
-                result.absent_found, result.visible_lost,
+                result.absent_found, result.visible_lost, result.auroc,
             )  # fmt: skip
         notes = {
             "foreseg.step": str(self.step),

@@ -19,6 +19,7 @@ from foreseg_simulation.shapes.wandering import WanderingConfig, wander
 
 from .batches import Batch, PromptKind, choose_objects, normalise, prompt_points
 from .clips import MakeClip
+from .losses import SLIVER_PX
 from .unroll import unroll
 
 HELD_OUT_SEED = 900_000_000  # training draws seeds at random below 2**40: a collision is a 1e-9
@@ -32,7 +33,8 @@ class HeldOutScore:
     tracked: float
     repeated: float  # the first true mask, repeated
     absent_found: float  # share of absent object-frames that are said absent; NaN without any
-    visible_lost: float  # share of visible object-frames that are said absent
+    visible_lost: float  # share of visible object-frames, slivers apart, that are said absent
+    auroc: float  # of the object score, visible against absent; NaN without any absent
 
 
 def held_out_batch(
@@ -111,7 +113,7 @@ def score(model: Sam2VideoModel, batch: Batch) -> HeldOutScore:
     targets = functional.avg_pool2d(batch.targets, 2) > 0.5  # (O, T, h, w)
     every = torch.arange(len(targets))
     ious, repeated = [], []
-    seen, truth = [], []
+    scores, areas = [], []
     for t, output in enumerate(unroll(model, batch)):
         logits = output.masks[every, output.selected][:, None]
         side = targets.shape[-2:]
@@ -120,16 +122,24 @@ def score(model: Sam2VideoModel, batch: Batch) -> HeldOutScore:
         predicted = (logits[:, 0] > 0) & visible[:, None, None]
         ious.append(_iou(predicted, targets[:, t]))
         repeated.append(_iou(targets[:, 0], targets[:, t]))
-        seen.append(visible)
-        truth.append(targets[:, t].flatten(1).any(dim=1))
-    said, there = torch.stack(seen[1:]), torch.stack(truth[1:])
+        scores.append(output.object_logits)
+        areas.append(batch.targets[:, t].flatten(1).sum(dim=1))
+    logits, area = torch.stack(scores[1:]), torch.stack(areas[1:])
+    said, away, there = logits > 0, area == 0, area >= SLIVER_PX
     return HeldOutScore(
         prompted=float(ious[0].mean()),
         tracked=float(torch.stack(ious[1:]).mean()),
         repeated=float(torch.stack(repeated[1:]).mean()),
-        absent_found=float((~said)[~there].float().mean()),
+        absent_found=float((~said)[away].float().mean()),
         visible_lost=float((~said)[there].float().mean()),
+        auroc=_auroc(logits[there], logits[away]),
     )
+
+
+def _auroc(above: torch.Tensor, below: torch.Tensor) -> float:
+    """Share of pairs in the right order, ties half; NaN without pairs."""
+    differences = above.flatten()[:, None] - below.flatten()[None]
+    return float(((differences > 0).float() + 0.5 * (differences == 0).float()).mean())
 
 
 def _iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
