@@ -10,12 +10,11 @@ the numbers of frames: those here are ours, and so are the bound on rounds and "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from random import Random
-from statistics import fmean
 
 from foreseg.dialogue import FramesWanted, NoTarget, Query, RationalePart, TargetsFound
 from foreseg.errors import ConfigError
@@ -48,7 +47,7 @@ from foreseg.methods.grounding import (
     point_from,
 )
 from foreseg.methods.near_json import Json
-from foreseg.methods.percentages import answer_in, label_at_mean, numbers_in
+from foreseg.methods.segments import Album, Segment, evenly, window_of
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 
 MAX_FRAMES = 32
@@ -135,7 +134,7 @@ class VideosegSettings:
 
 
 _Narrowing = Generator[
-    SampleStep | FramesWanted | RationalePart, list[str] | FrameWindow | None, "_Segment"
+    SampleStep | FramesWanted | RationalePart, list[str] | FrameWindow | None, "Segment"
 ]
 
 
@@ -159,8 +158,8 @@ class VideosegMethod:
         """The sampler's rounds, then the answer."""
         settings = self._settings
         first = settings.view.shown(window)
-        album = _Album(first)
-        segment = _Segment(album.labels[0], album.labels[-1])
+        album = Album(first)
+        segment = Segment(album.labels[0], album.labels[-1])
         label = segment.first
         if settings.target in {TargetFrame.HIERARCHICAL, TargetFrame.RANDOM_IN_SEGMENT}:
             segment = yield from self._narrowed(query, album, segment)
@@ -178,10 +177,10 @@ class VideosegMethod:
             album.add((yield FramesWanted(indices=wanted)), settings.view)
         key = album.within(segment, settings.num_key_frames)
         elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
-        frames = [*key.frames, *_evenly(elsewhere, settings.num_reference_frames)]
+        frames = [*key.frames, *evenly(elsewhere, settings.num_reference_frames)]
         yield self.answer_step(query, album.nearest(label), frames, first.origin_index)
 
-    def _narrowed(self, query: Query, album: _Album, segment: _Segment) -> _Narrowing:
+    def _narrowed(self, query: Query, album: Album, segment: Segment) -> _Narrowing:
         """Close in on the segment that matters; the album gets the frames that it takes."""
         settings = self._settings
         longest = settings.segment_share * segment.length
@@ -248,7 +247,7 @@ class VideosegMethod:
             origin: index of the frame whose label is 0.
         """
         settings = self._settings
-        window = _window_of([*others, target], origin)
+        window = window_of([*others, target], origin)
         form = form_of(query, settings.form)
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         label = label_text(window.label_of(target.index))
@@ -309,105 +308,6 @@ class VideosegMethod:
             repairs.add("left out an object without a box or a point on it")
             return None
         return SpatialPrompt(box=box, points=tuple(points))
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """A stretch of frame labels, both ends included."""
-
-    first: int
-    last: int
-
-    def __contains__(self, label: int) -> bool:
-        return self.first <= label <= self.last
-
-    @property
-    def length(self) -> int:
-        return self.last - self.first + 1
-
-    def even_labels(self, count: int) -> list[int]:
-        steps = min(count, self.length) - 1
-        if steps < 1:
-            return [self.last]
-        return [self.first + round((self.last - self.first) * i / steps) for i in range(steps + 1)]
-
-    def narrowed(self, texts: Sequence[str]) -> _Narrowed:
-        """The average of the intervals that completions give, within this segment."""
-        ends = [found for text in texts if (found := self._interval_from(text)) is not None]
-        if not ends:
-            note = f"[sampler: no interval in {len(texts)} answers, the whole span is kept]\n"
-            return _Narrowed(segment=self, note=note)
-        first, last = (round(fmean(side)) for side in zip(*ends, strict=True))
-        note = (
-            f"[sampler: key segment {label_text(first)} to {label_text(last)},"
-            f" from {len(ends)} of {len(texts)} answers]\n"
-        )
-        return _Narrowed(segment=_Segment(first, last), note=note)
-
-    def target(self, texts: Sequence[str]) -> tuple[int, str]:
-        """The label at the average of the percentages that completions give, with a note."""
-        return label_at_mean(self.first, self.last, texts)
-
-    def _interval_from(self, text: str) -> tuple[float, float] | None:
-        numbers = numbers_in(answer_in(text))
-        if len(numbers) != 2:  # noqa: PLR2004 (first and last)
-            return None
-        low, high = sorted(numbers)
-        if high < self.first or low > self.last:
-            return None
-        return max(low, self.first), min(high, self.last)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Narrowed:
-    """A smaller segment, and how it came about."""
-
-    segment: _Segment
-    note: str
-
-
-class _Album:
-    """All frames of an asking, as the model sees them."""
-
-    def __init__(self, window: FrameWindow) -> None:
-        self._origin = window.origin_index
-        self._frames = {window.label_of(frame.index): frame for frame in window.frames}
-
-    @property
-    def labels(self) -> list[int]:
-        return sorted(self._frames)
-
-    def add(self, more: list[str] | FrameWindow | None, view: View) -> None:
-        """Take in the frames that came; those that are gone did not."""
-        if isinstance(more, FrameWindow):
-            for frame in view.shown(more).frames:
-                self._frames[int(frame.index) - int(self._origin)] = frame
-
-    def missing(self, labels: Iterable[int]) -> tuple[FrameIndex, ...]:
-        origin = int(self._origin)
-        return tuple(FrameIndex(origin + n) for n in labels if n not in self._frames)
-
-    def nearest(self, label: int) -> Frame:
-        """The frame with this label or the next best, the newer of two."""
-        return self._frames[min(self._frames, key=lambda other: (abs(other - label), -other))]
-
-    def within(self, segment: _Segment, most: int) -> FrameWindow:
-        """At most so many frames, evenly over a segment; where none is at hand, the next best."""
-        nearest = [self.nearest(label) for label in segment.even_labels(most)]
-        inside = [f for f in nearest if int(f.index) - int(self._origin) in segment]
-        return _window_of(inside or nearest[-1:], self._origin)
-
-
-def _window_of(frames: Iterable[Frame], origin: FrameIndex) -> FrameWindow:
-    ordered = {frame.index: frame for frame in frames}
-    return FrameWindow(frames=tuple(ordered[i] for i in sorted(ordered)), origin_index=origin)
-
-
-def _evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
-    if len(frames) <= count:
-        return list(frames)
-    steps = max(1, count - 1)
-    return [frames[round((len(frames) - 1) * i / steps)] for i in range(count)]
 
 
 def _texts(sent: list[str] | FrameWindow | None) -> list[str]:
