@@ -177,7 +177,7 @@ class Evaluator:
 
     def _stream(self, episode: Episode) -> StreamRecord:
         if self._spec.traces is not None:
-            path = self._spec.traces / f"{quote(episode.id, safe='')}.jsonl"
+            path = _trace_path(self._spec.traces, episode)
             return record_from_steps(read_steps(path), episode)
         assert self._system is not None  # noqa: S101 (RunSpec wants one of them)
         device = self._spec.device
@@ -218,6 +218,8 @@ def run(
         raise ConfigError(msg)
     if spec.system is not None and any(episode.question is None for episode in episodes):
         check_first_prompts(spec.system.reasoner)
+    if spec.traces is not None:
+        _check_traces(spec.traces, episodes)
     evaluator = Evaluator(spec, dataset)  # finds what cannot work before anything is written
     try:
         begin_run(spec, out, dataset)
@@ -235,6 +237,22 @@ def run(
         evaluator.close()
     _run_processes(spec, out, todo, workers, progress)
     return dataset
+
+
+def _trace_path(folder: Path, episode: Episode) -> Path:
+    return folder / f"{quote(episode.id, safe='')}.jsonl"
+
+
+def _check_traces(folder: Path, episodes: Sequence[Episode]) -> None:
+    """Refuse a folder that has no trace at all; that some are missing, their episodes say.
+
+    Raises:
+        ConfigError: with the name of one that was sought.
+    """
+    wanted = [_trace_path(folder, episode) for episode in episodes]
+    if wanted and not any(path.is_file() for path in wanted):
+        msg = f"{folder} has none of the {len(wanted)} traces, such as {wanted[0].name}"
+        raise ConfigError(msg)
 
 
 def _dataset(spec: RunSpec) -> Dataset:

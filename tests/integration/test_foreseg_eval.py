@@ -397,6 +397,7 @@ def test_traces_are_scored_in_both_protocols(worlds: Path, tmp_path: Path) -> No
         (["--system", "kinematic", "--max-episodes", "-1"], "--max-episodes wants"),
         ([], "one of --system, --predictions and --traces"),
         (["--predictions", "nowhere"], "nowhere"),
+        (["--traces", "nowhere"], "nowhere has none of the 1 traces, such as "),
         (["--predictions", ".", "--protocol", "streaming"], "have no times"),
         (["--system", "kinematic", "--compare", "nowhere"], "nowhere"),
     ],

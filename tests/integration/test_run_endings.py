@@ -73,6 +73,17 @@ def test_files_that_cannot_grow_are_one_sentence(
     assert "File too large; make room" in said[-1]
 
 
+@pytest.mark.parametrize("limit", [["--max-frames", "8"], []])
+def test_what_ended_a_run_is_named(
+    folder: Path, tmp_path: Path, limit: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", str(folder), "--query", "what moves?", "--horizon", "60", *limit]
+    arguments += ["--reasoner", "tests.support.pointing_reasoner:make", "--no-video"]
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == cli.DONE
+    end = "--max-frames 8 ended the run" if limit else "the stream ended"
+    assert f"not known whether it came true: {end} before its horizon" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_a_run_with_its_files_whole(folder: Path, tmp_path: Path, name: str) -> None:
     arguments = ["run", str(folder), "--box", BOX, "--query", f"signal {name}"]

@@ -15,6 +15,7 @@ from foreseg.commands.run_files import RunFiles
 from foreseg.commands.run_report import (
     RunReport,
     checked_prompt,
+    end_of,
     load_tracker,
     note_from_state,
     unanswered_queries,
@@ -54,12 +55,14 @@ def play_camera(options: RunOptions, source: Source, files: RunFiles) -> RunRepo
         worker.stop()
         later.draw()
     state = worker.snapshot().state
+    end = end_of(options, run.num_frames)
     return RunReport(
         num_frames=run.num_frames,
         elapsed_s=(clock.monotonic_ns() - began_ns) / 1e9,
         counters={**state.counters, "masks_undrawn": later.num_undrawn},
         objects={box.object_id: run.replies.get(box.object_id) for box in options.boxes},
-        unanswered=unanswered_queries(options, files, state),
+        unanswered=unanswered_queries(options, files, state, end),
+        end=end,
         is_interrupted=is_interrupted,
     )
 

@@ -13,6 +13,7 @@ from foreseg.commands.run_report import (
     Gaps,
     RunReport,
     checked_prompt,
+    end_of,
     load_tracker,
     note_from_state,
     unanswered_queries,
@@ -66,12 +67,14 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
     finally:
         trace.close()
     elapsed_s = (clock.monotonic_ns() - began_ns) / 1e9
+    end = end_of(options, run.num_frames)
     return RunReport(
         num_frames=run.num_frames,
         elapsed_s=elapsed_s,
         counters=player.state.counters,
         objects=run.objects(),
-        unanswered=unanswered_queries(options, files, player.state),
+        unanswered=unanswered_queries(options, files, player.state, end),
+        end=end,
         is_interrupted=is_interrupted,
         gaps=run.gaps,
     )

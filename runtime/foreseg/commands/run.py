@@ -127,11 +127,13 @@ def _check_boxes(options: RunOptions, source: Source) -> None:
     num_frames = source.num_frames
     if num_frames is not None and last >= num_frames:  # a header's estimate: look
         num_frames = source.counted_frames()
-    ends = [n for n in (num_frames, options.max_frames) if n is not None]
+    limit = options.max_frames
+    is_limited = limit is not None and (num_frames is None or limit < num_frames)
+    end = limit if is_limited else num_frames
     for box in options.boxes:
-        if ends and box.frame >= min(ends):
-            msg = f"box {box.words!r} is on frame {box.frame}, but {source.name} ends at frame"
-            msg += f" {min(ends) - 1}"
+        if end is not None and box.frame >= end:
+            why = f"--max-frames {limit} ends the run" if is_limited else f"{source.name} ends"
+            msg = f"box {box.words!r} is on frame {box.frame}, but {why} at frame {end - 1}"
             raise InputError(msg)
 
 
@@ -167,7 +169,9 @@ def _fates(files: RunFiles, report: RunReport) -> dict[str, str]:
     """What became of every box, in words."""
     from foreseg.commands.run_report import fate_of
 
-    return {i: fate_of(reply, files.num_shown[i]) for i, reply in report.objects.items()}
+    return {
+        i: fate_of(reply, files.num_shown[i], report.end) for i, reply in report.objects.items()
+    }
 
 
 def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> None:
@@ -176,7 +180,9 @@ def _print_summary(options: RunOptions, files: RunFiles, report: RunReport) -> N
     lines = []
     for i, answer in enumerate(files.answers):
         first_ns = files.first_masks_ns.get(i)
-        lines += describe_answer(answer, first_ns, has_rationale=options.has_rationale)
+        lines += describe_answer(
+            answer, first_ns, end=report.end, has_rationale=options.has_rationale
+        )
     lines += [f"object {i!r}: {text}" for i, text in _fates(files, report).items()]
     lines += [f"{query!r}: not answered, {why}" for query, why in report.unanswered.items()]
     for line in lines:

@@ -26,6 +26,7 @@ NS = 1_000_000_000
 NAMES_SHOWN = 3
 MAX_GAPS_TOLD = 8
 LINE_CHARS = 96
+STREAM_ENDED = "the stream ended"
 OUTCOME_WORDS = {
     Outcome.UNKNOWN: "not known whether it came true",
     Outcome.CAME_TRUE: "came true",
@@ -59,6 +60,7 @@ class RunReport:
     objects: Mapping[ObjectId, Reply | None]  # what was replied to each box
     unanswered: dict[str, str]  # words of a query -> why there is no answer
     is_interrupted: bool
+    end: str = STREAM_ENDED  # what ended it, in words
     gaps: Gaps = field(default_factory=Gaps)  # of the source
 
 
@@ -91,17 +93,28 @@ def checked_prompt(box: TimedBox, size_wh: tuple[int, int]) -> SpatialPrompt:
         raise InputError(msg) from error
 
 
-def fate_of(reply: Reply | None, num_shown: int) -> str:
-    """What became of a box, in words; `num_shown` frames have a mask of it."""
+def end_of(options: RunOptions, num_frames: int) -> str:
+    """What ended a run after so many frames, in words: its source, or the user's own limit."""
+    if num_frames == options.max_frames:
+        return f"--max-frames {num_frames} ended the run"
+    return STREAM_ENDED
+
+
+def fate_of(reply: Reply | None, num_shown: int, end: str) -> str:
+    """What became of a box, in words; `num_shown` frames have a mask of it, `end` ended the run."""
     if reply is None:
-        return "not added: the stream ended before"
+        return f"not added: {end} before"
     if not reply.success:
         return f"not added: {reply.message}"
     return f"masks on {num_shown} frame{'' if num_shown == 1 else 's'}"
 
 
 def describe_answer(
-    answer: Answer, first_masks_ns: int | None, *, has_rationale: bool
+    answer: Answer,
+    first_masks_ns: int | None,
+    *,
+    has_rationale: bool,
+    end: str = STREAM_ENDED,
 ) -> list[str]:
     """Lines that say all of an answer: words, keyframe, prompts, times, and why if it is wanted.
 
@@ -109,6 +122,7 @@ def describe_answer(
         answer: any.
         first_masks_ns: the stamp of the first frame with masks of its objects, if there was one.
         has_rationale: whether to give its chain of thought.
+        end: what ended the run.
     """
     lines = [f"{answer.query_text!r} ({answer.query_id}): {words_of(answer)}"]
     facts = [answer.status.name]
@@ -123,7 +137,7 @@ def describe_answer(
         facts.append(f"first masks {after_s:.2f} s after it")
     lines.append("; ".join(facts))
     if answer.valid_until_stamp_ns and answer.status is AnswerStatus.OK:
-        words = answer.reason or "the stream ended before its horizon"
+        words = answer.reason or f"{end} before its horizon"
         lines.append(f"{OUTCOME_WORDS[answer.outcome]}: {words}")
     elif answer.reason and answer.status is AnswerStatus.OK:
         lines.append(answer.reason)
@@ -160,8 +174,10 @@ def note_from_state(state: State) -> str:
     return f"tracking {names}{f' and {more} more' if more > 0 else ''}" if tracks else ""
 
 
-def unanswered_queries(options: RunOptions, files: RunFiles, state: State) -> dict[str, str]:
-    """The queries without any answer, each with the reason."""
+def unanswered_queries(
+    options: RunOptions, files: RunFiles, state: State, end: str
+) -> dict[str, str]:
+    """The queries without any answer, each with the reason; `end` ended the run."""
     answered = {answer.query_id for answer in files.answers}
     asked = {entry.query.id for entry in state.queries if entry.num_asked}
     reasons = {}
@@ -169,10 +185,10 @@ def unanswered_queries(options: RunOptions, files: RunFiles, state: State) -> di
         if query.id in answered:
             continue
         if query.id in asked:
-            why = "the stream ended while it was asked"
+            why = f"{end} while it was asked"
         elif not state.reasoner_up:
             why = f"the reasoner is down: {state.reasoner_reason}"
         else:
-            why = "the stream ended before it was asked (scheduler.warm_up_s)"
+            why = f"{end} before it was asked (scheduler.warm_up_s)"
         reasons[query.text] = why
     return reasons
