@@ -494,7 +494,7 @@ def test_no_model_runs_code_of_its_own() -> None:
     """`transformers` asks on the terminal, or does as it is told, wherever it is not told no."""
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for package in ROOMS
+        for package in PACKAGES
         for path in files_of(package)
         for node in nodes_of(path)
         if isinstance(node, ast.Call)

@@ -23,8 +23,9 @@ from foreseg_simulation.worlds import World  # noqa: E402
 from foreseg_torch.reasoner import transformers_reasoner  # noqa: E402
 from foreseg_training.cli import main  # noqa: E402
 from foreseg_training.samples import Filtered, SampleDrawer  # noqa: E402
+from foreseg_training.vlm.arguments import newest_checkpoint  # noqa: E402
 from foreseg_training.vlm.recipe import read_recipe  # noqa: E402
-from foreseg_training.vlm.sft import newest_checkpoint, train_sft  # noqa: E402
+from foreseg_training.vlm.sft import train_sft  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(  # peft and TRL ask transformers 5.23 by its older names
     "ignore:.*checkpointing.* is deprecated:FutureWarning"
@@ -132,6 +133,28 @@ def test_a_run_that_was_cut_goes_on_to_the_same_weights(
     changes = {**TINY, "save_steps": "1"}
     again = train_sft(read_recipe("veason-sft-tiny", changes), start, episodes, out, resume=True)
     assert (again / "model.safetensors").read_bytes() == whole["model.safetensors"]
+
+
+def test_small_steps_are_not_lost_where_arithmetic_is_narrow(
+    start: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    """A step of 1e-6 is below half of a bfloat16 weight's last digit: it would be rounded away."""
+    from safetensors.torch import load_file
+
+    changes = {
+        **TINY,
+        "lora_r": "0",
+        "learning_rate": "1e-6",
+        "precision": "bf16",
+        "schedule": "constant",
+    }
+    folder = train_sft(read_recipe("veason-sft-tiny", changes), start, episodes, tmp_path)
+    before, after = (load_file(p / "model.safetensors") for p in (start, folder))
+    name = next(
+        n for n in before if n.endswith("layers.0.mlp.down_proj.weight") and "visual" not in n
+    )
+    moved = (before[name].float() != after[name].float()).float().mean()
+    assert moved > 0.9
 
 
 def test_adapters_are_merged_into_the_saved_model(

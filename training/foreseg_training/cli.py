@@ -92,7 +92,6 @@ def _train(options: argparse.Namespace) -> None:
     dataset = read_dataset(options.dataset, options.form, split=options.split)
     for problem in dataset.problems:
         sys.stderr.write(f"foreseg-train: {problem}\n")
-    sys.stdout.write(recipe.to_yaml())
     try:
         import datasets
         import trl
@@ -104,7 +103,11 @@ def _train(options: argparse.Namespace) -> None:
         from foreseg_training.vlm.sft import train_sft as train
     else:
         from foreseg_training.vlm.grpo import train_grpo as train
+    if not options.model.is_dir():
+        msg = f"--model wants a folder on this machine, got {options.model}"
+        raise InputError(msg)
     options.out.mkdir(parents=True, exist_ok=True)
+    sys.stdout.write(recipe.to_yaml())
     folder = train(recipe, options.model, dataset.episodes, options.out, resume=options.resume)
     sys.stdout.write(f"{folder}\n")
 

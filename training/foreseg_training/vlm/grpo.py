@@ -16,21 +16,18 @@ from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
 from foreseg_training.samples import Filtered, SampleDrawer
+from foreseg_training.vlm.arguments import accumulation, common_arguments, newest_checkpoint
 from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
-from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rows import Row, prompt_row
-from foreseg_training.vlm.sft import (
+from foreseg_training.vlm.model import (
     Setup,
-    accumulation,
     adapters,
-    common_arguments,
-    dataset_of,
     model_to_train,
-    newest_checkpoint,
     save_trained,
     set_up,
     special_tokens,
 )
+from foreseg_training.vlm.recipe import Recipe
+from foreseg_training.vlm.rows import Row, dataset_of, prompt_row
 
 
 def train_grpo(
@@ -70,7 +67,7 @@ def train_grpo(
         ),  # it knows its folder: the reference comes from there
         reward_funcs=functions,
         args=arguments,
-        train_dataset=grpo_rows(recipe, setup, episodes),
+        train_dataset=grpo_rows(recipe, setup, episodes, out / "rows"),
         processing_class=setup.processor,
         peft_config=adapters(recipe),
     )
@@ -78,7 +75,7 @@ def train_grpo(
     return save_trained(trainer.model, setup, recipe, out)
 
 
-def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode]) -> Any:  # noqa: ANN401 (a Dataset)
+def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
     """Prompts with their truth.
 
     Raises:
@@ -93,4 +90,4 @@ def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode]) -> Any:
             truth = truth_of(setup.method, sample).to_json()
             yield {**prompt_row(setup.method, sample, tokens), "truth": truth}
 
-    return dataset_of(list(rows()), filtered)
+    return dataset_of(rows(), filtered, folder)

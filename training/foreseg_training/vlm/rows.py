@@ -7,7 +7,10 @@ reader before it is used. Does not know: trainers, models.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,8 +22,9 @@ from foreseg.methods.base import AnswerStep
 from foreseg.methods.reading import read_completion
 from foreseg.methods.veason import VeasonMethod
 from foreseg_torch.vlm.vision_inputs import conversation_from_messages
-from foreseg_training.samples import Sample
+from foreseg_training.samples import Filtered, Sample
 
+_LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
@@ -78,6 +82,30 @@ def sft_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Ro
     said = [{"type": "text", "text": completion_of(method, sample)}]
     completion = [{"role": "assistant", "content": said}]
     return {**prompt_row(method, sample, tokens), "completion": completion}
+
+
+def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
+    """Rows as TRL takes them, written below a folder one by one; what was left out is told.
+
+    Raises:
+        InputError: there is none.
+    """
+    from datasets import Dataset
+
+    first = next(rows, None)
+    if first is None:
+        msg = f"no episode gives a sample: {str(filtered) or 'there is none'}"
+        raise InputError(msg)
+
+    def every() -> Iterator[Row]:
+        yield first
+        yield from rows
+
+    # A fingerprint of its own, or rows of an earlier run would be taken for these.
+    dataset = Dataset.from_generator(every, cache_dir=str(folder), fingerprint=uuid.uuid4().hex)
+    if filtered.reasons:
+        _LOG.warning("episodes left out: %s", filtered)
+    return dataset
 
 
 def _frame(shown: FrameWindow, sample: Sample) -> Frame:
