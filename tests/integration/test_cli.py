@@ -19,13 +19,14 @@ import pytest
 from foreseg import cli
 from foreseg.commands.camera_run import play_camera
 from foreseg.commands.checks import probe
-from foreseg.commands.options import RunOptions, box_from_words, config_from_words
+from foreseg.commands.options import RunOptions, config_from_words
+from foreseg.commands.pointing import box_from_words
 from foreseg.commands.progress import ProgressBar
 from foreseg.commands.run_files import RunFiles
 from foreseg.commands.storyboard import NUM_CELLS, Scene, Storyboard
 from foreseg.config import Config
 from foreseg.driving.trace import replay
-from foreseg.errors import ConfigError, InputError, MissingExtraError
+from foreseg.errors import ConfigError, MissingExtraError
 from foreseg.media.sources import SourceFrame, SourceItem, SourceLost, _Closing
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
@@ -183,7 +184,7 @@ def test_a_camera_runs_in_real_time_and_its_box_is_on_its_own_frame(
     options = RunOptions(
         source="0",
         queries=(),
-        boxes=(box_from_words(",".join(map(str, BOX)) + "@0:square", 1),),
+        prompts=(box_from_words(",".join(map(str, BOX)) + "@0:square", 1),),
         config=Config(),
         out=tmp_path,
         has_video=True,
@@ -302,17 +303,6 @@ def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
         env={"PYTHONPATH": str(Path(cli.__file__).parents[1]), "PATH": ""},
     )
     assert not {"cv2", "onnxruntime", "torch", "rclpy", "numpy"} & set(done.stderr.split())
-
-
-def test_boxes_are_read_with_and_without_a_name() -> None:
-    box = box_from_words("1,2.5,30,40@7", 3)
-    assert (box.frame, box.object_id) == (7, "box-3")
-    assert box.prompt.box is not None
-    assert tuple(box.prompt.box) == (1, 2.5, 30, 40)
-    assert box_from_words("1,2,3,4@0:left: mug", 1).object_id == "left: mug"
-    for words in ("", "1,2,3,4", "1,2,3,4@-1", "1,2,nan,4@0", "1,2,3,4,5@0"):
-        with pytest.raises(InputError):
-            box_from_words(words, 1)
 
 
 def test_settings_are_read_by_their_types() -> None:

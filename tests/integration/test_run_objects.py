@@ -48,6 +48,33 @@ def labels_of(out: Path, number: int) -> set[int]:
     return {tuple(colour) for colour in np.unique(mask.reshape(-1, mask.shape[-1]), axis=0)}
 
 
+def test_points_and_mask_files_point_as_boxes_do(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is a prompt of its own kind for another square; a mask of another size is refused."""
+    first, second, third = (box_of(name, 2, SIZE_WH) for name in list(COLOURS)[:3])
+    mask = np.zeros(SIZE_WH[::-1], np.uint8)
+    mask[round(third[1]) : round(third[3]), round(third[0]) : round(third[2])] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    clicked = ((first[0] + first[2]) / 2, (first[1] + first[3]) / 2)
+    out = tmp_path / "out"
+    arguments = ["run", str(folder), "--no-video", "--out", str(out)]
+    arguments += ["--point", f"{clicked[0]},{clicked[1]}@2:clicked"]
+    arguments += ["--box", ",".join(f"{value:g}" for value in second) + "@2:boxed"]
+    arguments += ["--not-point", f"{second[0] - 4:g},{second[1] - 4:g}@2:boxed"]
+    arguments += ["--mask", f"{tmp_path / 'mask.png'}@2:masked"]
+    assert cli.main(arguments) == cli.DONE
+    names = {"clicked", "boxed", "masked"}
+    assert [set(shown) for _, shown in objects_by_frame(out)[2:]] == [names] * (NUM_FRAMES - 2)
+    found = cv2.imread(str(out / "masks" / "000002.png")).any(axis=2)
+    assert found[mask > 0].mean() > 0.9
+
+    cv2.imwrite(str(tmp_path / "small.png"), mask[:50, :50] | 255)
+    arguments = ["run", str(folder), "--mask", f"{tmp_path / 'small.png'}@0", "--out", str(out)]
+    assert cli.main(arguments) == cli.BAD_INPUT
+    assert "small.png@0: a mask prompt wants 160 x 120 pixels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [0, 3, NUM_FRAMES - 1])
 def test_every_box_of_a_frame_has_its_mask_from_that_frame_on(
     folder: Path, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]

@@ -36,7 +36,7 @@ def play_camera(options: RunOptions, source: Source, files: RunFiles) -> RunRepo
     """Run until Ctrl-C or `--max-frames`.
 
     Raises:
-        InputError: a box outside the image.
+        InputError: a prompt outside the image.
     """
     executor = Executor(options.config, (DEFAULT_CAMERA,), load_tracker(options.config))
     trace = files.open_trace(options.config, executor)
@@ -60,7 +60,7 @@ def play_camera(options: RunOptions, source: Source, files: RunFiles) -> RunRepo
         num_frames=run.num_frames,
         elapsed_s=(clock.monotonic_ns() - began_ns) / 1e9,
         counters={**state.counters, "masks_undrawn": later.num_undrawn},
-        objects={box.object_id: run.replies.get(box.object_id) for box in options.boxes},
+        objects={one.object_id: run.replies.get(one.object_id) for one in options.prompts},
         unanswered=unanswered_queries(options, files, state, end),
         end=end,
         is_interrupted=is_interrupted,
@@ -116,7 +116,7 @@ class _CameraRun:
         self._worker = worker
         self._later = later
         self._bar = bar
-        self._boxes: list[tuple[ObjectId, SpatialPrompt, int]] = []  # with the frame's stamp
+        self._waiting: list[tuple[ObjectId, SpatialPrompt, int]] = []  # with the frame's stamp
 
     def play(self, source: Source) -> None:
         """Until the source or the wish for frames ends."""
@@ -135,19 +135,19 @@ class _CameraRun:
 
     def _take(self, frame: SourceFrame) -> None:
         size_wh = (frame.image.shape[1], frame.image.shape[0])
-        boxes = self._options.boxes if self.num_frames == 0 else ()
-        for box in boxes:  # those on later frames, too, fail now rather than then
-            checked_prompt(box, size_wh)
-        for box in self._options.boxes_at(self.num_frames):
-            prompt = checked_prompt(box, size_wh)
-            self._boxes.append((box.object_id, prompt, frame.stamp_ns))
+        prompts = self._options.prompts if self.num_frames == 0 else ()
+        for one in prompts:  # those on later frames, too, fail now rather than then
+            checked_prompt(one, size_wh)
+        for one in self._options.prompts_at(self.num_frames):
+            prompt = checked_prompt(one, size_wh)
+            self._waiting.append((one.object_id, prompt, frame.stamp_ns))
         self._worker.submit_frame(DEFAULT_CAMERA, frame.image, frame.stamp_ns)
         self.num_frames += 1
         state = self._worker.snapshot().state
         newest = state.cameras[DEFAULT_CAMERA].newest
-        for item in list(self._boxes):  # a request would overtake its frame on the way in
+        for item in list(self._waiting):  # a request would overtake its frame on the way in
             if newest is not None and newest.stamp_ns >= item[2]:
-                self._boxes.remove(item)
+                self._waiting.remove(item)
                 self._point_at(*item)
         self._later.draw(DRAWS_PER_FRAME)
         self._bar.update(self.num_frames, note_from_state(state))

@@ -119,20 +119,20 @@ class _FileRun:
         return is_interrupted
 
     def objects(self) -> dict[ObjectId, Reply | None]:
-        """What was replied to every box."""
+        """What was replied to every object pointed at."""
         self._collect()
         return {object_id: self._replies.get(object_id) for object_id in self._requests}
 
     def _feed(self, frame: SourceFrame) -> None:
         size_wh = (frame.image.shape[1], frame.image.shape[0])
-        if self.num_frames == 0:  # boxes on later frames, too, fail now rather than then
-            for box in self._options.boxes:
-                checked_prompt(box, size_wh)
-        for box in self._options.boxes_at(self.num_frames):
-            self._requests[box.object_id] = self._player.add_object(
+        if self.num_frames == 0:  # those on later frames, too, fail now rather than then
+            for one in self._options.prompts:
+                checked_prompt(one, size_wh)
+        for one in self._options.prompts_at(self.num_frames):
+            self._requests[one.object_id] = self._player.add_object(
                 DEFAULT_CAMERA,
-                checked_prompt(box, size_wh),
-                box.object_id,
+                checked_prompt(one, size_wh),
+                one.object_id,
                 frame_index=FrameIndex(self.num_frames),
                 frame_stamp_ns=frame.stamp_ns,
             )
@@ -151,10 +151,10 @@ class _FileRun:
         if self.num_frames == 0:
             msg = f"{name} gave no frame"
             raise StreamError(msg)
-        for box in self._options.boxes:
-            if box.frame >= self.num_frames:
+        for one in self._options.prompts:
+            if one.frame >= self.num_frames:
                 msg = (
-                    f"box {box.words!r} is on frame {box.frame}, but {name} ended after frame"
+                    f"{one.words} is on frame {one.frame}, but {name} ended after frame"
                     f" {self.num_frames - 1}"
                 )
                 raise InputError(msg)

@@ -1,34 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `foreseg run` is told, read from words: boxes, settings, queries. Says what is wrong."""
+"""What `foreseg run` is told, read from words: prompts, settings, queries. Says what is wrong."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreseg.commands.pointing import BOX_FORM, TimedPrompt, prompts_from_words
 from foreseg.config import Config, Scalar, config_from_settings, settings_of
 from foreseg.dialogue import Query, QueryId
 from foreseg.errors import ConfigError, InputError
-from foreseg.geometry import BoxXyxy
-from foreseg.prompts import ObjectId, SpatialPrompt
 
-BOX_FORM = "x0,y0,x1,y1@frame or x0,y0,x1,y1@frame:name"
 MAX_LABELS = 255  # of a palette PNG
-_BOX = re.compile(r"([^@]*)@(\d+)(?::(.+))?")
 _TRUTHS = {"true": True, "false": False}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedBox:
-    """An object pointed at on a frame, counted from 0."""
-
-    frame: int
-    object_id: ObjectId
-    prompt: SpatialPrompt
-    words: str  # as it was given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +23,7 @@ class RunOptions:
 
     source: str
     queries: tuple[Query, ...]
-    boxes: tuple[TimedBox, ...]
+    prompts: tuple[TimedPrompt, ...]
     config: Config
     out: Path
     has_video: bool
@@ -47,16 +33,16 @@ class RunOptions:
     filmstrips: Path | None = None
     observed: Path | None = None
 
-    def boxes_at(self, frame: int) -> tuple[TimedBox, ...]:
+    def prompts_at(self, frame: int) -> tuple[TimedPrompt, ...]:
         """Those for this frame."""
-        return tuple(box for box in self.boxes if box.frame == frame)
+        return tuple(prompt for prompt in self.prompts if prompt.frame == frame)
 
 
 def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
     """Check all that can be checked before a file is opened.
 
     Raises:
-        InputError: a malformed box or query, nothing to do, a number out of range.
+        InputError: a malformed box, point, mask or query, nothing to do, a number out of range.
         ConfigError: an unknown parameter, or a bad value for one.
     """
     queries = tuple(
@@ -70,14 +56,11 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
         )
         for i, text in enumerate(arguments.query, start=1)
     )
-    boxes = tuple(box_from_words(words, i) for i, words in enumerate(arguments.box, start=1))
-    places = [(box.frame, box.object_id) for box in boxes]
-    repeated = next((place for place in places if places.count(place) > 1), None)
-    if repeated is not None:
-        msg = f"object {repeated[1]!r} has two boxes on frame {repeated[0]}, expected one"
-        raise InputError(msg)
-    if not queries and not boxes:
-        msg = "nothing to look for: give --query TEXT, or --box " + BOX_FORM
+    prompts = prompts_from_words(
+        arguments.box, arguments.point, arguments.not_point, arguments.mask
+    )
+    if not queries and not prompts:
+        msg = "nothing to look for: give --query TEXT, --point, --mask, or --box " + BOX_FORM
         raise InputError(msg)
     for name, value in (
         ("--observed-masks", arguments.observed_masks),
@@ -102,7 +85,7 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
     return RunOptions(
         source=arguments.source,
         queries=queries,
-        boxes=boxes,
+        prompts=prompts,
         config=config,
         out=Path(arguments.out).expanduser(),
         has_video=not arguments.no_video,
@@ -116,32 +99,6 @@ def options_from_arguments(arguments: argparse.Namespace) -> RunOptions:
 
 def _folder(words: str | None) -> Path | None:
     return Path(words).expanduser() if words else None
-
-
-def box_from_words(words: str, number: int) -> TimedBox:
-    """Read `x0,y0,x1,y1@frame[:name]`; without a name it is `box-<number>`.
-
-    Raises:
-        InputError: anything else, or corners in the wrong order.
-    """
-    match = _BOX.fullmatch(words.strip())
-    try:
-        corners = [float(part) for part in (match[1] if match else "").split(",")]
-    except ValueError:
-        corners = []
-    if match is None or len(corners) != len(BoxXyxy._fields):
-        msg = f"a box wants {BOX_FORM} in pixels, got {words[:80]!r}"
-        raise InputError(msg)
-    box = BoxXyxy(*corners)
-    if not box.is_finite() or box.x1 <= box.x0 or box.y1 <= box.y0:
-        msg = f"a box wants finite x0 < x1 and y0 < y1, got {words[:80]!r}"
-        raise InputError(msg)
-    return TimedBox(
-        frame=int(match[2]),
-        object_id=ObjectId(match[3] or f"box-{number}"),
-        prompt=SpatialPrompt(box=box),
-        words=words,
-    )
 
 
 def config_from_words(words: Sequence[str]) -> Config:

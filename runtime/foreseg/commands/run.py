@@ -44,6 +44,27 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="an object to track, in pixels of a frame counted from 0; may be repeated",
     )
     add(
+        "--point",
+        action="append",
+        default=[],
+        metavar="x,y@frame[:name]",
+        help="a point on an object; with the name and frame of a box it is added to that box",
+    )
+    add(
+        "--not-point",
+        action="append",
+        default=[],
+        metavar="x,y@frame:name",
+        help="a point beside the object of that name, which is not part of it",
+    )
+    add(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="FILE@frame[:name]",
+        help="a picture of the frame's size: black, and one colour for each object",
+    )
+    add(
         "--period", type=float, default=0.0, metavar="S", help="ask again every S seconds; 0: once"
     )
     add("--bundle", default="nano", help="engine bundle: a folder, or `nano`")
@@ -91,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = options_from_arguments(arguments)
     with open_source(options.source) as source:
-        _check_boxes(options, source)
+        _check_prompts(options, source)
         is_camera = isinstance(source, CameraSource)
         is_still = not is_camera and source.num_frames == 1
         rate_hz = source.rate_hz or DEFAULT_RATE_HZ
@@ -104,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
             has_rationale=options.has_rationale,
             filmstrips=options.filmstrips,
             observed=options.observed,
-            counted=[box.object_id for box in options.boxes],
+            counted=[one.object_id for one in options.prompts],
         )
         try:
             try:
@@ -121,19 +142,19 @@ def run(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if report.is_interrupted and not is_camera else 0
 
 
-def _check_boxes(options: RunOptions, source: Source) -> None:
-    """A box beyond the end is a mistake that can be named before anything runs."""
-    last = max((box.frame for box in options.boxes), default=0)
+def _check_prompts(options: RunOptions, source: Source) -> None:
+    """A prompt beyond the end is a mistake that can be named before anything runs."""
+    last = max((one.frame for one in options.prompts), default=0)
     num_frames = source.num_frames
     if num_frames is not None and last >= num_frames:  # a header's estimate: look
         num_frames = source.counted_frames()
     limit = options.max_frames
     is_limited = limit is not None and (num_frames is None or limit < num_frames)
     end = limit if is_limited else num_frames
-    for box in options.boxes:
-        if end is not None and box.frame >= end:
+    for one in options.prompts:
+        if end is not None and one.frame >= end:
             why = f"--max-frames {limit} ends the run" if is_limited else f"{source.name} ends"
-            msg = f"box {box.words!r} is on frame {box.frame}, but {why} at frame {end - 1}"
+            msg = f"{one.words} is on frame {one.frame}, but {why} at frame {end - 1}"
             raise InputError(msg)
 
 
@@ -166,7 +187,7 @@ def _drops(report: RunReport) -> dict[str, int]:
 
 
 def _fates(files: RunFiles, report: RunReport) -> dict[str, str]:
-    """What became of every box, in words."""
+    """What became of every object pointed at, in words."""
     from foreseg.commands.run_report import fate_of
 
     return {

@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from foreseg.commands.options import RunOptions, TimedBox
+from foreseg.commands.options import RunOptions
+from foreseg.commands.pointing import TimedPrompt
 from foreseg.commands.run_files import RunFiles
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerStatus, Outcome
@@ -57,7 +58,7 @@ class RunReport:
     num_frames: int
     elapsed_s: float
     counters: Mapping[str, int]
-    objects: Mapping[ObjectId, Reply | None]  # what was replied to each box
+    objects: Mapping[ObjectId, Reply | None]  # what was replied to each object pointed at
     unanswered: dict[str, str]  # words of a query -> why there is no answer
     is_interrupted: bool
     end: str = STREAM_ENDED  # what ended it, in words
@@ -80,16 +81,16 @@ def load_tracker(config: Config) -> Callable[[int], Tracker]:
     return lambda rows: Sam2Tracker(bundle, max_objects=rows)
 
 
-def checked_prompt(box: TimedBox, size_wh: tuple[int, int]) -> SpatialPrompt:
-    """The prompt of a box, made fit for its frame.
+def checked_prompt(one: TimedPrompt, size_wh: tuple[int, int]) -> SpatialPrompt:
+    """The prompt of an object, made fit for its frame.
 
     Raises:
         InputError: it lies outside.
     """
     try:
-        return box.prompt.checked(size_wh)
+        return one.prompt.checked(size_wh)
     except InputError as error:
-        msg = f"--box {box.words}: {error}"
+        msg = f"{one.words}: {error}"
         raise InputError(msg) from error
 
 
@@ -101,7 +102,7 @@ def end_of(options: RunOptions, num_frames: int) -> str:
 
 
 def fate_of(reply: Reply | None, num_shown: int, end: str) -> str:
-    """What became of a box, in words; `num_shown` frames have a mask of it, `end` ended the run."""
+    """What became of an object, in words; `num_shown` frames have a mask of it, `end` ended the run."""
     if reply is None:
         return f"not added: {end} before"
     if not reply.success:
