@@ -56,6 +56,16 @@ def verdict_from(text: str, read: Callable[[Json, Repairs], TargetsFound | NoTar
     return Verdict(part=AnswerFailed(reason=reason))
 
 
+def says_none_in_words(text: str) -> bool:
+    """True if an answer's text says that nothing fits, without any value to read."""
+
+    def refuse(value: Json, _repairs: Repairs) -> TargetsFound | NoTarget:
+        msg = f"not read: {str(value)[:60]!r}"
+        raise UnusableAnswer(msg)
+
+    return isinstance(verdict_from(text, refuse).part, NoTarget)
+
+
 def _part_from(
     value: Json, repairs: Repairs, read: Callable[[Json, Repairs], TargetsFound | NoTarget]
 ) -> TargetsFound | NoTarget | Abstained:
@@ -107,10 +117,15 @@ def text_from(value: Json, items: Sequence[Json], num_targets: int) -> str:
         items: its targets, as far as they are objects with members.
         num_targets: how many of them became prompts.
     """
-    said = [member(item, _TEXT_NAMES) for item in (value, *items) if isinstance(item, dict)]
-    names = dict.fromkeys(" ".join(s.split()) for s in said if isinstance(s, str) and s.strip())
+    names = dict.fromkeys(name for name in map(name_of, (value, *items)) if name)
     words = ", ".join(names) or f"{num_targets} object{'s' if num_targets != 1 else ''}"
     return words[:MAX_TEXT_CHARS]
+
+
+def name_of(item: Json) -> str:
+    """The name that a model gave a target; empty without one."""
+    said = member(item, _TEXT_NAMES) if isinstance(item, dict) else None
+    return " ".join(said.split()) if isinstance(said, str) else ""
 
 
 def member(value: dict[str, Json], names: tuple[str, ...]) -> Json:

@@ -80,6 +80,11 @@ class View:
         height, width = frame.image.shape[:2]
         return self._rounded(width), self._rounded(height)
 
+    def scale_xy(self, frame: Frame) -> tuple[float, float]:
+        """Factors from source pixels to a shown frame's units."""
+        width, height = self.size_wh(frame)
+        return width / frame.ref.size_wh[0], height / frame.ref.size_wh[1]
+
     def checked(self, numbers: Sequence[float], frame: Frame) -> None:
         """Numbers x, y, ... that a model gave for a place in a frame, in its own units.
 

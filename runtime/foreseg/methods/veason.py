@@ -29,6 +29,7 @@ from foreseg.methods.answers import (
     nothing_from,
     query_words,
     reasoning_tokens_of,
+    says_none_in_words,
     text_from,
     verdict_from,
 )
@@ -122,7 +123,7 @@ class VeasonMethod:
                 label = label_from(member(value, _KEYFRAME_NAMES), Repairs())
                 items = tuple(_place(box, Repairs()) for box in boxes)
                 return Parsed(keyframe=label, items=items, says_none=not items)
-        return Parsed(says_none=isinstance(verdict_from(text, _unread).part, NoTarget))
+        return Parsed(says_none=says_none_in_words(text))
 
     def shown(self, window: FrameWindow) -> FrameWindow:
         """The window as the model sees it."""
@@ -130,8 +131,7 @@ class VeasonMethod:
 
     def scale_xy(self, frame: Frame) -> tuple[float, float]:
         """Factors from source pixels to the units in which the model counts in a shown frame."""
-        width, height = self._settings.view.size_wh(frame)
-        return width / frame.ref.size_wh[0], height / frame.ref.size_wh[1]
+        return self._settings.view.scale_xy(frame)
 
     def worded(self, window: FrameWindow, keyframe: Frame, boxes: Sequence[BoxXyxy]) -> str:
         """The answer that says these boxes, as `read` reads it.
@@ -181,11 +181,6 @@ class VeasonMethod:
             prompts=distinct,
             text=text_from(value, boxes, len(distinct)),
         )
-
-
-def _unread(value: Json, _repairs: Repairs) -> TargetsFound | NoTarget:
-    msg = f"not read: {str(value)[:60]!r}"
-    raise UnusableAnswer(msg)
 
 
 def _members(value: Json, repairs: Repairs) -> tuple[dict[str, Json], list[Json] | None]:

@@ -10,45 +10,38 @@ the numbers of frames: those here are ours, and so are the bound on rounds and "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from random import Random
 
-from foreseg.dialogue import FramesWanted, NoTarget, Query, RationalePart, TargetsFound
+from foreseg.dialogue import FramesWanted, Query, RationalePart
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
-from foreseg.geometry import BoxXyxy
 from foreseg.history.windows import UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
-from foreseg.methods.absence import BOX_NUMBERS, is_no_place
 from foreseg.methods.answers import (
     form_of,
     format_words,
     frames_words,
-    has_member,
-    member,
     query_words,
     reasoning_tokens_of,
-    text_from,
     verdict_from,
 )
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
 from foreseg.methods.grammar import Form
-from foreseg.methods.grounding import (
-    Repairs,
-    UnusableAnswer,
-    View,
-    box_from,
-    distinct_prompts,
-    label_text,
-    labelled,
-    point_from,
+from foreseg.methods.grounding import View, label_text, labelled
+from foreseg.methods.pointing import (
+    ANSWER,
+    Part,
+    Pointed,
+    parse_pointed,
+    targets_from,
+    worded,
 )
-from foreseg.methods.near_json import Json
 from foreseg.methods.segments import Album, Segment, evenly, window_of
-from foreseg.prompts import Point, PointLabel, SpatialPrompt
+from foreseg.prompts import SpatialPrompt
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16
@@ -62,21 +55,6 @@ class TargetFrame(Enum):
     PERCENT = "percent"  # of the whole span
     RANDOM_IN_SEGMENT = "random-in-segment"
     FIRST = "first"  # unasked
-
-
-class Part(Enum):
-    """What of an answer becomes prompts; all of it is asked for in every arm."""
-
-    BOX = "box"
-    POINT = "point"
-    NEGATIVE = "negative"
-
-
-_LIST_NAMES = ("objects", "targets", "answer", "bbox_2d_list")
-_BOX_NAMES = ("bbox_2d", "bbox", "box")
-_POINT_NAMES = ("point_2d", "point", "positive_point_2d", "positive_point", "central_point")
-_NEGATIVE_NAMES = ("negative_point_2d", "negative_point", "negative_points")
-_ANSWER = '[{"bbox_2d": [x0, y0, x1, y1], "point_2d": [x, y], "negative_point_2d": [x, y]}, ...]'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +181,28 @@ class VideosegMethod:
 
     def read(self, text: str, frame: Frame) -> Verdict:
         """Read an answer about the target frame as it was shown."""
-        return verdict_from(text, partial(self._targets_from, frame=frame))
+        view, parts = self._settings.view, self._settings.parts
+        return verdict_from(text, partial(targets_from, frame=frame, view=view, parts=parts))
+
+    def parse(self, text: str) -> Pointed:
+        """An answer's objects as they are said, before any is repaired, left out or clipped."""
+        return parse_pointed(text)
+
+    def shown(self, window: FrameWindow) -> FrameWindow:
+        """The window as the model sees it."""
+        return self._settings.view.shown(window)
+
+    def scale_xy(self, frame: Frame) -> tuple[float, float]:
+        """Factors from source pixels to the units in which the model counts in a shown frame."""
+        return self._settings.view.scale_xy(frame)
+
+    def size_wh(self, frame: Frame) -> tuple[float, float]:
+        """A shown frame's size in the units in which the model counts."""
+        return self._settings.view.size_wh(frame)
+
+    def worded(self, frame: Frame, prompts: Sequence[SpatialPrompt]) -> str:
+        """The answer that says these prompts on a shown frame, as `read` reads it."""
+        return worded(prompts, self.scale_xy(frame))
 
     def interval_step(self, query: Query, window: FrameWindow) -> SampleStep:
         """Ask which stretch of a window matters."""
@@ -256,7 +255,7 @@ class VideosegMethod:
             " others are there to understand it. For each object in the target frame that answers"
             " the query, give a box around it, a point in its middle that lies on it, and a point"
             " close to it that lies on something else and is easily taken for it, with"
-            f" {settings.view.words(target)}.\n" + format_words(form, budget, _ANSWER)
+            f" {settings.view.words(target)}.\n" + format_words(form, budget, ANSWER)
         )
         content = (frames_words(window), *labelled(window), after)
         request = LanguageRequest(
@@ -266,92 +265,7 @@ class VideosegMethod:
         read: Callable[[str], Verdict] = partial(self.read, frame=target)
         return AnswerStep(request=request, form=form, read=read, reasoning_tokens=budget)
 
-    def _targets_from(
-        self, value: Json, repairs: Repairs, frame: Frame
-    ) -> TargetsFound | NoTarget:
-        items = _items(value, repairs)
-        if all(map(_is_nothing, items)):
-            how = "entries are" if items else "list is"
-            return NoTarget(reason=f"the model found no object: its {how} empty")
-        found = (self._prompt_from(item, frame, repairs) for item in items)
-        prompts = [prompt for prompt in found if prompt is not None]
-        distinct = distinct_prompts(prompts, frame, repairs)
-        return TargetsFound(
-            keyframe_index=frame.index,
-            prompts=distinct,
-            text=text_from(value, items, len(distinct)),
-        )
-
-    def _prompt_from(self, item: Json, frame: Frame, repairs: Repairs) -> SpatialPrompt | None:
-        if isinstance(item, list) and len(item) == BOX_NUMBERS:
-            repairs.add("a box without its object")
-            item = {_BOX_NAMES[0]: item}
-        if not isinstance(item, dict):
-            repairs.add("left out what is no object with a box or a point")
-            return None
-        view = self._settings.view
-        said = member(item, _BOX_NAMES)
-        parts = self._settings.parts
-        box = None if said is None else box_from(said, frame, view, repairs)
-        if Part.BOX not in parts:
-            box = None
-        points: list[Point] = []
-        for part, names, label in (
-            (Part.POINT, _POINT_NAMES, PointLabel.FOREGROUND),
-            (Part.NEGATIVE, _NEGATIVE_NAMES, PointLabel.BACKGROUND),
-        ):
-            for place in _places(member(item, names)) if part in parts else ():
-                point = point_from(place, label, frame, view, repairs)
-                if point is not None and _fits(point, box, repairs):
-                    points.append(point)
-        if box is None and not any(point.label is PointLabel.FOREGROUND for point in points):
-            repairs.add("left out an object without a box or a point on it")
-            return None
-        return SpatialPrompt(box=box, points=tuple(points))
-
 
 def _texts(sent: list[str] | FrameWindow | None) -> list[str]:
     assert isinstance(sent, list)  # noqa: S101 (what a `SampleStep` is sent)
     return sent
-
-
-def _items(value: Json, repairs: Repairs) -> list[Json]:
-    if isinstance(value, dict):
-        listed = member(value, _LIST_NAMES)
-        if has_member(value, _LIST_NAMES) and (isinstance(listed, list) or is_no_place(listed)):
-            repairs.add("objects in an object")
-            return listed if isinstance(listed, list) else []
-        repairs.add("one object instead of a list")
-        return [value]
-    if not isinstance(value, list):
-        msg = f"the answer wants a list of objects, got {str(value)[:60]!r}"
-        raise UnusableAnswer(msg)
-    return value
-
-
-def _is_nothing(item: Json) -> bool:
-    """True for an entry that marks nothing: its box has no area, and its point is no place or 0."""
-    if not isinstance(item, dict):
-        return is_no_place(item)
-    box, point = member(item, _BOX_NAMES), member(item, _POINT_NAMES)
-    is_said = has_member(item, _BOX_NAMES) or has_member(item, _POINT_NAMES)
-    return is_said and is_no_place(box) and (is_no_place(point) or point == [0, 0])
-
-
-def _places(value: Json) -> list[Json]:
-    """One point, or a list of points."""
-    if value is None:
-        return []
-    if isinstance(value, list) and value and all(isinstance(item, list) for item in value):
-        return value
-    return [value]
-
-
-def _fits(point: Point, box: BoxXyxy | None, repairs: Repairs) -> bool:
-    """False for a point on the object that lies outside the object's own box."""
-    if box is None or point.label is PointLabel.BACKGROUND:
-        return True
-    if box.x0 <= point.x <= box.x1 and box.y0 <= point.y <= box.y1:
-        return True
-    repairs.add("left out a point outside its own box")
-    return False

@@ -17,7 +17,8 @@ from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.methods.base import AnswerStep, SampleStep, Step, Verdict
 from foreseg.methods.grounding import View
-from foreseg.methods.videoseg import Part, TargetFrame, VideosegMethod, VideosegSettings
+from foreseg.methods.pointing import Part
+from foreseg.methods.videoseg import TargetFrame, VideosegMethod, VideosegSettings
 from foreseg.prompts import Point, PointLabel
 
 NUM_FRAMES = 101
