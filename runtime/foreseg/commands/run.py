@@ -36,34 +36,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add(
         "--query", action="append", default=[], metavar="TEXT", help="what to ask; may be repeated"
     )
-    add(
-        "--box",
-        action="append",
-        default=[],
-        metavar="x0,y0,x1,y1@frame[:name]",
-        help="an object to track, in pixels of a frame counted from 0; may be repeated",
-    )
-    add(
-        "--point",
-        action="append",
-        default=[],
-        metavar="x,y@frame[:name]",
-        help="a point on an object; with the name and frame of a box it is added to that box",
-    )
-    add(
-        "--not-point",
-        action="append",
-        default=[],
-        metavar="x,y@frame:name",
-        help="a point beside the object of that name, which is not part of it",
-    )
-    add(
-        "--mask",
-        action="append",
-        default=[],
-        metavar="FILE@frame[:name]",
-        help="a picture of the frame's size: black, and one colour for each object",
-    )
+    _add_prompts(parser)
     add(
         "--period", type=float, default=0.0, metavar="S", help="ask again every S seconds; 0: once"
     )
@@ -100,6 +73,39 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="let a file's frames be dropped while the tracker works",
     )
     parser.set_defaults(handler=run)
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Declare what points at objects."""
+    add = parser.add_argument
+    add(
+        "--box",
+        action="append",
+        default=[],
+        metavar="x0,y0,x1,y1@frame[:name]",
+        help="an object to track, in pixels of a frame counted from 0; may be repeated",
+    )
+    add(
+        "--point",
+        action="append",
+        default=[],
+        metavar="x,y@frame[:name]",
+        help="a point on an object; with the name and frame of a box it is added to that box",
+    )
+    add(
+        "--not-point",
+        action="append",
+        default=[],
+        metavar="x,y@frame:name",
+        help="a point beside the object of that name, which is not part of it",
+    )
+    add(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="FILE@frame[:name]",
+        help="a picture of the frame's size: black, and one colour for each object",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
