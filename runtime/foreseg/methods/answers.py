@@ -160,8 +160,9 @@ def format_words(form: Form, reasoning_tokens: int, answer: str) -> str:
     """How a completion is to look."""
     if not form.has_rationale:
         return (
-            f"Reply with <answer>{answer}</answer> and nothing else. If nothing in the frames"
-            f" fits the query, reply with <answer>{NO_TARGET}</answer>."
+            f"Reply with {form.put('', f'<answer>{answer}</answer>')} and nothing else. If nothing"
+            f" in the frames fits the query, reply with"
+            f" {form.put('', f'<answer>{NO_TARGET}</answer>')}."
         )
     num_words = max(10, round(reasoning_tokens * WORDS_PER_TOKEN))
     rationale = f"<think>your reasoning, in at most {num_words} words</think>"

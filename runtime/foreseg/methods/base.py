@@ -99,5 +99,5 @@ class Method(Protocol):
 class SegmentingMethod(Method, Protocol):
     """A method whose answers are [SEG] tokens: it needs a `SegmentingModel`."""
 
-    def sentence(self, num_targets: int) -> str:
-        """An answer's words, with a token for each of so many targets."""
+    def sentence(self, num_targets: int = 1) -> str:
+        """An answer's words, with so many tokens: one, unless a dataset's answer names several."""

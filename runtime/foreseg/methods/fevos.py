@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The method of FeVOS-R1, in the form of Sa2VA: think over frames of the whole span, then [SEG].
 
-One request a query. What the token means is decoded on every frame that was shown (five, as in
+One request a query. What its one token means is decoded on every frame that was shown (five, as in
 Sa2VA); there the paper's masks end, while here a tracker goes on from the frame on which they are
 judged best. The words are ours, and so are the answer before the reasoning and "no target".
 """
@@ -48,7 +48,7 @@ class FevosSettings:
 
 
 class FevosMethod:
-    """Reasoning, then a token for each target, in one completion."""
+    """Reasoning, then one token for all that answers the query, in one completion."""
 
     name = "fevos"
 
@@ -63,7 +63,7 @@ class FevosMethod:
         """Evenly over the span."""
         return self._policy
 
-    def sentence(self, num_targets: int) -> str:
+    def sentence(self, num_targets: int = 1) -> str:
         """An answer's words."""
         return sentence(num_targets)
 
@@ -73,8 +73,7 @@ class FevosMethod:
         form = form_of(query, self._settings.form)
         budget = reasoning_tokens_of(query, form, self._settings.reasoning_tokens)
         after = (
-            f"{query_words(query)} Segment each object that answers the query.\n"
-            f"{reply_words(form, budget)}"
+            f"{query_words(query)} Segment what answers the query.\n{reply_words(form, budget)}"
         )
         content = (frames_words(shown), *labelled(shown), after)
         completion = LanguageRequest(
@@ -83,7 +82,9 @@ class FevosMethod:
         )
         yield SegmentStep(
             request=SegmentRequest(
-                completion=completion, frames=window.frames, ending=forced_ending
+                completion=completion,
+                frames=window.frames,
+                ending=partial(forced_ending, form=form),
             ),
             form=form,
             read=partial(read_targets, frames=window.frames),

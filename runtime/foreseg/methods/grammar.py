@@ -29,14 +29,17 @@ class Form(Enum):
     THINK_FIRST = "think-first"
     ANSWER_FIRST = "answer-first"
     ANSWER_ONLY = "answer-only"
+    BARE = "bare"  # the answer without its tags, as VISA has it
 
     @property
     def has_rationale(self) -> bool:
         """True if there are thoughts beside the answer."""
-        return self is not Form.ANSWER_ONLY
+        return self in (Form.THINK_FIRST, Form.ANSWER_FIRST)
 
     def put(self, rationale: str, answer: str) -> str:
         """Two pieces of text as the form has them."""
+        if self is Form.BARE:
+            return answer.removeprefix("<answer>").removesuffix("</answer>")
         if self is Form.ANSWER_ONLY:
             return answer
         pieces = (rationale, answer) if self is Form.THINK_FIRST else (answer, rationale)
@@ -52,6 +55,7 @@ _FORMS = {
     Form.THINK_FIRST: re.compile(rf"{_THINK}{_ANSWER}\s*", re.DOTALL),
     Form.ANSWER_FIRST: re.compile(rf"{_ANSWER}{_THINK}\s*", re.DOTALL),
     Form.ANSWER_ONLY: re.compile(rf"{_ANSWER}\s*", re.DOTALL),
+    Form.BARE: re.compile(r"\s*(\S.*)", re.DOTALL),
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from foreseg.dialogue import AnswerFailed
 from foreseg.language.base import Segmented
 from foreseg.methods.base import AnswerStep, SegmentStep, Verdict
-from foreseg.methods.grammar import CompletionReader, Piece
+from foreseg.methods.grammar import CompletionReader, Form, Piece
 from foreseg.methods.seg_answers import mark_of, spelled, without_marks
 
 LastStep = AnswerStep | SegmentStep
@@ -131,7 +131,7 @@ def read_completion(step: LastStep, text: str, found: Sequence[Segmented] = ()) 
         answer=told.answer,
         verdict=told.verdict or no_answer(text),
         form_kept=step.form.matches(text),
-        reasoning_span=reasoning_span(text),
+        reasoning_span=(0, 0) if step.form is Form.BARE else reasoning_span(text),
     )
 
 

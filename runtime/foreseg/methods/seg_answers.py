@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the [SEG] methods have in common: marks in a text for its tokens, and targets from masks.
 
+One token stands for an expression: its mask is the union of all that the expression means. Answers
+with several tokens are read, too, each a target, for some datasets' answers name several objects.
 A token is no text: in what is read, a mark with the number of its masks stands in its place, and
 nothing that a model spells can look like one. Does not know how masks are decoded.
 """
@@ -50,8 +52,8 @@ def spelled(text: str) -> str:
     return _MARK.sub(TOKEN, text)
 
 
-def sentence(num_targets: int) -> str:
-    """An answer's words, with a token for each of so many targets."""
+def sentence(num_targets: int = 1) -> str:
+    """An answer's words, with so many tokens: one, unless a dataset's answer names several."""
     if num_targets == 1:
         return f"It is {TOKEN}."
     return f"They are {', '.join([TOKEN] * (num_targets - 1))} and {TOKEN}."
@@ -59,22 +61,30 @@ def sentence(num_targets: int) -> str:
 
 def reply_words(form: Form, reasoning_tokens: int) -> str:
     """How a completion is to look."""
-    words = format_words(form, reasoning_tokens, sentence(1))
-    return f"{words}\nFor several objects, say {TOKEN} once for each: {sentence(2)}"
+    words = format_words(form, reasoning_tokens, sentence())
+    return f"{words}\n{TOKEN} stands for all the objects that answer the query, together."
 
 
-def forced_ending(text: str) -> str:
-    """What is to follow a completion without a token: the answer, unless it says that there is none."""
+def forced_ending(text: str, *, form: Form = Form.THINK_FIRST, said: str = sentence()) -> str:
+    """What is to follow a completion without a token: the answer, unless it says that there is none.
+
+    Args:
+        text: so far.
+        form: that was asked for.
+        said: an answer with the token.
+    """
     reader = CompletionReader()
     answer = reader.feed(text).answer
     is_in_answer = reader.is_in_answer
     answer = reader.finish().answer if answer is None else answer
     if isinstance(_words_verdict(answer or "").part, (NoTarget, Abstained)):
         return ""
+    if form is Form.BARE:
+        return f" {said}" if text else said
     if is_in_answer:
-        return f" {sentence(1)}</answer>"
+        return f" {said}</answer>"
     is_thinking = text.rfind("<think>") > text.rfind("</think>")
-    return f"{'</think>' if is_thinking else ''}\n<answer>{sentence(1)}</answer>"
+    return f"{'</think>' if is_thinking else ''}\n<answer>{said}</answer>"
 
 
 def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Frame]) -> Verdict:

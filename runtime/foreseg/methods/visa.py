@@ -3,9 +3,10 @@
 
 The sampler asks K times which percentage of the span to look at, and averages. The last request
 shows the target frame first and then its reference frames, half of them evenly over the span and
-half around the target (the settings have the paper's other arms); its answer is a token for each object, decoded on the target frame. K and
-the number of references are the paper's, and so is an answer without reasoning. The words are
-ours, and so are the numbers of the sampler's frames and tokens and "no target".
+half around the target (the settings have the paper's other arms); its answer is one token for all
+that the query means, decoded on the target frame. K, the number of references, both templates and
+the answer's words are the paper's; ours are the numbers of the sampler's frames and tokens, the
+sentence about a horizon, "no target", and all forms but `bare`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 
 from foreseg.dialogue import FramesWanted, Query, RationalePart
 from foreseg.errors import ConfigError
-from foreseg.frames import Frame, FrameIndex, FrameWindow
+from foreseg.frames import Frame, FrameIndex, FrameWindow, U8Array
 from foreseg.history.windows import (
     GlobalLocalWindow,
     HistoryView,
@@ -26,15 +27,21 @@ from foreseg.history.windows import (
     WindowPolicy,
 )
 from foreseg.language.base import LanguageRequest, Message, Role, SegmentRequest
-from foreseg.methods.answers import form_of, frames_words, query_words, reasoning_tokens_of
+from foreseg.methods.answers import form_of, reasoning_tokens_of
 from foreseg.methods.base import Plan, SampleStep, SegmentStep
 from foreseg.methods.grammar import Form
-from foreseg.methods.grounding import View, label_text, labelled
+from foreseg.methods.grounding import View
 from foreseg.methods.percentages import label_at_mean
-from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
+from foreseg.methods.seg_answers import TOKEN, forced_ending, read_targets, reply_words, sentence
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16
+_SAMPLER = (  # this and the next two: the paper's
+    "To find {description}, which percentage mark of the video should I check? Please respond with"
+    " a number between 0% and 100%."
+)
+_QUESTION = "Can you segment the {description}?"
+_ANSWER = f"Yes, it is {TOKEN}."
 
 
 class References(Enum):
@@ -64,7 +71,7 @@ class VisaSettings:
     temperature: float = 0.7  # of the sampler; equal answers need no averaging
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
-    form: Form | None = Form.ANSWER_ONLY  # as its paper
+    form: Form | None = Form.BARE  # as its paper
     sampler_tokens: int = 32
     reasoning_tokens: int = 256
     answer_tokens: int = 64
@@ -87,7 +94,7 @@ class VisaSettings:
 
 
 class VisaMethod:
-    """Target frame, references, then a token for each target."""
+    """Target frame, references, then one token for all that the query means."""
 
     name = "visa"
 
@@ -102,9 +109,9 @@ class VisaMethod:
         """Evenly over the span, for the sampler."""
         return self._policy
 
-    def sentence(self, num_targets: int) -> str:
+    def sentence(self, num_targets: int = 1) -> str:
         """An answer's words."""
-        return sentence(num_targets)
+        return _ANSWER if num_targets == 1 else sentence(num_targets)
 
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """The sampler, the frames around its choice, then the answer."""
@@ -124,17 +131,14 @@ class VisaMethod:
             if isinstance(more, FrameWindow):
                 frames.update({frame.index: frame for frame in more.frames})
         target, references = self._chosen(frames, centre)
-        yield self.answer_step(query, target, references, window.origin_index)
+        yield self.answer_step(query, target, references)
 
     def sample_step(self, query: Query, window: FrameWindow) -> SampleStep:
         """Ask which percentage of a window to look at."""
-        shown = self._settings.view.shown(window)
-        words = (
-            f"{query_words(query)}\nWhat the query asks for is to be found in the video. Which"
-            " percentage mark, between the first frame (0%) and the last (100%), is the one to"
-            " look at? Give one number, without any reasoning, as <answer>percentage</answer>."
+        content: tuple[str | U8Array, ...] = (
+            *self._images(window.frames),
+            _filled(_SAMPLER, query),
         )
-        content = (frames_words(shown), *labelled(shown), words)
         request = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),
             max_tokens=self._settings.sampler_tokens,
@@ -153,38 +157,37 @@ class VisaMethod:
         start = max(int(first), min(int(centre) - count // 2, int(newest) - count + 1))
         return {FrameIndex(i) for i in range(start, min(start + count, int(newest) + 1))}
 
-    def answer_step(
-        self, query: Query, target: Frame, references: Iterable[Frame], origin: FrameIndex
-    ) -> SegmentStep:
+    def _images(self, frames: tuple[Frame, ...]) -> tuple[U8Array, ...]:
+        """Frames as the model sees them: without labels, as in the paper."""
+        if not frames:
+            return ()
+        shown = self._settings.view.shown(FrameWindow(frames=frames, origin_index=frames[0].index))
+        return tuple(frame.image for frame in shown.frames)
+
+    def answer_step(self, query: Query, target: Frame, references: Iterable[Frame]) -> SegmentStep:
         """Ask for the token, about a target frame with its references.
 
         Args:
             query: its words.
             target: on which the token is decoded.
             references: oldest first, without the target; may be none.
-            origin: index of the frame whose label is 0.
         """
         settings = self._settings
-        one, others = (
-            settings.view.shown(FrameWindow(frames=frames, origin_index=origin))
-            for frames in ((target,), tuple(references))
-        )
         form = form_of(query, settings.form)
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
-        beside = "; the others, oldest first, are there to understand it" if others.frames else ""
-        after = (
-            f"{query_words(query)} The first frame that you see,"
-            f" {label_text(one.label_of(target.index))}, is the target frame{beside}. Segment each"
-            " object in the target frame that answers the query.\n"
-            f"{reply_words(form, budget)}"
-        )
-        content = (*labelled(one), *labelled(others), after)
+        more = "" if form is Form.BARE else f"\n{reply_words(form, budget)}"
+        images = (*self._images((target,)), *self._images(tuple(references)))
+        content: tuple[str | U8Array, ...] = (*images, _filled(_QUESTION, query) + more)
         completion = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),
             max_tokens=budget + settings.answer_tokens,
         )
         return SegmentStep(
-            request=SegmentRequest(completion=completion, frames=(target,), ending=forced_ending),
+            request=SegmentRequest(
+                completion=completion,
+                frames=(target,),
+                ending=partial(forced_ending, form=form, said=self.sentence()),
+            ),
             form=form,
             read=partial(read_targets, frames=(target,)),
             reasoning_tokens=budget,
@@ -202,6 +205,17 @@ class VisaMethod:
         policy = _policy(self._settings.references, count, nearest)
         indices = policy.select(HistoryView(dense=(), sparse=others))
         return frames[nearest], [frames[index] for index in indices]
+
+
+def _filled(template: str, query: Query) -> str:
+    """A template with the query's words, without the article and the mark that it brings itself."""
+    words = query.text.strip()
+    if len(words) > 1 and words[-1] in ".?!":
+        words = words[:-1]
+    if template is _QUESTION and words[:4].lower() == "the " and words[4:].strip():
+        words = words[4:]
+    horizon = f" It is about the next {query.horizon_s:g} seconds." if query.horizon_s else ""
+    return template.format(description=words) + horizon
 
 
 def _policy(references: References, count: int, centre: FrameIndex) -> WindowPolicy:

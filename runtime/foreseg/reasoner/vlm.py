@@ -36,7 +36,7 @@ from foreseg.language.base import (
     SegmentStream,
 )
 from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
-from foreseg.methods.grammar import MAX_COMPLETION_CHARS
+from foreseg.methods.grammar import MAX_COMPLETION_CHARS, Form
 from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
 from foreseg.methods.reading import LastStep, StepReader, Told, no_answer
 from foreseg.reasoner.base import AnswerStream
@@ -164,7 +164,7 @@ class _Asking:
         """Read a completion until it ends, or until no more of it is wanted."""
         with closing(stream):
             for item in stream:
-                was_in_answer = reader.is_in_answer
+                was_in_answer = reader.is_in_answer or step.form is Form.BARE
                 told = reader.read(item.text if isinstance(item, Chunk) else item)
                 chunk = item if isinstance(item, Chunk) else Chunk()
                 self._tokens += chunk.num_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from foreseg.frames import Frame
 from foreseg.masks import Mask, mask_from_rle
 from foreseg.methods.base import SegmentStep
 from foreseg.methods.fevos import FevosMethod, FevosSettings
+from foreseg.methods.grammar import Form
 from foreseg.methods.seg_answers import forced_ending, mark_of, read_targets
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.reasoner.vlm import VlmReasoner
@@ -80,6 +82,14 @@ def test_rationale_streams_and_the_best_frame_becomes_the_keyframe() -> None:
     mask = found.prompts[0].mask
     assert mask is not None
     assert np.array_equal(mask_from_rle(mask), box_mask(WINDOW.frames[2], 10, 0, 20, 10))
+
+
+def test_one_token_is_asked_for_whatever_the_number_of_objects() -> None:
+    step = next(FevosMethod().plan(ASK, WINDOW))
+    assert isinstance(step, SegmentStep)
+    words = words_of(step.request.completion)
+    assert "[SEG] stands for all the objects that answer the query, together." in words
+    assert "[SEG] and [SEG]" not in words
 
 
 def test_several_tokens_are_several_objects_on_one_keyframe() -> None:
@@ -217,6 +227,10 @@ def test_the_ending_closes_what_is_open() -> None:
     assert forced_ending("<think>so</think>") == "\n<answer>It is [SEG].</answer>"
     assert forced_ending("<think>so</think><answer>The") == " It is [SEG].</answer>"
     assert forced_ending("<answer>none</answer>") == ""
+    bare = partial(forced_ending, form=Form.BARE, said="Yes, it is [SEG].")
+    assert bare("") == "Yes, it is [SEG]."
+    assert bare("Yes, I can.") == " Yes, it is [SEG]."
+    assert bare("There is no such object.") == ""
 
 
 def test_settings_that_cannot_work_are_refused() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tests.support.language_models import ScriptedModel, in_turn, labels_in, words_of
+from tests.support.language_models import ScriptedModel, in_turn, words_of
 from tests.support.reasoners import query, window_of
 from tests.support.segmenting_models import ScriptedSegmenter, saying
 
@@ -17,12 +17,14 @@ from foreseg.dialogue import (
     AnswerFailed,
     AnswerPart,
     FramesWanted,
+    NoTarget,
     Query,
     RationalePart,
     TargetsFound,
 )
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameIndex, FrameWindow
+from foreseg.language.base import LanguageRequest
 from foreseg.methods.base import SampleStep, SegmentStep, Step
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
@@ -48,11 +50,17 @@ def frames_at(*labels: int) -> FrameWindow:
 FIRST = frames_at(*range(0, NUM_FRAMES, 10))
 
 
+def shown_in(request: LanguageRequest) -> list[int]:
+    """The numbers of the frames that a request shows: each is as bright as twice its number."""
+    images = (part for part in request.messages[0].content if not isinstance(part, str))
+    return [int(image[0, 0, 0]) // 2 for image in images]
+
+
 def played(
     answers: list[str],
     question: Query = ASK,
     gone: frozenset[int] = frozenset(),
-    form: Form | None = Form.ANSWER_ONLY,
+    form: Form | None = Form.BARE,
 ) -> list[Step]:
     """The steps of a plan whose sampler gets these answers."""
     plan = VisaMethod(VisaSettings(view=VIEW, form=form)).plan(question, FIRST)
@@ -93,7 +101,7 @@ def test_a_sampler_that_says_nothing_useful_leaves_the_newest_frame() -> None:
 
 def test_the_target_comes_first_and_then_global_and_local_references() -> None:
     step = last_of(played(["45%"] * 10))
-    labels = labels_in(step.request.completion)
+    labels = shown_in(step.request.completion)
     assert labels[0] == 45
     assert labels[1:] == sorted(labels[1:])
     assert len(labels) == len(set(labels)) == 13  # twelve beside it
@@ -102,7 +110,47 @@ def test_the_target_comes_first_and_then_global_and_local_references() -> None:
     assert others[0] == 0
     assert others[-1] == 100
     assert max(b - a for a, b in pairwise(others)) <= 30
-    assert "<45>, is the target frame" in words_of(step.request.completion)
+
+
+def test_the_words_are_the_papers_to_the_letter() -> None:
+    def said(text: str, **more: float) -> tuple[str, str]:
+        steps = played(["45%"], replace(ASK, text=text, **more))  # type: ignore[arg-type]
+        sampling = steps[0]
+        assert isinstance(sampling, SampleStep)
+        return words_of(sampling.request), words_of(last_of(steps).request.completion)
+
+    sampler, question = said("red car in front")
+    assert sampler == (
+        "To find red car in front, which percentage mark of the video should I check? Please"
+        " respond with a number between 0% and 100%."
+    )
+    assert question == "Can you segment the red car in front?"
+    assert said("The red car.")[1] == "Can you segment the red car?"
+    assert said("the")[1] == "Can you segment the the?"
+    assert said("a {brace}?")[1] == "Can you segment the a {brace}?"
+    assert said("what falls?", horizon_s=2.5)[1] == (
+        "Can you segment the what falls? It is about the next 2.5 seconds."
+    )
+    assert VisaMethod().sentence() == "Yes, it is [SEG]."
+
+
+@pytest.mark.parametrize(
+    ("said", "is_found", "is_forced"),
+    [
+        ("Yes, it is [SEG].", True, False),
+        ("<answer>Yes, it is [SEG].</answer>", True, False),
+        ("", True, True),
+        ("Yes, I can.", True, True),
+        ("There is no such object.", False, False),
+    ],
+)
+def test_the_papers_bare_answer_is_read(said: str, is_found: bool, is_forced: bool) -> None:  # noqa: FBT001
+    parts = asked(saying("45%", "47%", said), FIRST)
+    (verdict,) = (part for part in parts if isinstance(part, (TargetsFound, NoTarget)))
+    assert isinstance(verdict, TargetsFound) is is_found
+    told = "".join(part.text for part in parts if isinstance(part, RationalePart))
+    assert ("not said but forced" in told) is is_forced
+    assert "Yes" not in told or said == "Yes, I can."
 
 
 def test_only_frames_that_are_not_at_hand_are_wanted() -> None:
@@ -126,12 +174,13 @@ def test_the_mask_is_decoded_at_full_size_though_less_is_shown() -> None:
 def test_one_frame_needs_no_sampler() -> None:
     step = next(VisaMethod().plan(ASK, frames_at(7)))
     assert isinstance(step, SegmentStep)
-    assert labels_in(step.request.completion) == [7]
+    assert shown_in(step.request.completion) == [7]
 
 
 def test_the_form_is_the_papers_whatever_is_to_be_shown_unless_a_setting_says_otherwise() -> None:
     plain = last_of(played(["45%"]))
-    assert "<think>" not in words_of(plain.request.completion)
+    assert plain.form is Form.BARE
+    assert "<" not in words_of(plain.request.completion)
     shown = last_of(played(["45%"], replace(ASK, want_rationale=True)))
     assert words_of(shown.request.completion) == words_of(plain.request.completion)
     for form, is_answer_first in ((Form.THINK_FIRST, False), (Form.ANSWER_FIRST, True)):
@@ -181,7 +230,7 @@ def labels_of_arm(**arm: object) -> list[int]:
         if isinstance(step, FramesWanted):
             sent = frames_at(*(int(index) - 500 for index in step.indices))
         step = plan.send(sent)
-    return labels_in(step.request.completion)
+    return shown_in(step.request.completion)
 
 
 def test_the_arms_of_the_papers_tables() -> None:
@@ -198,7 +247,7 @@ def test_the_first_frame_is_taken_unasked() -> None:
     settings = VisaSettings(view=VIEW, target=TargetFrame.FIRST, num_reference_frames=0)
     step = next(VisaMethod(settings).plan(ASK, FIRST))
     assert isinstance(step, SegmentStep)
-    assert "the others" not in words_of(step.request.completion)
+    assert shown_in(step.request.completion) == [0]
 
 
 @pytest.mark.parametrize("name", ["num_answers", "num_reference_frames", "num_sampler_frames"])
