@@ -95,7 +95,7 @@ def table(
         own = [row for row in rows if row[1] is protocol]
         streams = list(STREAM_SCORES) if protocol is Protocol.STREAMING else []
         head = ["system", "J&F", "95 %", "J", "F", "foresight easy", "foresight hard"]
-        head += ["descriptive", "no target", "right target, %", *streams, "failed"]
+        head += ["descriptive", "no target", "right target, %", "ans, %", *streams, "failed"]
         lines += ["", f"{protocol.value}:", "", "| " + " | ".join(head) + " |"]
         lines.append("|---" * len(head) + "|")
         for name, _, results, _ in own:
@@ -119,7 +119,7 @@ def cells(name: str, results: list[EpisodeResult], streams: list[str]) -> list[s
         row.append(mean_cell(summarise(part)))
     by_kind = ([r for r in results if r.kind == kind] for kind in ("descriptive", "no_target"))
     row += [mean_cell(summarise(part)) for part in by_kind]
-    row.append(score_cell(summary, "right_target", 100))
+    row += [score_cell(summary, name, 100) for name in ("right_target", "answer_accuracy")]
     row += [score_cell(summary, *STREAM_SCORES[title]) for title in streams]
     return [*row, str(total.num_failed)]
 

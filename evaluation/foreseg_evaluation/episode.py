@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from foreseg.frames import U8Array
+from foreseg.geometry import BoxXyxy
 from foreseg.masks import Mask
 
 from .problems import Problem
@@ -33,6 +34,21 @@ class QuestionKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the dataset says that an answer rests on.
+
+    Attributes:
+        keyframe: position at which the targets are best pointed at.
+        frames: positions of the frames that show why, ascending.
+        boxes: around all targets together, source pixels, by position; only where they are stated.
+    """
+
+    keyframe: int
+    frames: tuple[int, ...] = ()
+    boxes: Mapping[int, BoxXyxy] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """The words, and what is known of them; "" = the dataset does not say."""
 
@@ -42,6 +58,7 @@ class Question:
     skill: str = ""  # what it takes: "rebound", "habit", ...
     difficulty: str = ""  # "easy" or "hard"
     rationale: str = ""  # a reference chain of thought
+    evidence: Evidence | None = None  # what that chain rests on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

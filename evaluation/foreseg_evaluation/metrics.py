@@ -16,12 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foreseg.geometry import box_iou
-
 __all__ = [
     "MaskArray",
     "boundary_f",
-    "box_iou",
     "intersection_and_union",
     "pixel_accuracy",
     "region_similarity",

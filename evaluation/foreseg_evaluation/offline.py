@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-
-import numpy as np
+from dataclasses import replace
+from typing import overload
 
 from foreseg.dialogue import (
     Abstained,
@@ -28,11 +28,11 @@ from foreseg.errors import ForesegError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.history.reduction import reduce_window
 from foreseg.history.windows import HistoryView
-from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
-from foreseg.prompts import SpatialPrompt
+from foreseg.masks import MaskRle, rle_from_mask
 from foreseg.reasoner.base import Reasoner
 from foreseg.reasoner.exchange import checked_ask
 from foreseg.tracker.base import TrackKey
+from foreseg.tracker.both_ways import track_prompts
 
 from .episode import Episode
 from .prediction import Prediction, Spoken
@@ -55,8 +55,12 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
     if episode.question is None:
         return Prediction(masks=_follow_given(system, episode))
     reasoner = system.reasoner(episode, is_live=False)
-    max_side_px = system.config.config().reasoner.max_side_px
-    spoken = ask_over_all(reasoner, episode, max_side_px)
+    spoken = ask_over_all(
+        reasoner,
+        episode,
+        max_side_px=system.config.config().reasoner.max_side_px,
+        want_rationale=system.config.rationale,
+    )
     size_wh = episode.size_wh
     if not spoken.is_claim:
         return Prediction(masks={TARGET: {}}, spoken=spoken)
@@ -65,25 +69,62 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
         return Prediction(
             masks={TARGET: dict.fromkeys(range(episode.num_frames), empty)}, spoken=spoken
         )
-    keyframe = spoken.keyframe
-    forward = range(keyframe, episode.num_frames)
-    backward = range(keyframe, -1, -1)
-    masks = _track(system, episode, spoken.prompts, backward)
-    masks.update(_track(system, episode, spoken.prompts, forward))
-    return Prediction(masks={TARGET: masks}, spoken=spoken)
+    tracker = system.tracker(max(1, len(spoken.prompts)))
+    masks = track_prompts(tracker, EpisodeFrames(episode), spoken.prompts, spoken.keyframe)
+    return Prediction(masks={TARGET: dict(enumerate(masks))}, spoken=spoken)
 
 
-def ask_over_all(reasoner: Reasoner, episode: Episode, max_side_px: int) -> Spoken:
+class EpisodeFrames(Sequence[Frame]):
+    """Frames of an episode, each read from its files whenever it is asked for.
+
+    Args:
+        episode: whose frames.
+        positions: which of them, in order; None = all.
+    """
+
+    def __init__(self, episode: Episode, positions: Sequence[int] | None = None) -> None:
+        self._episode = episode
+        self._refs = frame_refs(episode)
+        self._positions = range(episode.num_frames) if positions is None else tuple(positions)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, place: int) -> Frame: ...
+    @overload
+    def __getitem__(self, place: slice) -> EpisodeFrames: ...
+    def __getitem__(self, place: int | slice) -> Frame | EpisodeFrames:
+        """Read a frame; its index is its position."""
+        if isinstance(place, slice):
+            return EpisodeFrames(self._episode, self._positions[place])
+        position = self._positions[place]
+        return Frame(ref=self._refs[position], image=self._episode.image(position))
+
+
+def ask_over_all(
+    reasoner: Reasoner, episode: Episode, *, max_side_px: int, want_rationale: bool = True
+) -> Spoken:
     """Ask a question over a whole video.
+
+    Args:
+        reasoner: whom.
+        episode: what about.
+        max_side_px: of a frame that the reasoner gets.
+        want_rationale: whether to wait for the thoughts that follow an answer.
 
     Raises:
         AnswerError: the reasoner failed; the message is its reason.
     """
     assert episode.question is not None  # noqa: S101 (the caller looked)
     view = HistoryView(dense=frame_refs(episode), sparse=())
-    query = Query(id=QueryId("question"), text=episode.question.text, want_rationale=True)
+    query = Query(
+        id=QueryId("question"), text=episode.question.text, want_rationale=want_rationale
+    )
     began = time.perf_counter()
     window = _window(episode, reasoner.window_policy.select(view))
+    shown = {int(frame.index) for frame in window.frames}
     stream = checked_ask(reasoner, query, reduce_window(window, max_side_px))
     parts: list[AnswerPart] = []
     try:
@@ -92,11 +133,13 @@ def ask_over_all(reasoner: Reasoner, episode: Episode, max_side_px: int) -> Spok
             parts.append(part)
             if isinstance(part, FramesWanted):
                 more = _window(episode, sorted(set(part.indices)))
+                shown.update(int(frame.index) for frame in more.frames)
                 part = stream.send(reduce_window(more, max_side_px))
             else:
                 part = next(stream)
     except StopIteration:
-        return _spoken(parts, time.perf_counter() - began)
+        spoken = _spoken(parts, time.perf_counter() - began)
+        return replace(spoken, shown=tuple(sorted(shown)))
 
 
 def frame_refs(episode: Episode) -> tuple[FrameRef, ...]:
@@ -158,26 +201,6 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
             )
     msg = "the reasoner ended without an answer"
     raise AnswerError(msg)
-
-
-def _track(
-    system: System, episode: Episode, prompts: Sequence[SpatialPrompt], positions: Sequence[int]
-) -> dict[int, MaskRle]:
-    """Track prompts of the first position over all positions: the union's masks."""
-    tracker = system.tracker(max(1, len(prompts)))
-    refs = frame_refs(episode)
-    keys = [TrackKey(f"target-{i}") for i in range(len(prompts))]
-    masks: dict[int, MaskRle] = {}
-    for position in positions:
-        frame = Frame(ref=refs[position], image=episode.image(position))
-        if position == positions[0]:
-            for key, prompt in zip(keys, prompts, strict=True):
-                tracker.prompt(frame, key, prompt)
-        union: Mask = np.zeros(episode.size_wh[::-1], dtype=np.bool_)
-        for item in tracker.track(frame, keys).objects:
-            union |= mask_from_rle(item.mask)
-        masks[position] = rle_from_mask(union)
-    return masks
 
 
 def _follow_given(system: System, episode: Episode) -> dict[str, dict[int, MaskRle]]:

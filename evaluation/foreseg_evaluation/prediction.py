@@ -25,6 +25,7 @@ class Spoken:
     reason: str = ""
     rationale: str = ""
     keyframe: int | None = None  # position
+    shown: tuple[int, ...] | None = None  # positions that it was given; None = not known
     prompts: tuple[SpatialPrompt, ...] = ()  # source pixels of the keyframe
     confidence: float = math.nan  # NaN = unknown
     tokens: int = 0

@@ -7,23 +7,24 @@ Does not know: how the masks came about, files, aggregation over episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from foreseg.dialogue import Answer, AnswerStatus
 from foreseg.errors import InputError
-from foreseg.geometry import box_from_mask
+from foreseg.geometry import BoxXyxy, box_from_mask
 from foreseg.masks import Mask, MaskRle, mask_from_rle
 from foreseg.prompts import SpatialPrompt
 
 from .aggregates import keyframe_accuracy, keyframe_score, mean_of
 from .baselines import prompt_mask
-from .episode import Episode, QuestionKind
+from .box_matching import spatial_score
+from .episode import Episode, QuestionKind, TruthSpan
 from .metrics import (
     boundary_f,
-    box_iou,
     intersection_and_union,
     pixel_accuracy,
     region_similarity,
@@ -37,6 +38,9 @@ from .streaming import CLAIMS, STATUS, PublishedAt, StreamRecord, masks_of, spok
 WRONG_BELOW_IOU = 0.1  # a mask that overlaps the truth less is on the wrong object
 AFTER_ANSWER_NS = 1_000_000_000
 _NS = 1_000_000_000
+_NO_BOX = (math.nan,) * 4  # counts against an answer, and matches nothing
+_NO_WORD = re.compile(r"[\W_]+")
+_ARTICLES = {"a", "an", "the"}
 
 
 def score_episode(
@@ -176,16 +180,76 @@ def _answer_scores(episode: Episode, prediction: Prediction) -> dict[str, float]
         "right_target": right_target(episode, spoken),
         "confidence": spoken.confidence,
     }
-    if not has_target or spoken.keyframe is None or spoken.keyframe not in episode.annotated:
-        return scores
-    areas = {i: int(np.count_nonzero(episode.truth(i))) for i in episode.annotated}
-    scores["keyframe_score"] = keyframe_score(areas, spoken.keyframe)
-    scores["keyframe_accuracy"] = keyframe_accuracy([scores["keyframe_score"]])
-    true_box = box_from_mask(episode.truth(spoken.keyframe))
-    boxes = [prompt.box for prompt in spoken.prompts if prompt.box is not None]
-    if len(boxes) == 1 and true_box is not None:
-        scores["box_iou"] = box_iou(true_box, boxes[0])
+    return {**scores, **_words_scores(episode, spoken), **_place_scores(episode, spoken)}
+
+
+def _words_scores(episode: Episode, spoken: Spoken) -> dict[str, float]:
+    """The answer's text against the truth's; nothing where the dataset has none."""
+    question = episode.question
+    assert question is not None  # noqa: S101 (the caller looked)
+    span = None if spoken.keyframe is None else episode.span_at(spoken.keyframe)
+    if span is None and len(episode.spans) == 1:
+        span = episode.spans[0]
+    truth = (span.answer if span is not None else "") or question.answer
+    if not normalised(truth) or (span is None and len(episode.spans) > 1):
+        return {}
+    if spoken.status == "no_target" and question.kind is QuestionKind.NO_TARGET:
+        return {"answer_accuracy": 1.0}  # in whatever words
+    is_right = spoken.status == "ok" and normalised(spoken.text) == normalised(truth)
+    return {"answer_accuracy": float(is_right)}
+
+
+def normalised(text: str) -> str:
+    """An answer's words in small letters, without articles and what is neither letter nor number."""
+    words = _NO_WORD.sub(" ", text.casefold()).split()
+    return " ".join(word for word in words if word not in _ARTICLES)
+
+
+def _place_scores(episode: Episode, spoken: Spoken) -> dict[str, float]:
+    """R_k, R_s and whether the keyframe is evidence; nothing where they do not apply.
+
+    As rewards have them: over the frames that were *shown*, of which one has a target. Of those the
+    annotated ones are known.
+    """
+    span = None if spoken.keyframe is None else episode.span_at(spoken.keyframe)
+    if spoken.keyframe is None and len(episode.spans) == 1:
+        span = episode.spans[0]
+    is_known = spoken.keyframe is None or spoken.keyframe in episode.annotated
+    if span is None or spoken.shown is None or not is_known:
+        return {}
+    annotated = set(episode.annotated)
+    masks = {p: _masks_of(episode, span, p) for p in spoken.shown if p in annotated}
+    areas = {p: _union_area(found) for p, found in masks.items()}
+    score = keyframe_score(areas, spoken.keyframe)
+    if math.isnan(score):
+        return {}
+    scores = {"keyframe_score": score, "keyframe_accuracy": keyframe_accuracy([score])}
+    evidence = None if episode.question is None else episode.question.evidence
+    if evidence is not None:
+        is_evidence = spoken.keyframe in {evidence.keyframe, *evidence.frames}
+        scores["evidence_score"] = float(is_evidence)
+    if spoken.keyframe is None:
+        return {**scores, "spatial_score": 0.0}
+    truth = [box_from_mask(mask) for mask in masks.get(spoken.keyframe, ())]
+    predicted = [_box_of(prompt) or _NO_BOX for prompt in spoken.prompts]
+    scores["spatial_score"] = spatial_score(predicted, [box for box in truth if box is not None])
     return scores
+
+
+def _masks_of(episode: Episode, span: TruthSpan, position: int) -> list[Mask]:
+    found = (episode.media.mask(object_id, position) for object_id in span.object_ids)
+    return [mask for mask in found if mask is not None]
+
+
+def _union_area(masks: Sequence[Mask]) -> int:
+    return int(np.count_nonzero(np.logical_or.reduce(masks))) if masks else 0
+
+
+def _box_of(prompt: SpatialPrompt) -> BoxXyxy | None:
+    """A prompt's box, or its mask's; points alone have none."""
+    if prompt.box is None and prompt.mask is not None:
+        return box_from_mask(mask_from_rle(prompt.mask))
+    return prompt.box
 
 
 def right_target(episode: Episode, spoken: Spoken, asked_position: int | None = None) -> float:
@@ -255,10 +319,7 @@ def stream_scores(episode: Episode, record: StreamRecord) -> Mapping[str, float]
     first_s = (good[0].at_ns - asked_ns) / _NS if good else math.nan
     wrong_s = _wrong_target_s(episode, record)
     latencies = [item.answer.latency_s for item in good]
-    right = [
-        right_target(episode, spoken_from_answer(item.answer), item.asked_position)
-        for item in said
-    ]
+    right = [right_target(episode, spoken_from_answer(item), item.asked_position) for item in said]
     return {
         "right_target": mean_of(right),
         "abstained": 1 - len(good) / len(said) if said else math.nan,

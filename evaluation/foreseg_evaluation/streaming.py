@@ -25,6 +25,8 @@ from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex
 from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
 from foreseg.pipeline.events import (
+    AskId,
+    AskReasoner,
     Command,
     Event,
     FrameArrived,
@@ -32,6 +34,7 @@ from foreseg.pipeline.events import (
     PublishAnswer,
     PublishMasks,
     QueryAdded,
+    WindowTaken,
 )
 from foreseg.pipeline.state import State
 from foreseg.pipeline.tracks import Track
@@ -49,6 +52,7 @@ STATUS = {
     AnswerStatus.ABSTAINED: "abstained",
 }
 _NS = 1_000_000_000
+_TOLD = (AskReasoner, PublishMasks, PublishAnswer)  # commands that a record is made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ class AnsweredAt:
     at_ns: int
     answer: Answer
     asked_position: int | None  # the newest frame when it was asked
+    shown: tuple[int, ...] | None = None  # positions of the frames it was given; None = not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +128,9 @@ class StepList:
         """Keep what the record needs."""
         if self._trace is not None:
             self._trace.write_step(event, commands)
-        shown = tuple(c for c in commands if isinstance(c, (PublishMasks, PublishAnswer)))
-        if shown or isinstance(event, (FrameArrived, FrameDropped, QueryAdded)):
-            self.steps.append((event, shown))
+        kept = tuple(c for c in commands if isinstance(c, _TOLD))
+        if kept or isinstance(event, (FrameArrived, FrameDropped, QueryAdded, WindowTaken)):
+            self.steps.append((event, kept))
 
 
 class _Nowhere:
@@ -171,7 +176,14 @@ def play_episode(
     )
     starts = system.first_prompts(episode) if episode.question is None else {}
     if episode.question is not None:
-        player.ask(Query(id=QUERY_ID, text=episode.question.text, period_s=system.config.period_s))
+        player.ask(
+            Query(
+                id=QUERY_ID,
+                text=episode.question.text,
+                period_s=system.config.period_s,
+                want_rationale=system.config.rationale,
+            )
+        )
     for position in range(episode.num_frames):
         for object_id, prompt in starts.get(position, ()):
             player.add_object(
@@ -206,6 +218,8 @@ def record_from_steps(
             clock.add(event)
         elif isinstance(event, FrameDropped):
             dropped += 1
+        elif isinstance(event, WindowTaken):
+            clock.show(event)
         elif isinstance(event, QueryAdded) and asked is None:
             asked = event
         for command in commands:
@@ -216,6 +230,8 @@ def record_from_steps(
                     raise InputError(msg)
                 item = PublishedAt(at_ns=event.at_ns, position=position, tracks=command.tracks)
                 published.append(item)
+            elif isinstance(command, AskReasoner):
+                clock.ask(command)
             elif isinstance(command, PublishAnswer):
                 if asked is None or command.answer.query_id != asked.query.id:
                     continue
@@ -235,7 +251,10 @@ class _Arrivals:
     def __init__(self, episode: Episode) -> None:
         self._episode = episode
         self._first_stamp_ns: int | None = None
+        self._newest_stamp_ns = 0
         self._times_ns: dict[int, int] = {}
+        self._asked: dict[tuple[str, int], AskId] = {}  # newest, by query and newest frame's stamp
+        self._shown: dict[AskId, set[int]] = {}
         self.positions: dict[int, int] = {}  # by frame index
 
     def add(self, event: FrameArrived) -> None:
@@ -259,6 +278,17 @@ class _Arrivals:
             raise InputError(msg)
         self.positions[int(frame.index)] = position
         self._times_ns[position] = event.at_ns
+        self._newest_stamp_ns = frame.stamp_ns
+
+    def ask(self, command: AskReasoner) -> None:
+        """Note that a query is asked about what has come so far."""
+        self._asked[command.query.id, self._newest_stamp_ns] = command.ask_id
+
+    def show(self, event: WindowTaken) -> None:
+        """Note frames that an asking was given."""
+        known = (self.positions.get(int(frame.index)) for frame in event.frames)
+        shown = self._shown.setdefault(event.ask_id, set())
+        shown.update(position for position in known if position is not None)
 
     def answered(self, at_ns: int, answer: Answer) -> AnsweredAt:
         """An answer with positions for indices and stamps."""
@@ -269,7 +299,14 @@ class _Arrivals:
         asked = None
         if self._first_stamp_ns is not None and answer.asked_stamp_ns >= self._first_stamp_ns:
             asked = self._position(answer.asked_stamp_ns)
-        return AnsweredAt(at_ns=at_ns, answer=answer, asked_position=asked)
+        ask_id = self._asked.get((answer.query_id, answer.asked_stamp_ns))
+        shown = None if ask_id is None else self._shown.get(ask_id)
+        return AnsweredAt(
+            at_ns=at_ns,
+            answer=answer,
+            asked_position=asked,
+            shown=None if shown is None else tuple(sorted(shown)),
+        )
 
     def _position(self, stamp_ns: int) -> int:
         assert self._first_stamp_ns is not None  # noqa: S101 (the callers looked)
@@ -347,12 +384,13 @@ def _first_spoken(record: StreamRecord) -> Spoken:
     """The first answer that claims something; else the last one."""
     if not record.answers:
         return Spoken()
-    said = [item.answer for item in record.answers if item.answer.status in CLAIMS]
-    return spoken_from_answer(said[0] if said else record.answers[-1].answer)
+    said = [item for item in record.answers if item.answer.status in CLAIMS]
+    return spoken_from_answer(said[0] if said else record.answers[-1])
 
 
-def spoken_from_answer(answer: Answer) -> Spoken:
+def spoken_from_answer(answered: AnsweredAt) -> Spoken:
     """What a published answer said; its keyframe is a position already."""
+    answer = answered.answer
     keyframe = answer.keyframe_index
     return Spoken(
         status=STATUS.get(answer.status, "failed"),
@@ -360,6 +398,7 @@ def spoken_from_answer(answer: Answer) -> Spoken:
         reason=answer.reason,
         rationale=answer.rationale,
         keyframe=None if keyframe is None else int(keyframe),
+        shown=answered.shown,
         prompts=answer.prompts,
         confidence=answer.confidence,
         tokens=answer.tokens,

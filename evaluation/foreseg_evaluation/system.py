@@ -11,6 +11,7 @@ reasoner_options: {}       # of that kind
 tracker: nano              # a bundle's name or folder, or repeat, flow; with the setting
                            # tracker.backend: torch a checkpoint
 period_s: 2.0              # streaming: a standing query is asked so often; 0 = once
+rationale: true            # wait for the thoughts behind an answer and show them; the question's words are the same
 settings: {}               # foreseg's parameters by dotted name, as scheduler.warm_up_s
 latencies:                 # streaming, of this system; left out = as measured
   tracker_ms: 16           # one step of the tracker
@@ -55,6 +56,9 @@ _NS_PER_MS = 1_000_000
 _BASELINE_TRACKERS: Mapping[str, Callable[[int], Tracker]] = MappingProxyType(
     {"repeat": repeat_tracker, "flow": flow_tracker}
 )
+_KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {"str": (str,), "float": (int, float), "bool": (bool,)}
+)
 _ORACLES: Mapping[str, tuple[Keyframe, bool]] = MappingProxyType(
     {
         "oracle_mask": (Keyframe.BEST, True),
@@ -74,6 +78,7 @@ class SystemConfig:
     reasoner_options: Mapping[str, Scalar] = field(default_factory=dict)
     tracker: str = "nano"
     period_s: float = 2.0
+    rationale: bool = True
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     latencies: Mapping[str, float] = field(default_factory=dict)
 
@@ -155,8 +160,8 @@ def _checked(source: str, name: str, values: object) -> SystemConfig:
             msg = f"system {source} has an unknown key {key!r}; known are {', '.join(known)}"
             raise ConfigError(msg)
         kind = str(known[key].type)
-        wanted = (str,) if kind == "str" else (int, float) if kind == "float" else (dict,)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        wanted = _KINDS.get(kind, (dict,))
+        if not isinstance(value, wanted) or isinstance(value, bool) != (kind == "bool"):
             msg = f"system {source}: {key} wants {known[key].type}, got {value!r}"
             raise ConfigError(msg)
     system = SystemConfig(name=name, **values)

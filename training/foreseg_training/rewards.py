@@ -19,9 +19,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from foreseg.methods.grammar import Form
+from foreseg_evaluation.box_matching import (
+    box_ious,
+    check_finite,
+    matched_sum,
+    rows_of,
+    spatial_score,
+)
 
 F64 = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -91,11 +97,7 @@ def spatial_reward(predicted_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> float:
         predicted_xyxy: (N, 4).
         truth_xyxy: (M, 4), the targets *in the answered keyframe*.
     """
-    predicted, truth = _rows(predicted_xyxy, 4, "boxes"), _rows(truth_xyxy, 4, "boxes")
-    _check_finite(truth, "true boxes")
-    if not len(predicted) and not len(truth):
-        return 1.0
-    return _matched_sum(_box_ious(predicted, truth)) / max(len(predicted), len(truth))
+    return spatial_score(predicted_xyxy, truth_xyxy)
 
 
 def consistency_reward(predicted: BoolArray, truth: BoolArray) -> float:
@@ -136,20 +138,20 @@ def accuracy_reward(
     Raises:
         ValueError: boxes and points differ in number.
     """
-    boxes, points = _rows(predicted_xyxy, 4, "boxes"), _rows(predicted_xy, 2, "points")
-    true_boxes, true_points = _rows(truth_xyxy, 4, "boxes"), _rows(truth_xy, 2, "points")
+    boxes, points = rows_of(predicted_xyxy, 4, "boxes"), rows_of(predicted_xy, 2, "points")
+    true_boxes, true_points = rows_of(truth_xyxy, 4, "boxes"), rows_of(truth_xy, 2, "points")
     if len(boxes) != len(points) or len(true_boxes) != len(true_points):
         msg = (
             "every object wants a box and a point, got"
             f" {len(boxes)} and {len(points)}, in truth {len(true_boxes)} and {len(true_points)}"
         )
         raise ValueError(msg)
-    _check_finite(true_boxes, "true boxes")
-    _check_finite(true_points, "true points")
+    check_finite(true_boxes, "true boxes")
+    check_finite(true_points, "true points")
     most = max(len(boxes), len(true_boxes))
     if not most:
         return 3.0
-    overlaps = _box_ious(boxes, true_boxes) > MATCH_IOU
+    overlaps = box_ious(boxes, true_boxes) > MATCH_IOU
     box_px = np.abs(boxes[:, None] - true_boxes[None]).mean(axis=2)
     point_px = np.linalg.norm(points[:, None] - true_points[None], axis=2)
     inside = np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
@@ -158,7 +160,7 @@ def accuracy_reward(
         + (box_px < MATCH_BOX_PX)
         + ((point_px < MATCH_POINT_PX) & inside[:, None])
     )
-    return _matched_sum(marks) / most
+    return matched_sum(marks) / most
 
 
 def repetition_reward(text: str) -> float:
@@ -187,7 +189,7 @@ def negative_point_reward(points_xy: ArrayLike, targets: BoolArray) -> float | N
     Returns:
         None if there is no target in the frame.
     """
-    points = _rows(points_xy, 2, "points")
+    points = rows_of(points_xy, 2, "points")
     if targets.ndim != 3:
         msg = f"targets want the shape (M, H, W), got {targets.shape}"
         raise ValueError(msg)
@@ -283,7 +285,7 @@ def group_advantages(rewards: ArrayLike) -> F64:
     if values.ndim != 1 or not len(values):
         msg = f"rewards want the shape (G,) with G of at least 1, got {values.shape}"
         raise ValueError(msg)
-    _check_finite(values, "rewards")
+    check_finite(values, "rewards")
     if len(values) == 1:
         return np.zeros(1)
     advantages: F64 = (values - values.mean()) / (values.std(ddof=1) + ADVANTAGE_EPSILON)
@@ -301,38 +303,3 @@ def _is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond float64
         return False
-
-
-def _rows(values: ArrayLike, width: int, what: str) -> F64:
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.size == 0:
-        return np.zeros((0, width))
-    if rows.ndim != 2 or rows.shape[1] != width:
-        msg = f"{what} want the shape (N, {width}), got {rows.shape}"
-        raise ValueError(msg)
-    return rows
-
-
-def _check_finite(values: F64, what: str) -> None:
-    if not np.isfinite(values).all():
-        number = int(np.argwhere(~np.isfinite(values))[0][0])
-        msg = f"{what} want finite numbers, got {values[number]} at {number}"
-        raise ValueError(msg)
-
-
-def _box_ious(a: F64, b: F64) -> F64:
-    """IoU of each pair, (N, M); 0 for boxes that are NaN, infinite, empty or inside out."""
-    a = np.where(np.isfinite(a).all(axis=1, keepdims=True), a, 0.0)
-    corner0 = np.maximum(a[:, None, :2], b[None, :, :2])
-    corner1 = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.maximum(corner1 - corner0, 0).prod(axis=2)
-    area_a, area_b = (np.maximum(box[:, 2:] - box[:, :2], 0).prod(axis=1) for box in (a, b))
-    union = area_a[:, None] + area_b[None] - overlap
-    ious: F64 = np.where(union > 0, overlap / np.where(union > 0, union, 1.0), 0.0)
-    return ious
-
-
-def _matched_sum(gain: F64) -> float:
-    """Largest sum over one-to-one matches of (N, M)."""
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    return float(gain[rows, columns].sum())

@@ -8,8 +8,8 @@ read where they are there; see docs/datasets.md. Does not know: pixels, scores.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from foreseg_evaluation.problems import DatasetError
 
 from .entries import Entry, read_json, wrong
 from .media import EpisodeMedia, RleMasklet, rle_masklet, size_of_rles
-from .rationales import read_rationales
+from .rationales import Rationale, Rationales, evidence_from, read_rationales
 from .reading import Reading, Video, expressions_of, make_episode, open_video, whole
 
 Kinds = Callable[[Entry, bool], QuestionKind]  # of an expression that has targets or not
@@ -127,9 +127,7 @@ class _Masks:
     foreground: Entry | None
 
 
-def _read(
-    reading: Reading, layout: _Layout, rationales: Mapping[tuple[str, str], str]
-) -> list[Episode]:
+def _read(reading: Reading, layout: _Layout, rationales: Rationales) -> list[Episode]:
     meta = read_json(layout.meta, reading.log)
     masks = None
     if layout.may_lack_truth and not layout.masks.exists():
@@ -147,9 +145,13 @@ def _read(
             for expression_id, expression in expressions_of(video, reading):
                 with reading.skipping():
                     spans = None if masks is None else _spans(expression, video, annotations)
-                    question = _question(
-                        expression, spans, layout.kinds, rationales, (name, expression_id)
-                    )
+                    question = _question(expression, spans, layout.kinds)
+                    own = _rationale_of(rationales, name, expression_id, question.text)
+                    question = replace(question, rationale=own.text)
+                    if own.evidence is not None:
+                        with reading.skipping():  # the question is whole without it
+                            evidence = evidence_from(own.evidence, video.frames.names)
+                            question = replace(question, evidence=evidence)
                     episodes.append(
                         make_episode(
                             name,
@@ -253,8 +255,6 @@ def _question(
     expression: Entry,
     spans: tuple[TruthSpan, ...] | None,
     kinds: Kinds,
-    rationales: Mapping[tuple[str, str], str],
-    place: tuple[str, str],
 ) -> Question:
     text = expression["exp"].text()
     has_target = spans is None or any(span.object_ids for span in spans)
@@ -264,8 +264,14 @@ def _question(
         answer=_words(expression, "ans"),
         skill=_words(expression, "skill"),
         difficulty=_words(expression, "difficulty"),
-        rationale=rationales.get(place) or rationales.get((place[0], text)) or "",
     )
+
+
+def _rationale_of(
+    rationales: Rationales, video: str, expression_id: str, question: str
+) -> Rationale:
+    by_id = rationales.get((video, expression_id))
+    return by_id or rationales.get((video, question)) or Rationale()
 
 
 def _words(entry: Entry, name: str) -> str:

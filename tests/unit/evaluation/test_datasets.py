@@ -19,10 +19,11 @@ from tests.support import dataset_trees as trees  # noqa: E402
 from tests.support.matroska import write_matroska  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
+from foreseg.geometry import BoxXyxy  # noqa: E402
 from foreseg_evaluation.datasets import FORMS, annotator_of, read_dataset  # noqa: E402
 from foreseg_evaluation.datasets.pictures import picture_size, read_image  # noqa: E402
 from foreseg_evaluation.datasets.polygons import mask_from_polygons  # noqa: E402
-from foreseg_evaluation.episode import Dataset, QuestionKind  # noqa: E402
+from foreseg_evaluation.episode import Dataset, Evidence, QuestionKind  # noqa: E402
 from foreseg_evaluation.problems import DatasetError  # noqa: E402
 
 # pycocotools' __array__ has no `copy`:
@@ -282,6 +283,51 @@ def test_rationales_of_unknown_forms_are_found(tmp_path: Path, records: object) 
     rationales = [e.question.rationale for e in dataset.episodes if e.question]
     assert rationales == ["", "Both lean."]
     assert any("1 of 1 records" in text for text in dataset.assumptions)
+
+
+def test_the_evidence_of_a_chain_of_thought_is_kept_as_positions(tmp_path: Path) -> None:
+    trees.write_own_fevos(tmp_path)
+    path = tmp_path / "reasoning_data.json"
+    records = json.loads(path.read_text("utf-8"))
+    evidence = {
+        "keyframe": "00003",
+        "frames": ["00002", "00000"],
+        "boxes": {"00003": [1, 2, 5, 4]},
+    }
+    records["records"][0]["evidence"] = evidence
+    trees.write_json(path, records)
+    found = {
+        e.id: e.question and e.question.evidence for e in read_dataset(tmp_path, "fevos").episodes
+    }
+    expected = Evidence(keyframe=3, frames=(0, 2), boxes={3: BoxXyxy(1, 2, 5, 4)})
+    assert found == {"v1/0": None, "v1/1": expected, "v1/2": None}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "key", "told"),
+    [
+        ({"frames": ["00003"]}, "keyframe", "is missing"),
+        ({"keyframe": "00009"}, "keyframe", "names the frame '00009'"),
+        ({"keyframe": "00003", "boxes": {"00003": [1, 2, 3]}}, "boxes/00003", "x0 < x1"),
+        ({"keyframe": "00003", "boxes": {"00003": [5, 2, 1, 4]}}, "boxes/00003", "x0 < x1"),
+        ("00003", "", "expected an object"),
+    ],
+)
+def test_evidence_that_cannot_be_is_told_and_the_question_stays(
+    tmp_path: Path, evidence: object, key: str, told: str
+) -> None:
+    trees.write_own_fevos(tmp_path)
+    path = tmp_path / "reasoning_data.json"
+    records = json.loads(path.read_text("utf-8"))
+    records["records"][0]["evidence"] = evidence
+    trees.write_json(path, records)
+    dataset = read_dataset(tmp_path, "fevos")
+    question = dataset.episodes[1].question
+    assert question is not None
+    assert (question.evidence, question.rationale) == (None, "It rolls on. So it falls.")
+    (problem,) = dataset.problems
+    assert problem.key == "/".join(["records/0/evidence", *([key] if key else [])])
+    assert told in problem.message
 
 
 def test_expressions_may_be_a_list_ids_texts_and_frames_unsorted(tmp_path: Path) -> None:

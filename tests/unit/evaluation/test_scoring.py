@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from tests.support.episodes import SIZE_WH, Squares, make_episode, make_objects_
 from foreseg.errors import InputError
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle, rle_from_mask
-from foreseg.prompts import SpatialPrompt
-from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
+from foreseg.prompts import Point, SpatialPrompt
+from foreseg_evaluation.episode import Episode, Evidence, QuestionKind, TruthSpan
 from foreseg_evaluation.prediction import Prediction, Spoken
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.scoring import right_target, score_episode
@@ -37,16 +38,130 @@ def test_the_truth_scores_one_everywhere() -> None:
     x, y = Squares().corner("red", 4)
     box = BoxXyxy(x, y, x + 24, y + 24)
     said = predicted(
-        episode, "red", status="ok", keyframe=4, prompts=(SpatialPrompt(box=box),), tokens=7
+        episode,
+        "red",
+        status="ok",
+        text="the RED one",
+        keyframe=4,
+        shown=(0, 4, 8),
+        prompts=(SpatialPrompt(box=box),),
+        tokens=7,
     )
     result = score_episode(episode, said)
     assert set(result.objects[0].j) == set(result.objects[0].f) == {1.0}
     for name in ("accuracy", "robustness", "robustness_sane", "right_target", "keyframe_score",
-                 "keyframe_accuracy", "box_iou", "target_accuracy"):  # fmt: skip
+                 "keyframe_accuracy", "spatial_score", "answer_accuracy", "target_accuracy"):  # fmt: skip
         assert result.scores[name] == pytest.approx(1.0), name
     assert result.scores["answer_tokens"] == 7.0
     assert math.isnan(result.scores["no_target_accuracy"])
     assert result.answered["keyframe"] == "4"
+
+
+class Growing(Squares):
+    """Red is (position + 1) pixels wide and hides at position 3."""
+
+    def mask(self, object_id: str, position: int):  # noqa: ANN201
+        whole = super().mask(object_id, position)
+        if object_id == "red":
+            whole[:, self.corner("red", position)[0] + position + 1 :] = False
+            whole &= position != 3
+        return whole
+
+
+def place_scores(episode: Episode, **said: object) -> dict[str, float]:
+    scores = score_episode(episode, predicted(episode, "red", **said)).scores
+    names = ("keyframe_score", "keyframe_accuracy", "spatial_score", "evidence_score")
+    return {name: scores[name] for name in names if name in scores}
+
+
+def test_a_keyframe_is_compared_with_the_frames_that_were_shown_not_with_all() -> None:
+    episode = make_episode(media=Growing())
+    box = SpatialPrompt(box=BoxXyxy(6, 8, 8, 32))  # at position 1 red spans 6 to 8
+    said = {"status": "ok", "keyframe": 1, "prompts": (box,)}
+    assert place_scores(episode, **said, shown=(1, 3)) == {
+        "keyframe_score": 1.0,
+        "keyframe_accuracy": 1.0,
+        "spatial_score": 1.0,
+    }
+    assert place_scores(episode, **said, shown=(1, 3, 7))["keyframe_score"] == 2 / 8
+    assert place_scores(episode, **said, shown=(3, 7))["keyframe_score"] == 0.0  # not shown
+    assert place_scores(episode, **said, shown=(3,)) == {}  # no target in what was shown
+    assert place_scores(episode, **said) == {}  # not known what was shown
+    nothing = place_scores(episode, status="no_target", shown=(1, 3))
+    assert set(nothing.values()) == {0.0}
+    assert set(nothing) == {"keyframe_score", "keyframe_accuracy", "spatial_score"}
+
+
+def test_frames_without_annotation_do_not_count_against_a_keyframe() -> None:
+    episode = replace(make_episode(media=Growing()), annotated=(0, 1))
+    said = {"status": "ok", "keyframe": 1, "prompts": (SpatialPrompt(box=BoxXyxy(6, 8, 8, 32)),)}
+    assert place_scores(episode, **said, shown=(1, 7))["keyframe_score"] == 1.0
+    assert place_scores(episode, **{**said, "keyframe": 7}, shown=(1, 7)) == {}
+
+
+def test_every_box_counts_and_masks_have_boxes() -> None:
+    spans = (TruthSpan(first=0, end=20, object_ids=("red", "blue")),)
+    episode = make_episode(spans=spans)
+    red = SpatialPrompt(mask=rle_from_mask(episode.media.mask("red", 2)))  # type: ignore[arg-type]
+    blue = SpatialPrompt(box=BoxXyxy(90, 60, 114, 84))
+    point = SpatialPrompt(points=(Point(100, 70),))
+    shown = {"status": "ok", "keyframe": 2, "shown": (2,)}
+    for prompts, score in (
+        ((blue, red), 1.0),
+        ((red,), 0.5),
+        ((red, blue, blue), 2 / 3),
+        ((red, blue, point), 2 / 3),
+        ((point,), 0.0),
+    ):
+        assert place_scores(episode, **shown, prompts=prompts)["spatial_score"] == score
+
+
+def test_a_keyframe_may_be_among_the_evidence() -> None:
+    episode = make_episode()
+    assert episode.question is not None
+    evidence = Evidence(keyframe=9, frames=(2, 5))
+    episode = replace(episode, question=replace(episode.question, evidence=evidence))
+    said = {
+        "status": "ok",
+        "shown": (2, 4, 9),
+        "prompts": (SpatialPrompt(box=BoxXyxy(7, 8, 9, 9)),),
+    }
+    scores = {k: place_scores(episode, **said, keyframe=k)["evidence_score"] for k in (2, 4, 9)}
+    assert scores == {2: 1.0, 4: 0.0, 9: 1.0}
+    assert place_scores(episode, status="no_target", shown=(2,))["evidence_score"] == 0.0
+
+
+def answer_accuracy(episode: Episode, **said: object) -> float | None:
+    return score_episode(episode, predicted(episode, "red", **said)).scores.get("answer_accuracy")
+
+
+def test_an_answer_in_words_is_right_if_it_says_the_same_words() -> None:
+    episode = make_episode()  # "The red one."
+    for text, score in (("red one", 1.0), ("A  Red-one!", 1.0), ("the blue one", 0.0), ("", 0.0)):
+        assert answer_accuracy(episode, status="ok", keyframe=2, text=text) == score
+    assert answer_accuracy(episode, status="abstained") == 0.0
+    assert answer_accuracy(episode, status="no_target", text="the red one") == 0.0
+    nothing = make_episode(kind=QuestionKind.NO_TARGET)
+    assert answer_accuracy(nothing, status="no_target") == 1.0
+    assert answer_accuracy(nothing, status="ok", keyframe=2, text="blue") == 0.0
+    assert episode.question is not None
+    mute = replace(
+        episode,
+        question=replace(episode.question, answer=""),
+        spans=(replace(episode.spans[0], answer=""),),
+    )
+    assert answer_accuracy(mute, status="ok", keyframe=2, text="red one") is None
+
+
+def test_the_words_that_are_true_at_the_keyframe_count() -> None:
+    spans = (
+        TruthSpan(first=0, end=8, object_ids=("red",), answer="red"),
+        TruthSpan(first=12, end=20, object_ids=("blue",), answer="blue"),
+    )
+    episode = make_episode(spans=spans)
+    assert answer_accuracy(episode, status="ok", keyframe=13, text="blue") == 1.0
+    assert answer_accuracy(episode, status="ok", keyframe=3, text="blue") == 0.0
+    assert answer_accuracy(episode, status="ok", keyframe=10, text="blue") is None  # between them
 
 
 def test_the_other_object_is_wrong_and_not_robust() -> None:

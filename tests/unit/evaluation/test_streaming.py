@@ -214,6 +214,9 @@ def test_a_trace_gives_the_record_of_the_run(tmp_path: Path) -> None:
     record = play(episode, reasoner_ms=250, tracker_ms=20, trace=writer)
     writer.close()
     assert record_from_steps(read_steps(path), episode) == record
+    (answer,) = record.answers
+    assert answer.shown == (answer.asked_position,)  # the oracle looks at the newest frame
+    assert prediction_on_screen(record, episode).spoken.shown == answer.shown
     by_frame = prediction_by_frame(record, episode)
     assert score_episode(episode, by_frame).objects[0].j[-2] is not None
     assert 0 not in by_frame.masks[TARGET]  # before the answer

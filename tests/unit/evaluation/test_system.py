@@ -15,13 +15,16 @@ pytest.importorskip("onnxruntime", reason="the nano tracker runs on ONNX Runtime
 from tests.support.episodes import make_dataset, make_episode, make_objects_episode
 
 from foreseg.config import TrackerConfig
+from foreseg.dialogue import Query
 from foreseg.errors import ConfigError
+from foreseg.frames import FrameWindow
 from foreseg.geometry import box_from_mask
 from foreseg.masks import MaskRle, mask_from_box, mask_from_rle, mask_iou, rle_from_mask
+from foreseg.reasoner.base import AnswerStream
 from foreseg_evaluation import system as system_module
 from foreseg_evaluation.episode import Episode
 from foreseg_evaluation.offline import predict_offline
-from foreseg_evaluation.reasoners import majority_answer
+from foreseg_evaluation.reasoners import OracleReasoner, majority_answer
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.streaming import play_episode
 from foreseg_evaluation.system import System, SystemConfig, read_system, shipped_systems
@@ -126,6 +129,8 @@ def test_a_reasoner_that_only_answers_questions_cannot_be_given_objects(reasoner
         ("settings: {reasoner.kind: mine}", "reasoner.kind is the key reasoner here"),
         ("trackr: nano", "unknown key 'trackr'"),
         ("period_s: soon", "period_s wants float"),
+        ("rationale: 1", "rationale wants bool, got 1"),
+        ("period_s: true", "period_s wants float, got True"),
         ("period_s: -1", "period_s wants a finite number >= 0"),
         ("latencies: {tracker_ms: -3}", "tracker_ms and reasoner_ms >= 0"),
         ("latencies: {camera_ms: 3}", "camera_ms"),
@@ -141,6 +146,31 @@ def test_a_wrong_system_file_is_refused_with_its_reason(
     path.write_text(text)
     with pytest.raises(ConfigError, match=words.replace(">=", ".=")):
         read_system(str(path))
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_both_protocols_ask_the_same_query(
+    *, is_wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Query] = []
+
+    class Listening(OracleReasoner):
+        def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+            asked.append(query)
+            return super().ask(query, window)
+
+    monkeypatch.setattr(system_module, "OracleReasoner", Listening)
+    episode = make_episode(num_frames=8)
+    given = read_system("repeat-first-mask")
+    config = replace(given, rationale=is_wanted, settings={"scheduler.warm_up_s": 0.0})
+    system = System(config, make_dataset(episode))
+    spoken = predict_offline(system, episode).spoken
+    play_episode(system, episode)
+    assert len(asked) >= 2
+    assert {(q.text, q.answer_first, q.want_rationale) for q in asked} == {
+        ("What will move on?", False, is_wanted)
+    }
+    assert spoken.shown == (0, 7)  # the newest, and the first that it wanted then
 
 
 def test_a_system_runs_on_the_back_end_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
