@@ -41,11 +41,13 @@ class Evidence:
         keyframe: position at which the targets are best pointed at.
         frames: positions of the frames that show why, ascending.
         boxes: around all targets together, source pixels, by position; only where they are stated.
+        is_about_keyframe: the chain of thought says why that frame and where in it, and fits no other.
     """
 
     keyframe: int
     frames: tuple[int, ...] = ()
     boxes: Mapping[int, BoxXyxy] = field(default_factory=dict)
+    is_about_keyframe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Question:
     difficulty: str = ""  # "easy" or "hard"
     rationale: str = ""  # a reference chain of thought
     evidence: Evidence | None = None  # what that chain rests on
+    rating: float | None = None  # how difficult, 1 (easy) to 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class Episode:
         size_wh: (W, H), pixels.
         media: reads pixels.
         official_place: of masks made elsewhere; None where it is VIDEO/EXPRESSION.
+        object_names: words for everything that is in the video, by object id; empty = unknown.
     """
 
     id: str
@@ -132,6 +136,7 @@ class Episode:
     size_wh: tuple[int, int]
     media: Media
     official_place: PredictionPlace | None = None
+    object_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:

@@ -62,7 +62,9 @@ def assemble(root: Path, split: str, videos: Sequence[str]) -> list[Json]:
         anno_of = {int(object_id): len(masks) + k for k, object_id in enumerate(part["masks"])}
         for object_id, per_frame in part["masks"].items():
             masks[str(anno_of[int(object_id)])] = per_frame
-        meta = {"vid_id": vid_id, "anno_id": sorted(anno_of.values()), **part["video"]}
+        names = {str(anno_of[int(i)]): name for i, name in part["names"].items()}
+        ids = {"vid_id": vid_id, "anno_id": sorted(anno_of.values())}
+        meta = {**ids, **part["video"], "names": names}
         for expression in meta["expressions"].values():
             for truth in (expression, *expression.get("truths", ())):
                 truth["anno_id"] = [anno_of[object_id] for object_id in truth["obj_id"]]
@@ -101,6 +103,7 @@ def _part(video: str, clip: Clip, source: Mapping[str, str | int]) -> Json:
             "kind": clip.kind.value,
             **source,
         },
+        "names": {str(i): clip.names[i] for i in sorted(clip.names)},
         "masks": {str(i): [_rle(shot, i) for shot in clip.shots] for i in sorted(clip.names)},
         "records": [
             _reasoning(video, str(i), clip, expression)

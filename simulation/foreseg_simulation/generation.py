@@ -24,7 +24,7 @@ from .clip import Clip, ClipKind, cut_clip, cut_stream
 from .fevos_form import Json, assemble, part_path, write_json, write_part
 from .worlds import PACES, WORLD_VERSIONS, World, require_world, scene_maker, scenes_of
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2  # 2: the objects' names stand in the expressions' file
 SPLITS = ("train", "val")
 
 _COMMAND = "command.json"

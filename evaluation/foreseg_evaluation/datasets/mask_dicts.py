@@ -142,6 +142,7 @@ def _read(reading: Reading, layout: _Layout, rationales: Rationales) -> list[Epi
             video = open_video(name, entry, layout.frames, reading, size)
             rate_hz = reading.rate(entry.find("rate_hz"))
             media, annotations = _media(video, masks, reading)
+            names = _names(entry)
             for expression_id, expression in expressions_of(video, reading):
                 with reading.skipping():
                     spans = None if masks is None else _spans(expression, video, annotations)
@@ -152,18 +153,17 @@ def _read(reading: Reading, layout: _Layout, rationales: Rationales) -> list[Epi
                         with reading.skipping():  # the question is whole without it
                             evidence = evidence_from(own.evidence, video.frames.names)
                             question = replace(question, evidence=evidence)
-                    episodes.append(
-                        make_episode(
-                            name,
-                            expression_id,
-                            media=media,
-                            question=question,
-                            spans=spans or (),
-                            annotated=() if spans is None else video.everywhere,
-                            scored=tuple(_covered(spans or (), len(video.everywhere))),
-                            rate_hz=rate_hz,
-                        )
+                    episode = make_episode(
+                        name,
+                        expression_id,
+                        media=media,
+                        question=question,
+                        spans=spans or (),
+                        annotated=() if spans is None else video.everywhere,
+                        scored=tuple(_covered(spans or (), len(video.everywhere))),
+                        rate_hz=rate_hz,
                     )
+                    episodes.append(replace(episode, object_names=names))
     return episodes
 
 
@@ -272,6 +272,12 @@ def _rationale_of(
 ) -> Rationale:
     by_id = rationales.get((video, expression_id))
     return by_id or rationales.get((video, question)) or Rationale()
+
+
+def _names(video: Entry) -> dict[str, str]:
+    """What the objects of a video are called, by annotation id; the simulation says it."""
+    found = video.find("names")
+    return {} if found is None else {name: words.text() for name, words in found.entries()}
 
 
 def _words(entry: Entry, name: str) -> str:

@@ -86,11 +86,13 @@ def evidence_from(entry: Entry, frame_names: Sequence[str]) -> Evidence:
 
     frames, boxes = entry.find("frames"), entry.find("boxes")
     shown = [] if frames is None else [position_of(e, e.ident()) for _, e in frames.entries()]
+    about = entry.find("is_about_keyframe")
     named = [] if boxes is None else list(boxes.entries())
     return Evidence(
         keyframe=position_of(entry["keyframe"], entry["keyframe"].ident()),
         frames=tuple(sorted(set(shown))),
         boxes={position_of(box, name): _box(box) for name, box in named},
+        is_about_keyframe=about is not None and about.value is True,
     )
 
 

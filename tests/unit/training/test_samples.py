@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from foreseg.geometry import BoxXyxy
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
-from foreseg_evaluation.episode import Episode, Question, QuestionKind, TruthSpan
+from foreseg_evaluation.episode import Episode, Evidence, Question, QuestionKind, TruthSpan
+from foreseg_training.negatives import is_foreign
 from foreseg_training.samples import Filtered, Sample, SampleDrawer
 from foreseg_training.vlm.method_rewards import Truth, VeasonRewards, truth_of
 from foreseg_training.vlm.rows import completion_of, sft_row
@@ -127,8 +129,11 @@ def test_what_is_left_out_is_counted() -> None:
     }
 
 
-@pytest.mark.parametrize("bad", [{"num_frames": 1}, {"label_offset": -1}])
-def test_numbers_that_cannot_be_are_refused(bad: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [{"num_frames": 1}, {"label_offset": -1}, {"label_stride": 0}, {"negative_share": 1.0}],
+)
+def test_numbers_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         SampleDrawer(**bad)
 
@@ -227,3 +232,152 @@ def test_a_truth_that_the_robot_would_not_read_is_refused_by_name() -> None:
 def test_truth_survives_a_column_of_text() -> None:
     truth = Truth(areas={3: 1.5, 12: 0.0}, boxes={3: [[1, 2, 3, 4]], 12: []})
     assert Truth.from_json(truth.to_json()) == truth
+
+
+def test_only_frames_whose_truth_is_known_are_shown() -> None:
+    annotated = tuple(range(1, 25, 4))  # as SA-V: every fourth frame
+    span = TruthSpan(first=0, end=18, object_ids=("square",))
+    made = episode(num_frames=25, annotated=annotated, spans=(span,))
+    known = {1, 5, 9, 13, 17}
+    for seed in range(20):
+        drawer = SampleDrawer(label_offset=0, num_frames=3)
+        (sample,) = samples(made, drawer=drawer, seed=seed)
+        shown = {int(i) for i in sample.window.indices}
+        assert shown <= known
+        assert 1 <= len(shown) <= 3
+        assert int(sample.keyframe or 0) in shown - {1}
+        assert set(sample.areas_px) == set(sample.window.indices)
+        assert all(area == made.truth(int(p)).sum() for p, area in sample.areas_px.items())
+
+
+def test_a_video_without_a_judged_frame_is_left_out_by_name() -> None:
+    filtered = Filtered()
+    span = TruthSpan(first=8, end=12, object_ids=("square",))
+    made = episode(annotated=(0, 4), spans=(span,))
+    assert list(SampleDrawer().draw([made], 0, filtered)) == []
+    assert "annotated frame in the time of their truth" in str(filtered)
+
+
+def test_an_image_is_a_video_of_one_frame() -> None:
+    media = Still()
+    (sample,) = samples(episode(num_frames=1, media=media))
+    (frame,) = sample.window.frames
+    assert sample.keyframe == frame.index
+    assert sample.boxes[frame.index] == (BoxXyxy(10, 20, 30, 40),)
+    assert truth_of(method(), sample).has_target
+    assert str(sample.window.label_of(frame.index)) in completion_of(method(), sample)
+
+
+class Still(Slide):
+    def mask(self, object_id: str, position: int) -> np.ndarray | None:
+        del object_id, position
+        mask = np.zeros(SIZE_WH[::-1], bool)
+        mask[20:40, 10:30] = True
+        return mask
+
+
+def test_neighbouring_labels_may_be_apart() -> None:
+    drawer = SampleDrawer(label_offset=0, label_stride=5, num_frames=20)
+    gaps = set()
+    for seed in range(20):
+        (sample,) = samples(episode(), drawer=drawer, seed=seed)
+        apart = set(np.diff([int(i) for i in sample.window.indices]).tolist())
+        assert len(apart) == 1
+        gaps |= apart
+        assert sample.keyframe in sample.areas_px
+        assert max(sample.areas_px.values()) > 0
+        assert '"keyframe_timestamp"' in completion_of(method(), sample)
+    assert gaps >= {2, 6, 10}  # 20 frames at a stride of 2
+
+
+def test_a_chain_about_one_frame_makes_that_the_keyframe() -> None:
+    evidence = Evidence(keyframe=9, is_about_keyframe=True)
+    about = replace(episode().question, evidence=evidence, rating=6.4)
+    for seed in range(5):
+        drawer = SampleDrawer(label_offset=0, num_frames=4)
+        (sample,) = samples(episode(question=about), drawer=drawer, seed=seed)
+        assert sample.keyframe == 9
+        assert sample.difficulty == 6.4
+    for other in (
+        Evidence(keyframe=2, is_about_keyframe=True),  # nothing is to be seen on it: it errs
+        Evidence(keyframe=9),  # the simulation's chains are about no one frame
+    ):
+        loose = replace(about, evidence=other)
+        (sample,) = samples(episode(question=loose), drawer=SampleDrawer(label_offset=0))
+        assert sample.keyframe is not None
+        assert sample.keyframe >= 15
+
+
+def named(video: str, text: str, *names: str, **changes: object) -> Episode:
+    question = Question(text=text, kind=QuestionKind.DESCRIPTIVE)
+    return episode(
+        id=f"{video}/0", video=video, question=question,
+        object_names={str(i): name for i, name in enumerate(names)}, **changes,
+    )  # fmt: skip
+
+
+def test_another_clips_question_has_no_target_here() -> None:
+    stars = named("a", "Where is the red star?", "red star", "ball")
+    left = named("b", "Where is the left red star?", "left red star", "right red star")
+    cross = named("c", "Where is the blue cross?", "blue cross", "ball")
+    vague = named("d", "What will leave the view next?", "green square")
+    none = named("e", "Where is the pink star?", "red star", targets=())
+    clips = [stars, left, cross, vague, none]
+    foreign = {(i.video, o.video) for i in clips for o in clips if is_foreign(i, o)}
+    assert foreign == {
+        ("a", "c"), ("b", "c"), ("d", "c"), ("e", "c"),
+        ("c", "a"), ("d", "a"), ("c", "b"), ("d", "b"),
+    }  # fmt: skip
+    drawer = SampleDrawer(negative_share=0.5)
+    for seed in range(20):
+        filtered = Filtered()
+        drawn = list(drawer.draw(clips, seed, filtered))
+        assert len(drawn) == 5
+        for sample in drawn:
+            here, _, there = sample.id.partition(" asked ")
+            if there:
+                assert (here[0], there[0]) in foreign
+                assert sample.keyframe is None
+                assert not any(sample.boxes.values())
+                assert '"no_target"' in completion_of(method(), sample)
+        assert filtered.drawn.total() >= 5
+
+
+def test_without_names_a_foreign_question_is_assumed_to_have_no_target() -> None:
+    one, other = (named(video, f"the {video}") for video in ("cat", "dog"))
+    same = named("owl", "the cat")
+    absent = named("elk", "the elk", targets=())
+    assert is_foreign(one, other)
+    assert not is_foreign(one, same)
+    assert not is_foreign(one, absent)  # what is absent there may be here
+
+
+def test_a_share_of_negatives_changes_no_other_sample() -> None:
+    clips = [named(str(i), f"Where is the {n}?", n) for i, n in enumerate(("cat", "dog", "owl"))]
+    plain = {s.id: s for s in samples(*clips, seed=5)}
+    mixed = samples(*clips, drawer=SampleDrawer(negative_share=0.8), seed=5)
+    assert any("asked" in s.id for s in mixed)
+    for sample in mixed:
+        if "asked" not in sample.id:
+            assert sample.window.indices == plain[sample.id].window.indices
+            assert sample.keyframe == plain[sample.id].keyframe
+
+
+def test_the_simulations_names_tell_which_questions_are_foreign(tmp_path: Path) -> None:
+    from foreseg_evaluation.datasets import read_dataset
+    from foreseg_simulation.generation import Command, generate
+    from foreseg_simulation.worlds import World
+
+    command = Command(worlds=(World.SHAPES,), clips=6, streams=0, seed=3, split="train",
+                      size_wh=(160, 120))  # fmt: skip
+    generate(command, tmp_path / "worlds")
+    episodes = read_dataset(tmp_path / "worlds", "fevos", split="train").episodes
+    pairs = [(i, o) for i in episodes for o in episodes if i.video != o.video and is_foreign(i, o)]
+    assert pairs
+    for here, there in pairs:
+        assert here.question is not None
+        assert there.question is not None
+        assert set(here.object_ids) == set(here.object_names)
+        said = there.question.text.lower()
+        gone = [n for n in there.object_names.values() if n in said]
+        assert any(n not in here.object_names.values() for n in gone)

@@ -15,7 +15,7 @@ from typing import Any
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
-from foreseg_training.samples import Filtered, SampleDrawer
+from foreseg_training.samples import Filtered
 from foreseg_training.vlm.arguments import accumulation, common_arguments, newest_checkpoint
 from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.model import (
@@ -27,7 +27,7 @@ from foreseg_training.vlm.model import (
     special_tokens,
 )
 from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rows import Row, dataset_of, prompt_row
+from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, prompt_row
 
 
 def train_grpo(
@@ -81,7 +81,7 @@ def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder:
     Raises:
         InputError: no episode gives a sample; says why.
     """
-    drawer = SampleDrawer(num_frames=recipe.num_frames, label_offset=recipe.label_offset)
+    drawer = drawer_of(recipe)
     tokens = special_tokens(setup.parts)
     filtered = Filtered()
 

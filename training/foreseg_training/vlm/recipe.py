@@ -27,6 +27,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "image_side_px": (16, 4096),
     "frame_pixels": (1, 1 << 26),
     "label_offset": (0, 1_000_000),
+    "label_stride": (1, 1000),
+    "negative_share": (0, 0.99),
     "lora_r": (0, 4096),
     "lora_alpha": (1, 65_536),
     "lora_dropout": (0, 0.99),
@@ -57,6 +59,9 @@ class Recipe:
         form: in which completions are asked for, and trained.
         num_frames: shown in a prompt at most.
         frame_pixels: each at this many at most.
+        label_offset: labels begin at a random number up to this.
+        label_stride: labels of neighbouring frames are a random number up to this apart.
+        negative_share: of the samples, so many ask another clip's question, and nothing fits.
         lora_r: rank of the adapters on the language model's linear layers; 0: all of its weights
             are trained. The vision tower never is.
         batch_size: sft: samples; grpo: prompts, each with `num_generations` completions; of one
@@ -74,6 +79,8 @@ class Recipe:
     image_side_px: int = 448
     frame_pixels: int = 448 * 448
     label_offset: int = 200
+    label_stride: int = 1
+    negative_share: float = 0.0
     lora_r: int = 0
     lora_alpha: int = 16
     lora_dropout: float = 0.0

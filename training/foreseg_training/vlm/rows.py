@@ -22,7 +22,8 @@ from foreseg.methods.base import AnswerStep
 from foreseg.methods.reading import read_completion
 from foreseg.methods.veason import VeasonMethod
 from foreseg_torch.vlm.vision_inputs import conversation_from_messages
-from foreseg_training.samples import Filtered, Sample
+from foreseg_training.samples import Filtered, Sample, SampleDrawer
+from foreseg_training.vlm.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -84,6 +85,17 @@ def sft_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Ro
     return {**prompt_row(method, sample, tokens), "completion": completion}
 
 
+def drawer_of(recipe: Recipe, *, needs_rationale: bool = False) -> SampleDrawer:
+    """What draws the samples of a recipe."""
+    return SampleDrawer(
+        num_frames=recipe.num_frames,
+        label_offset=recipe.label_offset,
+        label_stride=recipe.label_stride,
+        needs_rationale=needs_rationale,
+        negative_share=recipe.negative_share,
+    )
+
+
 def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
     """Rows as TRL takes them, written below a folder one by one; what was left out is told.
 
@@ -103,8 +115,7 @@ def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  #
 
     # A fingerprint of its own, or rows of an earlier run would be taken for these.
     dataset = Dataset.from_generator(every, cache_dir=str(folder), fingerprint=uuid.uuid4().hex)
-    if filtered.reasons:
-        _LOG.warning("episodes left out: %s", filtered)
+    _LOG.info("%s", filtered.told())
     return dataset
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
-from foreseg_training.samples import Filtered, SampleDrawer
+from foreseg_training.samples import Filtered
 from foreseg_training.vlm.arguments import accumulation, common_arguments, newest_checkpoint
 from foreseg_training.vlm.model import (
     Setup,
@@ -25,7 +25,7 @@ from foreseg_training.vlm.model import (
     special_tokens,
 )
 from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rows import Row, dataset_of, sft_row
+from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, sft_row
 
 
 def train_sft(
@@ -78,11 +78,7 @@ def sft_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder: 
         InputError: no episode gives a sample; says why.
     """
     form = Form(recipe.form)
-    drawer = SampleDrawer(
-        num_frames=recipe.num_frames,
-        label_offset=recipe.label_offset,
-        needs_rationale=form.has_rationale,
-    )
+    drawer = drawer_of(recipe, needs_rationale=form.has_rationale)
     tokens = special_tokens(setup.parts)
     filtered = Filtered()
 

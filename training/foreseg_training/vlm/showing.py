@@ -11,10 +11,10 @@ from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg_evaluation.episode import Episode
-from foreseg_training.samples import Filtered, SampleDrawer
+from foreseg_training.samples import Filtered
 from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rows import completion_of
+from foreseg_training.vlm.rows import completion_of, drawer_of
 
 
 def shown_rewards(
@@ -30,7 +30,7 @@ def shown_rewards(
     method = VeasonMethod(VeasonSettings(num_frames=recipe.num_frames, view=view, form=form))
     names = ("format", "keyframe", "spatial", "no_target")
     functions, _ = VeasonRewards(method, form).functions(dict.fromkeys(names, 1.0))
-    drawer = SampleDrawer(num_frames=recipe.num_frames, label_offset=recipe.label_offset)
+    drawer = drawer_of(recipe)
     filtered = Filtered()
     samples = drawer.draw(episodes, recipe.seed, filtered)
     shown = 0
@@ -48,3 +48,4 @@ def shown_rewards(
     if not shown:
         msg = f"no episode gives a sample: {str(filtered) or 'there is none'}"
         raise InputError(msg)
+    yield filtered.told()
