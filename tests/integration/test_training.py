@@ -22,8 +22,8 @@ from foreseg_simulation.generation import Command, generate  # noqa: E402
 from foreseg_simulation.worlds import World  # noqa: E402
 from foreseg_torch.reasoner import transformers_reasoner  # noqa: E402
 from foreseg_training.cli import main  # noqa: E402
+from foreseg_training.runs.checkpoints import newest_checkpoint  # noqa: E402
 from foreseg_training.samples import Filtered, SampleDrawer  # noqa: E402
-from foreseg_training.vlm.arguments import newest_checkpoint  # noqa: E402
 from foreseg_training.vlm.recipe import read_recipe  # noqa: E402
 from foreseg_training.vlm.sft import train_sft  # noqa: E402
 
@@ -126,7 +126,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_weights(
 ) -> None:
     """The first step's checkpoint stands for a run that died after it."""
     out = trained.parent
-    newest = Path(newest_checkpoint(out))
+    newest = newest_checkpoint(out)
     assert newest.name == "checkpoint-2"
     whole = {name: (trained / name).read_bytes() for name in ("model.safetensors",)}
     newest.rename(out / "gone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,9 @@ def _parser() -> Parser:
         command.add_argument("--model", type=Path, required=True, help="folder to start from")
         command.add_argument("--out", type=Path, required=True, help="folder for what comes of it")
         command.add_argument("--resume", action="store_true", help="from the last checkpoint")
+        command.add_argument(
+            "--device", default="auto", choices=("auto", "cuda", "cpu"), help="default: auto"
+        )
         _add_dataset(command)
         command.set_defaults(run=_train)
     show = commands.add_parser("show-rewards", help="what rewards say of completions")
@@ -83,6 +87,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from foreseg_evaluation.datasets import read_dataset
+    from foreseg_training.runs.run_card import DataSource
     from foreseg_training.vlm.recipe import read_recipe
 
     recipe = read_recipe(options.recipe, _changes(options.set))
@@ -106,10 +111,21 @@ def _train(options: argparse.Namespace) -> None:
     if not options.model.is_dir():
         msg = f"--model wants a folder on this machine, got {options.model}"
         raise InputError(msg)
+    is_first = int(os.environ.get("RANK", "0")) == 0
     options.out.mkdir(parents=True, exist_ok=True)
-    sys.stdout.write(recipe.to_yaml())
-    folder = train(recipe, options.model, dataset.episodes, options.out, resume=options.resume)
-    sys.stdout.write(f"{folder}\n")
+    if is_first:
+        sys.stdout.write(recipe.to_yaml())
+    folder = train(
+        recipe,
+        options.model,
+        dataset.episodes,
+        options.out,
+        resume=options.resume,
+        device=options.device,
+        source=DataSource(root=options.dataset, form=options.form, split=options.split),
+    )
+    if is_first:
+        sys.stdout.write(f"{folder}\n")
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both stages tell TRL's trainers, and where a run goes on from.
+"""What both stages tell TRL's trainers.
 
 Does not know: models, samples, rewards.
 """
@@ -10,16 +10,26 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foreseg.errors import ConfigError
+from foreseg_training.runs.checkpoints import FOLDER
+from foreseg_training.runs.faults import on_cpu
 from foreseg_training.vlm.recipe import Recipe
 
 
-def common_arguments(recipe: Recipe, out: Path) -> dict[str, Any]:
-    """What both stages tell the trainer."""
+def common_arguments(recipe: Recipe, out: Path, device: str = "auto") -> dict[str, Any]:
+    """What both stages tell the trainer.
+
+    Args:
+        recipe: its numbers.
+        out: the run's folder.
+        device: "auto" takes the GPU where torch sees one; "cuda"; "cpu".
+
+    Raises:
+        ConfigError: a GPU is wanted and absent.
+    """
+    is_cpu = on_cpu(device)
     return {
-        "output_dir": str(out / "checkpoints"),
+        "output_dir": str(out / FOLDER),
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.schedule,
         "warmup_steps": recipe.warmup_ratio,  # below 1: a share of all steps
@@ -33,9 +43,10 @@ def common_arguments(recipe: Recipe, out: Path) -> dict[str, Any]:
         "logging_steps": 1,
         "save_steps": recipe.save_steps,
         "save_total_limit": 2,
-        "activation_checkpointing": torch.cuda.is_available(),
-        "use_cpu": not torch.cuda.is_available(),
+        "activation_checkpointing": not is_cpu,
+        "use_cpu": is_cpu,
         "report_to": [],
+        "logging_nan_inf_filter": False,  # else a loss that is no number is shown as the one before
     }
 
 
@@ -50,17 +61,3 @@ def accumulation(wanted: int, per_device: int) -> int:
         msg = f"{wanted} rows a step cannot be divided by {at_once} at once: change per_device"
         raise ConfigError(msg)
     return wanted // at_once
-
-
-def newest_checkpoint(out: Path) -> str:
-    """The checkpoint to go on from.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folders = (out / "checkpoints").glob("checkpoint-*")
-    found = sorted((p for p in folders if p.name[11:].isdecimal()), key=lambda p: int(p.name[11:]))
-    if not found:
-        msg = f"nothing to resume from in {out}: it has no checkpoints/checkpoint-N"
-        raise ConfigError(msg)
-    return str(found[-1])

@@ -15,8 +15,9 @@ from typing import Any
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
+from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
-from foreseg_training.vlm.arguments import accumulation, common_arguments, newest_checkpoint
+from foreseg_training.vlm.arguments import accumulation, common_arguments
 from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.model import (
     Setup,
@@ -28,14 +29,23 @@ from foreseg_training.vlm.model import (
 )
 from foreseg_training.vlm.recipe import Recipe
 from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, prompt_row
+from foreseg_training.vlm.run import Run
 
 
 def train_grpo(
-    recipe: Recipe, folder: Path, episodes: Sequence[Episode], out: Path, *, resume: bool = False
+    recipe: Recipe,
+    folder: Path,
+    episodes: Sequence[Episode],
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    source: DataSource | None = None,
 ) -> Path:
     """Train on one prompt of each episode; returns the folder of the trained model.
 
-    Args and Raises as `train_sft`; ConfigError also for rewards that are unknown.
+    Args and Raises as `train_sft`; ConfigError also for rewards that are unknown, InputError for a
+    reward that is no number.
     """
     from trl import GRPOConfig, GRPOTrainer
 
@@ -45,9 +55,8 @@ def train_grpo(
     setup = set_up(recipe, folder)
     rewards = VeasonRewards(setup.method, Form(recipe.form))
     functions, weights = rewards.functions(recipe.reward_weights)
-    checkpoint = newest_checkpoint(out) if resume else None
     arguments = GRPOConfig(
-        **common_arguments(recipe, out),
+        **common_arguments(recipe, out, device),
         per_device_train_batch_size=recipe.per_device,
         gradient_accumulation_steps=accumulation(
             recipe.batch_size * recipe.num_generations, recipe.per_device
@@ -61,29 +70,37 @@ def train_grpo(
         scale_rewards="group",
         reward_weights=weights,
     )
-    trainer = GRPOTrainer(
-        model=model_to_train(
-            recipe, folder
-        ),  # it knows its folder: the reference comes from there
-        reward_funcs=functions,
-        args=arguments,
-        train_dataset=grpo_rows(recipe, setup, episodes, out / "rows"),
-        processing_class=setup.processor,
-        peft_config=adapters(recipe),
-    )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    return save_trained(trainer.model, setup, recipe, out)
+    run = Run(recipe, folder, out, resume=resume, source=source)
+    filtered = Filtered()
+    with run.guarded():
+        rows = grpo_rows(recipe, setup, episodes, out / "rows", filtered)
+        trainer = GRPOTrainer(
+            # it knows its folder: the reference comes from there
+            model=model_to_train(recipe, folder),
+            reward_funcs=run.watched(functions),
+            args=arguments,
+            train_dataset=rows,
+            processing_class=setup.processor,
+            peft_config=adapters(recipe),
+        )
+        run.train(trainer, rows, filtered)
+        return run.finish(save_trained(trainer, setup, recipe, folder, out))
 
 
-def grpo_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
-    """Prompts with their truth.
+def grpo_rows(
+    recipe: Recipe,
+    setup: Setup,
+    episodes: Sequence[Episode],
+    folder: Path,
+    filtered: Filtered,
+) -> Any:  # noqa: ANN401 (a Dataset)
+    """Prompts with their truth; counts what gives none.
 
     Raises:
         InputError: no episode gives a sample; says why.
     """
     drawer = drawer_of(recipe)
     tokens = special_tokens(setup.parts)
-    filtered = Filtered()
 
     def rows() -> Iterator[Row]:
         for sample in drawer.draw(episodes, recipe.seed, filtered):

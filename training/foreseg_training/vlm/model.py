@@ -7,6 +7,9 @@ The folder is one that `foreseg-export vlm` and `transformers:FILE` read, with a
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,9 @@ from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg_torch.reasoner import TransformersOptions, fitted_view
 from foreseg_torch.vlm.card import CARD, PromptCard, words_hash
-from foreseg_torch.vlm.loading import VlmParts, loading, vlm_parts
+from foreseg_torch.vlm.loading import VlmParts, loading, read_config, stored_precision, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
+from foreseg_training.runs.whole_file import whole_folder
 from foreseg_training.vlm.recipe import Recipe
 
 _LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -70,6 +74,10 @@ def model_to_train(recipe: Recipe, folder: Path) -> Any:  # noqa: ANN401 (of tra
     Raises:
         InputError: the folder cannot be loaded, or is not whole.
     """
+    stored = stored_precision(read_config(folder), folder)
+    if stored is not None:
+        msg = f"{folder} is quantised to {stored.value}, which is not trained: take the model it came from"
+        raise InputError(msg)
     rests = recipe.lora_r > 0 and recipe.precision == "bf16"
     dtype = torch.bfloat16 if rests else torch.float32
     with loading(folder):
@@ -82,6 +90,9 @@ def model_to_train(recipe: Recipe, folder: Path) -> Any:  # noqa: ANN401 (of tra
             output_loading_info=True,
         )
     lacking = sorted(map(str, found["missing_keys"]))
+    if not hasattr(model.model, "visual"):
+        msg = f"{folder} is a {model.config.model_type!r}: its vision tower is not known here"
+        raise InputError(msg)
     if lacking:
         msg = f"{folder} is not whole: it lacks {len(lacking)} tensors, {lacking[0]} among them"
         raise InputError(msg)
@@ -104,14 +115,64 @@ def adapters(recipe: Recipe) -> Any:  # noqa: ANN401 (a LoraConfig, or None)
     )
 
 
-def save_trained(model: Any, setup: Setup, recipe: Recipe, out: Path) -> Path:  # noqa: ANN401
-    """Save a model as the robot reads it: adapters merged, the method and the recipe beside it."""
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+def save_trained(trainer: Any, setup: Setup, recipe: Recipe, start: Path, out: Path) -> Path:  # noqa: ANN401
+    """Save a model as the robot reads it: adapters merged, the method and the recipe beside it.
+
+    Every process of a run calls it; the first writes, after all have handed it their shards.
+
+    Args:
+        trainer: of `transformers`, at its end.
+        setup: of the run.
+        recipe: likewise.
+        start: folder that the run began from.
+        out: gets `model/`, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     folder = out / "model"
-    model.save_pretrained(folder)
-    setup.processor.save_pretrained(folder)
-    card = PromptCard(
+    is_sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    with gathered(trainer, out) if is_sharded else contextlib.nullcontext() as whole:
+        if trainer.accelerator.is_main_process:
+            model = _read_back(recipe, start, whole) if whole else trainer.model
+            if hasattr(model, "merge_and_unload"):
+                model = model.merge_and_unload()
+            with whole_folder(folder) as part:
+                model.save_pretrained(part)
+                setup.processor.save_pretrained(part)
+                (part / CARD).write_text(_card_of(setup, recipe).to_json(), "utf-8")
+                (part / "recipe.yaml").write_text(recipe.to_yaml(), "utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return folder
+
+
+@contextlib.contextmanager
+def gathered(trainer: Any, out: Path) -> Iterator[Path]:  # noqa: ANN401
+    """A folder with the weights (of LoRA: the adapters) whose shards lie in several processes."""
+    folder = out / ".gathered"
+    trainer.save_model(str(folder))
+    trainer.accelerator.wait_for_everyone()
+    try:
+        yield folder
+    finally:
+        if trainer.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_back(recipe: Recipe, start: Path, whole: Path) -> Any:  # noqa: ANN401
+    """The trained model from gathered weights, on the CPU."""
+    if not recipe.lora_r:
+        return model_to_train(recipe, whole)
+    from peft import get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    model = get_peft_model(model_to_train(recipe, start), adapters(recipe))
+    set_peft_model_state_dict(model, load_file(whole / "adapter_model.safetensors"))
+    return model
+
+
+def _card_of(setup: Setup, recipe: Recipe) -> PromptCard:
+    return PromptCard(
         method=setup.method.name,
         form=recipe.form,
         num_frames=recipe.num_frames,
@@ -119,6 +180,3 @@ def save_trained(model: Any, setup: Setup, recipe: Recipe, out: Path) -> Path:  
         frame_pixels=recipe.frame_pixels,
         words=words_hash(setup.method),
     )
-    (folder / CARD).write_text(card.to_json(), "utf-8")
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), "utf-8")
-    return folder

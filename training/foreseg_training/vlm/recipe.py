@@ -41,6 +41,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, 1 << 20),
     "per_device": (1, 1 << 16),
     "save_steps": (1, 1 << 40),
+    "show_steps": (1, 1 << 40),
     "seed": (0, (1 << 32) - 1),
     "num_generations": (1, 1024),
     "max_completion_tokens": (1, 1 << 20),
@@ -68,6 +69,8 @@ class Recipe:
             step, over all processes.
         per_device: sft: samples; grpo: completions; on a device at once.
         max_steps: 0: as many as `epochs` take.
+        save_steps: steps between checkpoints.
+        show_steps: steps between completions that are put on the run's page.
         kl_beta: grpo: weight of the divergence from where the run started.
         reward_weights: grpo: by the reward's name; those left out count nothing.
     """
@@ -95,6 +98,7 @@ class Recipe:
     per_device: int = 1
     precision: str = "bf16"
     save_steps: int = 500
+    show_steps: int = 50
     seed: int = 0
     num_generations: int = 8
     max_completion_tokens: int = 1024

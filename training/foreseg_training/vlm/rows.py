@@ -39,7 +39,7 @@ def step_of(method: VeasonMethod, sample: Sample) -> AnswerStep:
 
 
 def prompt_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Row:
-    """A sample's prompt and images.
+    """A sample's id, prompt and images.
 
     Args:
         method: as it will run on the robot.
@@ -49,6 +49,7 @@ def prompt_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) ->
     messages = step_of(method, sample).request.messages
     images = [part for m in messages for part in m.content if not isinstance(part, str)]
     return {
+        "id": sample.id,
         "prompt": conversation_from_messages(messages, tokens),
         "images": [Image.fromarray(image) for image in images],
     }

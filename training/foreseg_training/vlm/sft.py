@@ -14,8 +14,10 @@ from typing import Any
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
+from foreseg_training.rewards import grammar_reward
+from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
-from foreseg_training.vlm.arguments import accumulation, common_arguments, newest_checkpoint
+from foreseg_training.vlm.arguments import accumulation, common_arguments
 from foreseg_training.vlm.model import (
     Setup,
     adapters,
@@ -26,10 +28,21 @@ from foreseg_training.vlm.model import (
 )
 from foreseg_training.vlm.recipe import Recipe
 from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, sft_row
+from foreseg_training.vlm.run import Run
+from foreseg_training.vlm.said_samples import SaidSamples
+
+MAX_SHOWN_TOKENS = 256  # of what the model says for the page
 
 
 def train_sft(
-    recipe: Recipe, folder: Path, episodes: Sequence[Episode], out: Path, *, resume: bool = False
+    recipe: Recipe,
+    folder: Path,
+    episodes: Sequence[Episode],
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    source: DataSource | None = None,
 ) -> Path:
     """Train on one sample of each episode; returns the folder of the trained model.
 
@@ -37,42 +50,65 @@ def train_sft(
         recipe: of the stage "sft".
         folder: of the model to start from.
         episodes: with questions, one truth each, and chains of thought where the form has them.
-        out: gets `checkpoints/` and `model/`.
-        resume: go on from the newest checkpoint in `out`.
+        out: gets `checkpoints/` and `model/`, and what `Run` writes.
+        resume: go on from the newest whole checkpoint in `out`.
+        device: "auto" takes the GPU where torch sees one; "cuda"; "cpu".
+        source: where the episodes came from, for the run's card.
 
     Raises:
-        ConfigError: a recipe of another stage, or nothing to resume from.
-        InputError: no usable model, or no episode that gives a sample.
+        ConfigError: a recipe of another stage, no such device, nothing to resume from, or another
+            run in `out`.
+        InputError: no usable model, no episode that gives a sample, or a fault of the machine.
     """
     from trl import SFTConfig, SFTTrainer
 
     if recipe.stage != "sft":
         msg = f"supervised fine-tuning wants a recipe of the stage sft, got {recipe.stage}"
         raise ConfigError(msg)
-    checkpoint = newest_checkpoint(out) if resume else None
-    setup = set_up(recipe, folder)
-    rows = sft_rows(recipe, setup, episodes, out / "rows")
-    model = model_to_train(recipe, folder)
     arguments = SFTConfig(
-        **common_arguments(recipe, out),
+        **common_arguments(recipe, out, device),
         per_device_train_batch_size=recipe.per_device,
         gradient_accumulation_steps=accumulation(recipe.batch_size, recipe.per_device),
         completion_only_loss=True,
         max_length=None,  # a cut prompt would lose frames
     )
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        processing_class=setup.processor,
-        peft_config=adapters(recipe),
+    setup = set_up(recipe, folder)
+    run = Run(recipe, folder, out, resume=resume, source=source)
+    filtered = Filtered()
+    with run.guarded():
+        rows = sft_rows(recipe, setup, episodes, out / "rows", filtered)
+        trainer = SFTTrainer(
+            model=model_to_train(recipe, folder),
+            args=arguments,
+            train_dataset=rows,
+            processing_class=setup.processor,
+            peft_config=adapters(recipe),
+            callbacks=[_said_samples(recipe, setup, rows, run)],
+        )
+        run.train(trainer, rows, filtered)
+        return run.finish(save_trained(trainer, setup, recipe, folder, out))
+
+
+def _said_samples(recipe: Recipe, setup: Setup, rows: Any, run: Run) -> SaidSamples:  # noqa: ANN401 (a Dataset)
+    form = Form(recipe.form)
+    return SaidSamples(
+        rows,
+        setup.processor,
+        run.page,
+        every=recipe.show_steps,
+        max_tokens=min(recipe.max_completion_tokens, MAX_SHOWN_TOKENS),
+        scored=lambda text: {"grammar": grammar_reward(text, form)},
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    return save_trained(trainer.model, setup, recipe, out)
 
 
-def sft_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
-    """All rows, on disk rather than in memory.
+def sft_rows(
+    recipe: Recipe,
+    setup: Setup,
+    episodes: Sequence[Episode],
+    folder: Path,
+    filtered: Filtered,
+) -> Any:  # noqa: ANN401 (a Dataset)
+    """All rows, on disk rather than in memory; counts what gives none.
 
     Raises:
         InputError: no episode gives a sample; says why.
@@ -80,7 +116,6 @@ def sft_rows(recipe: Recipe, setup: Setup, episodes: Sequence[Episode], folder: 
     form = Form(recipe.form)
     drawer = drawer_of(recipe, needs_rationale=form.has_rationale)
     tokens = special_tokens(setup.parts)
-    filtered = Filtered()
 
     def rows() -> Iterator[Row]:
         for sample in drawer.draw(episodes, recipe.seed, filtered):
