@@ -143,11 +143,11 @@ class SampleDrawer:
         areas = {p: float(np.count_nonzero(episode.truth(p))) for p in judged}
         keyframe = _pseudo_keyframe(episode, areas, rng)
         positions = self._positions(judged, keyframe, rng)
-        place = self._places(rng)
+        place = numbering(rng, self.label_offset, self.label_stride)
         return Sample(
             id=episode.id,
             query=Query(id=QueryId("sample"), text=question.text),
-            window=_window(episode, positions, place),
+            window=window_at(episode, positions, place),
             boxes={place(p): boxes_at(episode, p) for p in positions},
             areas_px={place(p): areas[p] for p in positions},
             keyframe=None if keyframe is None else place(keyframe),
@@ -168,11 +168,11 @@ class SampleDrawer:
             return None
         other, question = found
         positions = self._positions(judged_positions(episode), None, rng)
-        place = self._places(rng)
+        place = numbering(rng, self.label_offset, self.label_stride)
         return Sample(
             id=f"{episode.id} asked {other.id}",
             query=Query(id=QueryId("sample"), text=question.text),
-            window=_window(episode, positions, place),
+            window=window_at(episode, positions, place),
             boxes={place(p): () for p in positions},
             areas_px={place(p): 0.0 for p in positions},
             keyframe=None,
@@ -187,12 +187,6 @@ class SampleDrawer:
         stride = math.ceil(len(judged) / (self.num_frames - 1))
         phase = int(rng.integers(stride)) if keyframe is None else judged.index(keyframe) % stride
         return tuple(judged[min(phase, len(judged) - 1) :: stride])
-
-    def _places(self, rng: np.random.Generator) -> Callable[[int], FrameIndex]:
-        """Where a position stands in the numbers of a stream."""
-        offset = int(rng.integers(self.label_offset + 1))
-        apart = 1 if self.label_stride == 1 else int(rng.integers(self.label_stride)) + 1
-        return lambda position: FrameIndex(position * apart + offset)
 
 
 def unfit(episode: Episode, *, needs_rationale: bool = False) -> str:
@@ -227,9 +221,19 @@ def _pseudo_keyframe(
     return evidence.keyframe if evidence is not None and is_fixed else drawn
 
 
-def _window(
+def numbering(
+    rng: np.random.Generator, label_offset: int, label_stride: int
+) -> Callable[[int], FrameIndex]:
+    """Where a position stands in the numbers of a stream, drawn up to an offset and a distance."""
+    offset = int(rng.integers(label_offset + 1))
+    apart = 1 if label_stride == 1 else int(rng.integers(label_stride)) + 1
+    return lambda position: FrameIndex(position * apart + offset)
+
+
+def window_at(
     episode: Episode, positions: Iterable[int], place: Callable[[int], FrameIndex]
 ) -> FrameWindow:
+    """The frames at some positions, oldest first, numbered by `place`; label 0 is number 0."""
     frames = []
     for position in positions:
         stamp_ns = episode.stamp_ns(position)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from foreseg.frames import Frame, FrameIndex, FrameWindow
 from foreseg.methods.grounding import View, label_text
 from foreseg.methods.percentages import answer_in, label_at_mean, numbers_in
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,9 @@ def window_of(frames: Iterable[Frame], origin: FrameIndex) -> FrameWindow:
     return FrameWindow(frames=tuple(ordered[i] for i in sorted(ordered)), origin_index=origin)
 
 
-def evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
-    """At most so many frames, evenly over them, both ends among them; of one: the first."""
-    if len(frames) <= count:
-        return list(frames)
+def evenly(items: Sequence[_Item], count: int) -> list[_Item]:
+    """At most so many items, evenly over them, both ends among them; of one: the first."""
+    if len(items) <= count:
+        return list(items)
     steps = max(1, count - 1)
-    return [frames[round((len(frames) - 1) * i / steps)] for i in range(count)]
+    return [items[round((len(items) - 1) * i / steps)] for i in range(count)]
