@@ -187,8 +187,8 @@ def test_show_rewards_scores_true_and_given_completions(
     said = tmp_path / "said.txt"
     said.write_text("<answer>[[1, 2, 3, 4]]</answer>\n", "utf-8")
     for extra, score in (
-        ([], "format     2.000"),
-        (["--completions", str(said)], "format     0.000"),
+        ([], "consistency 0."),
+        (["--completions", str(said)], "format      0.000"),
     ):
         with pytest.raises(SystemExit) as leaving:
             main(["show-rewards", "--dataset", str(worlds), "--count", "1", *extra])

@@ -103,7 +103,7 @@ def spatial_reward(predicted_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> float:
 def consistency_reward(predicted: BoolArray, truth: BoolArray) -> float:
     """Mean over frames of the IoU of tracked and true masks, 0..1: R_u, [V].
 
-    Only *matched* boxes are tracked for it. A frame on which both are empty has 1.
+    Only *matched* boxes are tracked for it (`vlm.rewards_tracked`). A frame on which both are empty has 1.
 
     Args:
         predicted: (T, H, W) bool.

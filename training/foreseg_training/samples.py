@@ -41,6 +41,8 @@ class Sample:
         rationale: a reference chain of thought; "" = there is none.
         answer: the true answer in words; "" = there is none.
         difficulty: as rated, 1 (easy) to 10; None: not rated.
+        source: id of the episode whose frames are shown.
+        positions: of the shown frames in it.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Sample:
     rationale: str
     answer: str
     difficulty: float | None = None
+    source: str
+    positions: Mapping[FrameIndex, int]
 
     @property
     def areas_by_label(self) -> dict[int, float]:
@@ -154,6 +158,8 @@ class SampleDrawer:
             rationale=question.rationale.strip(),
             answer=question.answer,
             difficulty=question.rating,
+            source=episode.id,
+            positions={place(p): p for p in positions},
         )
 
     def _negative(
@@ -178,6 +184,8 @@ class SampleDrawer:
             keyframe=None,
             rationale=THOUGHT,
             answer="",
+            source=episode.id,
+            positions={place(p): p for p in positions},
         )
 
     def _positions(

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Group relative policy optimisation by TRL's `GRPOTrainer`, with Veason-R1's rewards.
 
-Deviations from Veason-R1: its reward of temporal consistency (R_u), for which the answer is tracked
-through the shown frames, is not here yet; questions without a target stay in, with a reward of
-their own. Knows no loop: TRL draws, compares and steps.
+Deviation from Veason-R1: questions without a target stay in, with a reward of their own. Its reward of
+temporal consistency (R_u) is tracked in a pool of worker processes. Knows no loop: TRL draws, compares and
+steps.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from foreseg.config import TrackerConfig
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
+from foreseg_training.tracking import Tracking, tracking_pool, write_videos
 from foreseg_training.vlm.arguments import accumulation, common_arguments
 from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.model import (
@@ -28,8 +33,11 @@ from foreseg_training.vlm.model import (
     special_tokens,
 )
 from foreseg_training.vlm.recipe import Recipe
+from foreseg_training.vlm.rewards_tracked import shown_of
 from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, prompt_row
 from foreseg_training.vlm.run import Run
+
+_LOG = logging.getLogger(__name__)
 
 
 def train_grpo(
@@ -45,17 +53,37 @@ def train_grpo(
     """Train on one prompt of each episode; returns the folder of the trained model.
 
     Args and Raises as `train_sft`; ConfigError also for rewards that are unknown, InputError for a
-    reward that is no number.
+    reward that is no number or a tracker that cannot start.
     """
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     if recipe.stage != "grpo":
         msg = f"policy optimisation wants a recipe of the stage grpo, got {recipe.stage}"
         raise ConfigError(msg)
     setup = set_up(recipe, folder)
-    rewards = VeasonRewards(setup.method, Form(recipe.form))
-    functions, weights = rewards.functions(recipe.reward_weights)
-    arguments = GRPOConfig(
+    run = Run(recipe, folder, out, resume=resume, source=source)
+    filtered = Filtered()
+    with tracking_of(recipe, episodes, out) as tracking, run.guarded():
+        rewards = VeasonRewards(setup.method, Form(recipe.form), tracking)
+        functions, weights = rewards.functions(recipe.reward_weights)
+        rows = grpo_rows(recipe, setup, episodes, out / "rows", filtered)
+        trainer = GRPOTrainer(
+            # it knows its folder: the reference comes from there
+            model=model_to_train(recipe, folder),
+            reward_funcs=run.watched(functions),
+            args=_arguments(recipe, out, device, weights),
+            train_dataset=rows,
+            processing_class=setup.processor,
+            peft_config=adapters(recipe),
+        )
+        run.train(trainer, rows, filtered)
+        return run.finish(save_trained(trainer, setup, recipe, folder, out))
+
+
+def _arguments(recipe: Recipe, out: Path, device: str, weights: list[float]) -> Any:  # noqa: ANN401 (a GRPOConfig)
+    from trl import GRPOConfig
+
+    return GRPOConfig(
         **common_arguments(recipe, out, device),
         per_device_train_batch_size=recipe.per_device,
         gradient_accumulation_steps=accumulation(
@@ -70,21 +98,33 @@ def train_grpo(
         scale_rewards="group",
         reward_weights=weights,
     )
-    run = Run(recipe, folder, out, resume=resume, source=source)
-    filtered = Filtered()
-    with run.guarded():
-        rows = grpo_rows(recipe, setup, episodes, out / "rows", filtered)
-        trainer = GRPOTrainer(
-            # it knows its folder: the reference comes from there
-            model=model_to_train(recipe, folder),
-            reward_funcs=run.watched(functions),
-            args=arguments,
-            train_dataset=rows,
-            processing_class=setup.processor,
-            peft_config=adapters(recipe),
-        )
-        run.train(trainer, rows, filtered)
-        return run.finish(save_trained(trainer, setup, recipe, folder, out))
+
+
+@contextlib.contextmanager
+def tracking_of(
+    recipe: Recipe, episodes: Sequence[Episode], out: Path
+) -> Iterator[Tracking | None]:
+    """The workers that track for the reward `consistency`, started; None where it has no weight.
+
+    Raises:
+        InputError: they cannot start; says why.
+    """
+    if not recipe.reward_weights.get("consistency"):
+        yield None
+        return
+    rank = os.environ.get("RANK", "0")  # each process has workers of its own
+    pool = tracking_pool(
+        write_videos(out / f"videos-{rank}.pickle", episodes),
+        TrackerConfig(bundle=recipe.tracker, backend=recipe.tracker_backend),
+        num_workers=recipe.tracker_workers,
+        task_timeout_s=recipe.tracker_timeout_s,
+    )
+    try:
+        with pool:
+            yield pool
+    finally:
+        if pool.failures:
+            _LOG.warning("tracking: %s", dict(pool.failures))
 
 
 def grpo_rows(
@@ -101,10 +141,15 @@ def grpo_rows(
     """
     drawer = drawer_of(recipe)
     tokens = special_tokens(setup.parts)
+    sources = {episode.id: episode for episode in episodes}
 
     def rows() -> Iterator[Row]:
         for sample in drawer.draw(episodes, recipe.seed, filtered):
-            truth = truth_of(setup.method, sample).to_json()
-            yield {**prompt_row(setup.method, sample, tokens), "truth": truth}
+            shown = shown_of(setup.method, sample, sources[sample.source])
+            yield {
+                **prompt_row(setup.method, sample, tokens),
+                "truth": truth_of(setup.method, sample).to_json(),
+                "shown": shown.to_json(),
+            }
 
     return dataset_of(rows(), filtered, folder)

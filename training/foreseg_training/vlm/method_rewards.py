@@ -26,6 +26,8 @@ from foreseg_training.rewards import (
     spatial_reward,
 )
 from foreseg_training.samples import Sample
+from foreseg_training.tracking import Tracking
+from foreseg_training.vlm.rewards_tracked import ConsistencyReward
 
 Scores = list[float | None]
 RewardFunction = Callable[..., Scores]
@@ -70,24 +72,36 @@ def truth_of(method: VeasonMethod, sample: Sample) -> Truth:
 class VeasonRewards:
     """The reward functions of one run, each under its name; a batch is parsed once for all."""
 
-    def __init__(self, method: VeasonMethod, form: Form) -> None:
+    def __init__(self, method: VeasonMethod, form: Form, tracking: Tracking | None = None) -> None:
         self._method = method
         self._form = form
         self._known: dict[str, Parsed] = {}
+        self._consistency = None
+        if tracking is not None:
+            self._consistency = ConsistencyReward(self._said, rows_of, tracking)
 
     def functions(self, weights: Mapping[str, float]) -> tuple[list[RewardFunction], list[float]]:
         """The functions with a weight, and their weights.
 
         Raises:
-            ConfigError: a name that is none, or no weight at all.
+            ConfigError: a name that is none, or no weight at all; a weight for `consistency`
+                without a tracker.
         """
-        known: dict[str, RewardFunction] = {"format": self.format, "keyframe": self.keyframe, "spatial": self.spatial,
-                 "no_target": self.no_target}  # fmt: skip
+        known: dict[str, RewardFunction] = {
+            "format": self.format,
+            "keyframe": self.keyframe,
+            "spatial": self.spatial,
+            "consistency": self.consistency,
+            "no_target": self.no_target,
+        }
         unknown = set(weights) - set(known)
         if unknown or not any(weights.values()):
             msg = f"reward_weights want some of {', '.join(known)}, got {dict(weights)}"
             raise ConfigError(msg)
         used = [name for name in known if weights.get(name)]
+        if "consistency" in used and self._consistency is None:
+            msg = f"the reward consistency (weight {weights['consistency']}) wants a tracker"
+            raise ConfigError(msg)
         return [known[name] for name in used], [weights[name] for name in used]
 
     def format(self, completions: Sequence[Any], **_: object) -> Scores:
@@ -116,9 +130,21 @@ class VeasonRewards:
             elif parsed.keyframe is None or parsed.keyframe not in true.boxes:
                 scores.append(0.0)
             else:
-                rows = [_row(item) for item in parsed.items]
-                scores.append(spatial_reward(rows, true.boxes[parsed.keyframe]))
+                scores.append(spatial_reward(rows_of(parsed), true.boxes[parsed.keyframe]))
         return scores
+
+    def consistency(
+        self,
+        completions: Sequence[Any],
+        truth: Sequence[str],
+        shown: Sequence[str],
+        log_metric: Callable[[str, float], object] | None = None,
+        **_: object,
+    ) -> Scores:
+        """R_u, 0..1, of the matched boxes tracked through the shown frames; None likewise."""
+        assert self._consistency is not None  # noqa: S101 (`functions` looked)
+        boxes = [Truth.from_json(text).boxes for text in truth]
+        return self._consistency(completions, shown, boxes, log_metric)
 
     def no_target(self, completions: Sequence[Any], truth: Sequence[str], **_: object) -> Scores:
         """Ours, 0 or 1: says that nothing fits exactly where nothing does."""
@@ -128,6 +154,9 @@ class VeasonRewards:
             )
             for said, true in zip(completions, truth, strict=True)
         ]
+
+    def _said(self, completion: Any) -> Parsed:  # noqa: ANN401 (as `text_of`)
+        return self._parsed(text_of(completion))
 
     def _parsed(self, text: str) -> Parsed:
         if text not in self._known:
@@ -148,6 +177,11 @@ def text_of(completion: Any) -> str:  # noqa: ANN401 (a chat, or text)
     if isinstance(content, str):
         return content
     return "".join(block.get("text") or "" for block in content)
+
+
+def rows_of(parsed: Parsed) -> list[list[float]]:
+    """A parsed answer's boxes, (N, 4)."""
+    return [_row(item) for item in parsed.items]
 
 
 def _row(item: object) -> list[float]:

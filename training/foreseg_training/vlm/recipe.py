@@ -48,6 +48,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (1e-3, 100),
     "kl_beta": (0, 100),
     "epsilon": (1e-6, 10),
+    "tracker_workers": (1, 256),
+    "tracker_timeout_s": (0.01, 86_400),
 }
 
 
@@ -73,6 +75,10 @@ class Recipe:
         show_steps: steps between completions that are put on the run's page.
         kl_beta: grpo: weight of the divergence from where the run started.
         reward_weights: grpo: by the reward's name; those left out count nothing.
+        tracker, tracker_backend: grpo: the frozen tracker of the reward `consistency`: a bundle's
+            name or folder, and what runs it, as the robot's settings have them.
+        tracker_workers: processes that track, for each process that trains.
+        tracker_timeout_s: for the tracking of one completion.
     """
 
     stage: str
@@ -105,6 +111,10 @@ class Recipe:
     temperature: float = 1.0
     kl_beta: float = 0.005
     epsilon: float = 0.2
+    tracker: str = "nano"
+    tracker_backend: str = "cpu"
+    tracker_workers: int = 2
+    tracker_timeout_s: float = 60.0
     reward_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -45,7 +45,10 @@ from foreseg_training.samples import Filtered
 from foreseg_training.vlm.recipe import Recipe
 
 RECORD, RECIPE, METRICS, PAGE = "run.json", "recipe.yaml", "metrics.csv", "completions.html"
-MAY_CHANGE = ("epochs", "max_steps", "save_steps", "show_steps")  # on resuming
+MAY_CHANGE = (  # on resuming
+    *("epochs", "max_steps", "save_steps", "show_steps"),
+    *("tracker_workers", "tracker_timeout_s", "tracker_backend"),
+)
 _TOKENS = "num_tokens"
 
 
