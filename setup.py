@@ -58,6 +58,8 @@ EXTRAS = {
     "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
     # a language model behind a server
     "server": ["httpx>=0.27"],
+    # evaluation, generation and teachers' chains on a Ray cluster
+    "cluster": ["ray>=2.40"],
     # files and cameras without ROS
     "video": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
     # ROS 2 Jazzy from PyPI; `ros-build` is what foreseg_msgs needs to be built against it

@@ -62,6 +62,7 @@ CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
     "httpx": ("language/http_stream.py",),
+    "ray": ("work/ray_cluster.py",),
     "tqdm": ("commands/progress.py",),
     "cv2": (
         "media/sources.py",
@@ -138,6 +139,11 @@ CORE_ROOMS = (
     Room(("history",), "ring, sparse tier, windows, reduced images", (RECORDS,)),
     Room(("engines",), "compiled graphs, their bundles, back-ends", (RECORDS,)),
     Room(
+        ("work",),
+        "many independent tasks over threads, processes or a Ray cluster; not the live pipeline's",
+        (RECORDS,),
+    ),
+    Room(
         (
             *("telemetry", "config", "dialogue", "prompts"),
             *("masks", "frames", "geometry", "files", "texts", "clock", "errors"),
@@ -173,6 +179,8 @@ CONCURRENT = {
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/process_group.py": "that process with all that it starts, and their end",
     "language/http_stream.py": "httpx's client, on a loop run by its reader: no thread",
+    "work/threads.py": "tasks that wait for a server; nothing live",
+    "work/processes.py": "tasks that compute; nothing live",
     "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",
 }
 CONCURRENCY = {"threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "queue"}
