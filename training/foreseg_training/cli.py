@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg-train`: trains reasoning models by recipe, and shows what rewards say of completions."""
+"""`foreseg-train`: trains reasoning models by recipe, and the tracker; shows what rewards say of completions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError, MissingExtraError
+from foreseg_training.tracker_command import ABOUT, add_tracker_arguments, train_tracker
 
 _EXAMPLES = """examples:
   foreseg-sim generate --world shapes --clips 200 --split train --out worlds
@@ -19,8 +20,7 @@ _EXAMPLES = """examples:
   foreseg-train grpo --recipe veason-grpo --model run/model --dataset worlds --form fevos --out run2
   foreseg-train sft --recipe veason-sft-tiny --set max_steps=20 ... --resume
   foreseg-train show-rewards --dataset worlds --form fevos --completions said.txt
-
-The tracker is trained by `python -m foreseg_training.tracker`.
+  foreseg-train tracker --out tracker --minutes 108
 """
 
 
@@ -76,6 +76,9 @@ def _parser() -> Parser:
     show.add_argument("--count", type=int, default=5, help="samples; default: 5")
     _add_dataset(show)
     show.set_defaults(run=_show)
+    tracker = commands.add_parser("tracker", help=ABOUT, description=ABOUT)
+    add_tracker_arguments(tracker)
+    tracker.set_defaults(run=train_tracker)
     return parser
 
 

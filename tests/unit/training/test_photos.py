@@ -168,6 +168,30 @@ def test_a_mistake_is_one_sentence(
     assert told in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--minutes", "0"], "--minutes wants a finite number above 0, got 0.0"),
+        (["--resume"], "has no state.pt"),
+        (["--start", "nosuch.safetensors"], "nosuch.safetensors"),
+    ],
+)
+def test_the_subcommand_is_the_module(
+    tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from foreseg_training.cli import main as train_main
+    from foreseg_training.tracker.__main__ import main as module_main
+
+    lines = []
+    for start in (lambda given: train_main(["tracker", *given]), module_main):
+        with pytest.raises(SystemExit) as leaving:
+            start(["--out", str(tmp_path / "out"), *words])
+        assert leaving.value.code == 2
+        lines.append(capsys.readouterr().err.splitlines()[-1].partition(": ")[2])
+    assert told in lines[0]
+    assert lines[0] == lines[1]
+
+
 def test_a_cutout_file_without_alpha_is_named(folder: Path) -> None:
     (folder / "cutouts").mkdir()
     cv2.imwrite(str(folder / "cutouts" / "box_1.png"), scene(0)[0])
