@@ -8,25 +8,31 @@ answers are the model's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame
+from foreseg.language.base import LanguageModel
 from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.labels import LabelForm
 from foreseg.reasoner.options import (
     AUTO,
+    SAMPLING,
+    MethodOptions,
     Scalar,
     coordinates_from_name,
+    labels_from_name,
     method_from_options,
     options_from_values,
 )
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
-from foreseg_torch.vlm.card import check_words, options_with_card, read_card
+from foreseg_torch.vlm.adapter import WithoutAdapter, load_adapter
+from foreseg_torch.vlm.card import check_trained, check_words, options_with_card, read_card
 from foreseg_torch.vlm.language_model import (
     FRAME_PIXELS,
     VISION_CACHE_MB,
@@ -50,7 +56,13 @@ class TransformersOptions:
     method: str = "veason"
     fast: bool = False  # videoseg, visa
     num_frames: int = 0  # veason, fevos; 0 = the method's own
+    num_key_frames: int = 0  # videoseg; 0 = the method's own
+    num_reference_frames: int = -1  # videoseg; -1 = the method's own
     form: str = ""  # the only one that the model knows; "" = the method's own
+    tells_budget: bool = True  # veason, videoseg: the words say how long the thoughts may be
+    labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
+    adapter: str = ""  # a folder of PEFT's for the model; videoseg's sampler works without it
+    sampler: str = ""  # videoseg, visa: a folder that samples; "" = the model, without its adapter
     span_s: float = 0.0  # 0 = all that the history has
     coordinates: str = AUTO  # as the model's family counts
     image_side_px: int = 448
@@ -86,8 +98,9 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         MissingExtraError: a package is absent.
     """
     options = options_from_values(values, TransformersOptions(), "transformers")
-    card = read_card(Path(options.model))
+    card = read_card(Path(options.adapter or options.model))
     if card is not None:
+        check_trained(card)
         values = options_with_card(values, card)
         options = options_from_values(values, TransformersOptions(), "transformers")
     _check(options)
@@ -96,22 +109,48 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
     made = _loaded(options)
     loaded = made.loaded if isinstance(made, LoadedSegVlm) else made
     view = view_of(loaded, options)
-    method = method_from_options(
-        options.method,
-        fast=options.fast,
-        num_frames=options.num_frames,
-        span_s=options.span_s,
-        view=view,
-        form=options.form,
-    )
+    method = method_from_options(_method_options(options), view)
     if card is not None:
         check_words(method, card)
     pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
+    model: SegLanguageModel | TransformersLanguageModel
     if isinstance(made, LoadedSegVlm):
-        segmenter = SegLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
-        return VlmReasoner(method, segmenter)
-    model = TransformersLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
-    return VlmReasoner(method, model)
+        model = SegLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
+    else:
+        model = TransformersLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
+    return VlmReasoner(method, model, _sampler(options, loaded, model, pixels))
+
+
+def _sampler(
+    options: TransformersOptions, loaded: LoadedVlm, model: LanguageModel, frame_pixels: int
+) -> LanguageModel | None:
+    """What samples: another folder's model, or this one without its adapter; None: this one."""
+    base = None
+    if options.adapter:
+        base = WithoutAdapter(model, load_adapter(loaded, Path(options.adapter)))
+    if not options.sampler:
+        return base
+    precision = None if options.precision == AUTO else Precision(options.precision)
+    other = load_vlm(
+        options.sampler,
+        precision=precision,
+        device=options.device,
+        max_memory_mb=options.max_memory_mb,
+    )
+    if other.geometry.unit_px != loaded.geometry.unit_px:
+        msg = (
+            f"the sampler reads frames in steps of {other.geometry.unit_px} px, the model of"
+            f" {loaded.geometry.unit_px}: take one of the same family"
+        )
+        raise ConfigError(msg)
+    return TransformersLanguageModel(
+        other, frame_pixels=frame_pixels, vision_cache_mb=options.vision_cache_mb
+    )
+
+
+def _method_options(options: TransformersOptions) -> MethodOptions:
+    values = {field.name: getattr(options, field.name) for field in fields(MethodOptions)}
+    return MethodOptions(**values)
 
 
 def _loaded(options: TransformersOptions) -> LoadedVlm | LoadedSegVlm:
@@ -176,6 +215,7 @@ def fitted_view(model_type: str, unit_px: int, options: TransformersOptions) -> 
         image_side_px=options.image_side_px,
         coordinates=own if options.coordinates == AUTO else Coordinates(options.coordinates),
         patch_px=unit_px,
+        labels=labels_from_name(options.labels),
         frame_pixels=frame_pixels,
     )
 
@@ -199,11 +239,14 @@ def _check(options: TransformersOptions) -> None:
         if not 0 <= value < float("inf"):
             msg = f"{name} wants a finite number >= 0, got {value}"
             raise ConfigError(msg)
-    method_from_options(
-        options.method,
-        fast=options.fast,
-        num_frames=options.num_frames,
-        span_s=options.span_s,
-        view=View(image_side_px=options.image_side_px),
-        form=options.form,
+    view = View(
+        image_side_px=options.image_side_px,
+        labels=labels_from_name(options.labels),
     )
+    method_from_options(_method_options(options), view)
+    if options.sampler and options.method not in SAMPLING:
+        msg = f"a sampler is for the methods {' and '.join(SAMPLING)}, got {options.method}"
+        raise ConfigError(msg)
+    if options.adapter and options.method in SEG_METHODS:
+        msg = f"an adapter is for a method that answers in text, got {options.method}"
+        raise ConfigError(msg)

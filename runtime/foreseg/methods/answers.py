@@ -12,6 +12,7 @@ from foreseg.methods.absence import is_denial, is_none_word
 from foreseg.methods.base import Verdict
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Repairs, UnusableAnswer
+from foreseg.methods.labels import RankedWindow
 from foreseg.methods.near_json import Json, values_from_text
 
 MAX_REASONING_TOKENS = 8_192
@@ -141,9 +142,12 @@ def has_member(value: dict[str, Json], names: tuple[str, ...]) -> bool:
 
 def frames_words(window: FrameWindow) -> str:
     """What stands before labelled frames."""
+    label = "the number of the frame; frames between them are left out."
+    if isinstance(window, RankedWindow):
+        label = "its place among them, from 0."
     return (
         f"You see {len(window.frames)} frames of a camera, oldest first. Before each stands its"
-        " label, the number of the frame; frames between them are left out."
+        f" label, {label}"
     )
 
 
@@ -156,8 +160,17 @@ def query_words(query: Query) -> str:
     )
 
 
-def format_words(form: Form, reasoning_tokens: int, answer: str) -> str:
-    """How a completion is to look."""
+def format_words(
+    form: Form, reasoning_tokens: int, answer: str, *, tells_budget: bool = True
+) -> str:
+    """How a completion is to look.
+
+    Args:
+        form: of it.
+        reasoning_tokens: for the thoughts.
+        answer: an example.
+        tells_budget: whether the words say how long the thoughts may be.
+    """
     if not form.has_rationale:
         return (
             f"Reply with {form.put('', f'<answer>{answer}</answer>')} and nothing else. If nothing"
@@ -165,7 +178,8 @@ def format_words(form: Form, reasoning_tokens: int, answer: str) -> str:
             f" {form.put('', f'<answer>{NO_TARGET}</answer>')}."
         )
     num_words = max(10, round(reasoning_tokens * WORDS_PER_TOKEN))
-    rationale = f"<think>your reasoning, in at most {num_words} words</think>"
+    within = f", in at most {num_words} words" if tells_budget else ""
+    rationale = f"<think>your reasoning{within}</think>"
     return (
         f"Reply in exactly this form:\n{form.put(rationale, f'<answer>{answer}</answer>')}\n"
         f"If nothing in the frames fits the query, let the answer be <answer>{NO_TARGET}</answer>."

@@ -16,6 +16,7 @@ from foreseg.errors import ConfigError, ForesegError, InputError
 from foreseg.frames import Frame, FrameWindow, U8Array
 from foreseg.geometry import BoxXyxy
 from foreseg.history.reduction import reduce_window
+from foreseg.methods.labels import LabelForm, labelled_window
 from foreseg.methods.near_json import Json
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 
@@ -60,6 +61,7 @@ class View:
     image_side_px: int = 448  # frames are reduced to this
     coordinates: Coordinates = Coordinates.PIXELS
     patch_px: int = 28  # the processor rounds both sides to multiples of this (Qwen2.5-VL: 28)
+    labels: LabelForm = LabelForm.ABSOLUTE
 
     def __post_init__(self) -> None:
         if not 16 <= self.image_side_px <= 4096 or not 1 <= self.patch_px <= 128:  # noqa: PLR2004
@@ -71,7 +73,7 @@ class View:
 
     def shown(self, window: FrameWindow) -> FrameWindow:
         """The window as the model sees it."""
-        return reduce_window(window, self.image_side_px)
+        return labelled_window(reduce_window(window, self.image_side_px), self.labels)
 
     def size_wh(self, frame: Frame) -> tuple[float, float]:
         """A shown frame's size in the model's own units."""

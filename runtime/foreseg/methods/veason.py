@@ -65,6 +65,7 @@ class VeasonSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
+    tells_budget: bool = True  # the words say how long the thoughts may be
     reasoning_tokens: int = 768
     answer_tokens: int = 256
 
@@ -156,7 +157,7 @@ class VeasonMethod:
             f"{query_words(query)} First choose the keyframe: the frame shown in"
             " which what the query asks for can be seen best. Then draw a box around each object"
             f" in it that answers the query, with {view.words(shown.newest)}.\n"
-            + format_words(form, budget, _ANSWER)
+            + format_words(form, budget, _ANSWER, tells_budget=self._settings.tells_budget)
         )
         return (frames_words(shown), *labelled(shown), after)
 

@@ -32,6 +32,7 @@ from foreseg.methods.answers import (
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View, label_text, labelled
+from foreseg.methods.labels import LabelForm
 from foreseg.methods.pointing import (
     ANSWER,
     Part,
@@ -74,6 +75,7 @@ class VideosegSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
+    tells_budget: bool = True  # the words say how long the thoughts may be
     sampler_tokens: int = 64
     reasoning_tokens: int = 768
     answer_tokens: int = 512
@@ -92,6 +94,12 @@ class VideosegSettings:
                 raise ConfigError(msg)
         if not self.parts & {Part.BOX, Part.POINT}:
             msg = f"parts want a box or a point, got {sorted(part.value for part in self.parts)}"
+            raise ConfigError(msg)
+        if not 0 <= self.num_reference_frames <= MAX_FRAMES:
+            msg = f"num_reference_frames wants 0 to {MAX_FRAMES}, got {self.num_reference_frames}"
+            raise ConfigError(msg)
+        if self.view.labels is not LabelForm.ABSOLUTE:
+            msg = "labels are absolute: intervals of ranks would name other frames in each round"
             raise ConfigError(msg)
         if not 0 < self.segment_share <= 1:
             msg = f"segment_share wants more than 0 and at most 1, got {self.segment_share}"
@@ -255,7 +263,8 @@ class VideosegMethod:
             " others are there to understand it. For each object in the target frame that answers"
             " the query, give a box around it, a point in its middle that lies on it, and a point"
             " close to it that lies on something else and is easily taken for it, with"
-            f" {settings.view.words(target)}.\n" + format_words(form, budget, ANSWER)
+            f" {settings.view.words(target)}.\n"
+            + format_words(form, budget, ANSWER, tells_budget=settings.tells_budget)
         )
         content = (frames_words(window), *labelled(window), after)
         request = LanguageRequest(

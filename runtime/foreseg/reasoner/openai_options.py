@@ -19,6 +19,7 @@ from foreseg.methods.base import Method
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.reasoner.options import (
     AUTO,
+    MethodOptions,
     Scalar,
     coordinates_from_name,
     method_from_options,
@@ -83,14 +84,14 @@ def _method(options: OpenAiOptions) -> Method:
         coordinates=coordinates_of(options.coordinates, options.model),
         patch_px=options.patch_px,
     )
-    return method_from_options(
-        options.method,
+    chosen = MethodOptions(
+        method=options.method,
         fast=options.fast,
         num_frames=options.num_frames,
         span_s=options.span_s,
-        view=view,
         form=options.form,
     )
+    return method_from_options(chosen, view)
 
 
 def coordinates_of(name: str, model: str) -> Coordinates:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import Field, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from foreseg.methods.base import Method
 from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.labels import LabelForm
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
@@ -26,6 +27,7 @@ MAX_FILE_BYTES = 100_000
 METHODS = ("veason", "videoseg", "visa", "fevos")
 AUTO = "auto"  # of `coordinates`: as the model's family counts
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
+TELLING = ("veason", "videoseg")  # those that think and can be silent about the budget
 
 Scalar = str | int | float | bool
 
@@ -121,43 +123,112 @@ def form_from_name(name: str) -> Form:
     return Form(name)
 
 
-def method_from_options(
-    name: str, *, fast: bool, num_frames: int, span_s: float, view: View, form: str = ""
-) -> Method:
-    """A method by its name.
+def labels_from_name(name: str) -> LabelForm:
+    """What frame labels count.
 
-    Args:
-        name: one of `METHODS`.
+    Raises:
+        ConfigError: in no known way.
+    """
+    kinds = [kind.value for kind in LabelForm]
+    if name not in kinds:
+        msg = f"labels wants one of {', '.join(kinds)}, got {name!r}"
+        raise ConfigError(msg)
+    return LabelForm(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOptions:
+    """What can be said about a method, beside how it is shown frames.
+
+    Attributes:
+        method: one of `METHODS`.
         fast: numbers for a stream, of a method with a sampler.
         num_frames: of a method without one; 0: its own.
+        num_key_frames: videoseg: of the key segment, in the last request; 0: its own.
+        num_reference_frames: videoseg: likewise from elsewhere; -1: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
-        view: how frames are shown.
         form: a `Form`'s name, the only one that the model knows; empty: the method's own.
+        tells_budget: veason, videoseg: whether the words say how long the thoughts may be.
+    """
+
+    method: str = "veason"
+    fast: bool = False
+    num_frames: int = 0
+    num_key_frames: int = 0
+    num_reference_frames: int = -1
+    span_s: float = 0.0
+    form: str = ""
+    tells_budget: bool = True
+
+
+def method_from_options(options: MethodOptions, view: View) -> Method:
+    """A method by its name, which is shown frames as `view` has it.
 
     Raises:
         ConfigError: no such method or form, or an option of another method.
     """
-    if name not in METHODS:
-        msg = f"method wants one of {', '.join(METHODS)}, got {name!r}"
-        raise ConfigError(msg)
-    if fast and name not in SAMPLING:
-        msg = f"fast is for the methods {' and '.join(SAMPLING)}: {name} asks only once"
-        raise ConfigError(msg)
-    if num_frames and name in SAMPLING:
-        others = " and ".join(other for other in METHODS if other not in SAMPLING)
-        msg = f"num_frames is for the methods {others}: {name}'s sampler chooses its frames"
-        raise ConfigError(msg)
-    span = span_s or None
-    chosen = form_from_name(form) if form else None
+    name = options.method
+    _check_option_of_method(options, view)
+    span = options.span_s or None
+    chosen = form_from_name(options.form) if options.form else None
     if name == "videoseg":
-        make = VideosegSettings.fast if fast else VideosegSettings
-        return VideosegMethod(replace(make(span_s=span, view=view), form=chosen))
+        make = VideosegSettings.fast if options.fast else VideosegSettings
+        own = make(span_s=span, view=view)
+        references = options.num_reference_frames
+        return VideosegMethod(
+            replace(
+                own,
+                form=chosen,
+                tells_budget=options.tells_budget,
+                num_key_frames=options.num_key_frames or own.num_key_frames,
+                num_reference_frames=own.num_reference_frames if references < 0 else references,
+            )
+        )
     if name == "visa":
-        choose = VisaSettings.fast if fast else VisaSettings
+        choose = VisaSettings.fast if options.fast else VisaSettings
         settings = choose(span_s=span, view=view)
         return VisaMethod(replace(settings, form=chosen or settings.form))
     if name == "fevos":
-        shown = num_frames or FevosSettings().num_frames
+        shown = options.num_frames or FevosSettings().num_frames
         return FevosMethod(FevosSettings(num_frames=shown, span_s=span, view=view, form=chosen))
-    shown = num_frames or VeasonSettings().num_frames
-    return VeasonMethod(VeasonSettings(num_frames=shown, span_s=span, view=view, form=chosen))
+    shown = options.num_frames or VeasonSettings().num_frames
+    return VeasonMethod(
+        VeasonSettings(
+            num_frames=shown,
+            span_s=span,
+            view=view,
+            form=chosen,
+            tells_budget=options.tells_budget,
+        )
+    )
+
+
+def _check_option_of_method(options: MethodOptions, view: View) -> None:
+    """Refuse an option of another method."""
+    name, default = options.method, MethodOptions()
+    if name not in METHODS:
+        msg = f"method wants one of {', '.join(METHODS)}, got {name!r}"
+        raise ConfigError(msg)
+    if options.fast and name not in SAMPLING:
+        msg = f"fast is for the methods {' and '.join(SAMPLING)}: {name} asks only once"
+        raise ConfigError(msg)
+    if options.num_frames and name in SAMPLING:
+        others = " and ".join(other for other in METHODS if other not in SAMPLING)
+        msg = f"num_frames is for the methods {others}: {name}'s sampler chooses its frames"
+        raise ConfigError(msg)
+    for option in ("num_key_frames", "num_reference_frames"):
+        if name != "videoseg" and getattr(options, option) != getattr(default, option):
+            msg = f"{option} is for the method videoseg, got {getattr(options, option)} for {name}"
+            raise ConfigError(msg)
+    if options.num_key_frames < 0 or options.num_reference_frames < -1:
+        msg = (
+            "num_key_frames wants at least 0 and num_reference_frames at least -1, got"
+            f" {options.num_key_frames} and {options.num_reference_frames}"
+        )
+        raise ConfigError(msg)
+    if not options.tells_budget and name not in TELLING:
+        msg = f"tells_budget is for the methods {' and '.join(TELLING)}, got {name}"
+        raise ConfigError(msg)
+    if view.labels is not LabelForm.ABSOLUTE and name != "veason":
+        msg = f"labels by rank are for the method veason, got {name}"
+        raise ConfigError(msg)

@@ -53,11 +53,19 @@ _Parts = Generator[AnswerPart, FrameWindow | None, None]
 class VlmReasoner:
     """A method and a language model; keeps nothing between askings.
 
+    Args:
+        method: its plan is carried out.
+        model: answers.
+        sampler: completes what the plan asks before that; None: `model`, too. VideoSeg-R1's and
+            VISA's are never trained.
+
     Raises:
         ConfigError: the method wants masks, which this model cannot give.
     """
 
-    def __init__(self, method: Method, model: LanguageModel) -> None:
+    def __init__(
+        self, method: Method, model: LanguageModel, sampler: LanguageModel | None = None
+    ) -> None:
         if isinstance(method, SegmentingMethod) and not isinstance(model, SegmentingModel):
             msg = (
                 f"{type(method).__name__} wants a model that decodes [SEG] tokens to masks, got"
@@ -67,6 +75,7 @@ class VlmReasoner:
             raise ConfigError(msg)
         self._method = method
         self._model = model
+        self._sampler = model if sampler is None else sampler
 
     @property
     def window_policy(self) -> WindowPolicy:
@@ -83,7 +92,7 @@ class VlmReasoner:
             yield Abstained(reason="no frames yet")
             yield AnswerDone()
             return
-        asking = _Asking(self._model, query)
+        asking = _Asking(self._model, self._sampler, query)
         with closing(self._method.plan(query, window)) as plan:
             sent: list[str] | FrameWindow | None = None
             try:
@@ -105,8 +114,9 @@ class VlmReasoner:
 class _Asking:
     """The completions of one asking, and what they add up to."""
 
-    def __init__(self, model: LanguageModel, query: Query) -> None:
+    def __init__(self, model: LanguageModel, sampler: LanguageModel, query: Query) -> None:
         self._model = model
+        self._sampler = sampler
         self._query = query
         self._tokens = 0
         self._has_verdict = False
@@ -121,7 +131,7 @@ class _Asking:
     ) -> Generator[AnswerPart, FrameWindow | None, list[str]]:
         """The whole texts of a request's completions; signs of life meanwhile."""
         texts = [""] * request.num_samples
-        with closing(self._model.generate(request)) as stream:
+        with closing(self._sampler.generate(request)) as stream:
             for chunk in stream:
                 self._tokens += chunk.num_tokens
                 if 0 <= chunk.sample < len(texts):

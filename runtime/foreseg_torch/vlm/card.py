@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,23 +19,34 @@ import numpy as np
 from foreseg.dialogue import Query, QueryId
 from foreseg.errors import ConfigError, InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
-from foreseg.methods.base import AnswerStep, Method
+from foreseg.language.base import Message
+from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentStep
 from foreseg.reasoner.options import Scalar
 from foreseg_torch.json_file import read_json_object
 
 CARD = "method.json"
+ANSWER = "answer"
+MAX_STEPS = 64  # of a plan
 _SHOWN_WH = (56, 56)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptCard:
-    """What a checkpoint was trained with; the first five are options of the reasoner, too."""
+    """What a checkpoint was trained with; all but the last two are options of the reasoner, too.
+
+    Those with a default came later: older cards lack them.
+    """
 
     method: str
     form: str
-    num_frames: int
+    num_frames: int  # 0: as the method has it
     image_side_px: int
     frame_pixels: int
+    num_key_frames: int = 0  # videoseg; 0: as the method has it
+    num_reference_frames: int = -1  # videoseg; -1: likewise
+    labels: str = "absolute"
+    tells_budget: bool = True
+    trains: str = ANSWER  # or "sampler": only what is asked before the answer; or "both"
     words: str  # `words_hash` of the method
 
     def to_json(self) -> str:
@@ -44,7 +55,7 @@ class PromptCard:
 
 
 def words_hash(method: Method) -> str:
-    """A hash of a method's own words: of what it asks about two black frames."""
+    """A hash of a method's own words: of all that it asks about two black frames."""
     width, height = _SHOWN_WH
     frames = []
     for i in range(2):
@@ -58,12 +69,26 @@ def words_hash(method: Method) -> str:
         )
         frames.append(Frame(ref=ref, image=np.zeros((height, width, 3), np.uint8)))
     window = FrameWindow(frames=tuple(frames), origin_index=FrameIndex(0))
-    step = next(method.plan(Query(id=QueryId("card"), text="?"), window))
-    if not isinstance(step, AnswerStep):
-        msg = f"a prompt card wants a method that asks once, got {method.name}"
-        raise ConfigError(msg)
-    parts = [part for m in step.request.messages for part in m.content if isinstance(part, str)]
+    parts: list[str] = []
+    plan = method.plan(Query(id=QueryId("card"), text="?"), window)
+    sent: list[str] | None = None
+    for _ in range(MAX_STEPS):
+        try:
+            step = plan.send(sent)
+        except StopIteration:
+            break
+        sent = None
+        if isinstance(step, SampleStep):
+            sent = [""] * step.request.num_samples  # nothing useful: the plan goes on as it is
+        if isinstance(step, (SampleStep, AnswerStep)):
+            parts += _words(step.request.messages)
+        elif isinstance(step, SegmentStep):
+            parts += _words(step.request.completion.messages)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _words(messages: Sequence[Message]) -> list[str]:
+    return [part for message in messages for part in message.content if isinstance(part, str)]
 
 
 def read_card(folder: Path) -> PromptCard | None:
@@ -75,15 +100,29 @@ def read_card(folder: Path) -> PromptCard | None:
     if not (folder / CARD).exists():
         return None
     values = read_json_object(folder / CARD)
-    fields = {
-        field.name: str if field.type == "str" else int for field in dataclasses.fields(PromptCard)
-    }
-    if set(values) != set(fields) or any(
-        type(value) is not fields[name] for name, value in values.items()
+    kinds = {"str": str, "int": int, "bool": bool}
+    fields = {field.name: field for field in dataclasses.fields(PromptCard)}
+    needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    if not needed <= set(values) <= set(fields) or any(
+        type(value) is not kinds[str(fields[name].type)] for name, value in values.items()
     ):
         msg = f"{folder / CARD} wants {', '.join(fields)}, got {', '.join(map(str, values))}"
         raise InputError(msg)
     return PromptCard(**values)
+
+
+def check_trained(card: PromptCard) -> None:
+    """Refuse a checkpoint that was only trained to sample, where one is to answer.
+
+    Raises:
+        ConfigError: with the way out.
+    """
+    if card.trains not in (ANSWER, "both"):
+        msg = (
+            f"this checkpoint was trained for {card.method}'s {card.trains}, and does not know how to"
+            " answer: name it as the option sampler, beside a model that does"
+        )
+        raise ConfigError(msg)
 
 
 def options_with_card(values: Mapping[str, Scalar], card: PromptCard) -> dict[str, Scalar]:
@@ -93,7 +132,7 @@ def options_with_card(values: Mapping[str, Scalar], card: PromptCard) -> dict[st
         ConfigError: an option that differs from the card.
     """
     own = dataclasses.asdict(card)
-    del own["words"]
+    del own["words"], own["trains"]
     for name, trained in own.items():
         if name in values and values[name] != trained:
             msg = (

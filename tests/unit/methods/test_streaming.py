@@ -194,3 +194,13 @@ def test_videoseg_wants_frames_and_answers_about_one_that_came() -> None:
     assert isinstance(found, TargetsFound)
     assert found.keyframe_index in given
     assert "[sampler: target frame" in rationale_of(parts)
+
+
+def test_a_frozen_sampler_chooses_the_frames_and_the_model_answers() -> None:
+    model, sampler = ScriptedModel(cooperative), ScriptedModel(cooperative)
+    reasoner = VlmReasoner(VideosegMethod(VideosegSettings.fast()), model, sampler)
+    parts = list(reasoner.ask(ASK, WINDOW))  # all frames that it wants are there
+    assert any(isinstance(part, TargetsFound) for part in parts)
+    assert [len(m.requests) for m in (sampler, model)] == [2, 1]  # an interval and a percentage
+    assert "[first, last]" in words_of(sampler.requests[0])
+    assert "is the target frame" in words_of(model.requests[0])
