@@ -211,6 +211,7 @@ def record_from_steps(
     clock = _Arrivals(episode)
     published: list[PublishedAt] = []
     answers: list[AnsweredAt] = []
+    places: dict[tuple[object, ...], int] = {}  # of answers that may be published again, amended
     asked: QueryAdded | None = None
     dropped = 0
     for event, commands in steps:
@@ -235,7 +236,11 @@ def record_from_steps(
             elif isinstance(command, PublishAnswer):
                 if asked is None or command.answer.query_id != asked.query.id:
                     continue
-                answers.append(clock.answered(event.at_ns, command.answer))
+                said = clock.answered(event.at_ns, command.answer)
+                place = places.setdefault(_identity(said.answer), len(answers))
+                if place < len(answers):  # its rationale, say, is known now
+                    said = replace(said, at_ns=answers[place].at_ns)
+                answers[place : place + 1] = [said]
     return StreamRecord(
         arrivals_ns=clock.times_ns(),
         asked_ns=None if asked is None else asked.at_ns,
@@ -243,6 +248,12 @@ def record_from_steps(
         answers=tuple(answers),
         num_dropped=dropped,
     )
+
+
+def _identity(answer: Answer) -> tuple[object, ...]:
+    """What stays as it is when an answer is published again."""
+    times = answer.asked_stamp_ns, answer.answered_stamp_ns
+    return (*times, answer.status, answer.keyframe_index, answer.prompts)
 
 
 class _Arrivals:

@@ -179,6 +179,7 @@ def test_grpo_goes_on_from_what_sft_made(
     assert leaving.value.code == 0
     assert capsys.readouterr().out.strip().endswith("model")
     assert not any("visual" in name for name in differing(trained, tmp_path / "model"))
+    assert "rewards/consistency/mean" in (tmp_path / "metrics.csv").read_text("utf-8")
 
 
 def test_show_rewards_scores_true_and_given_completions(

@@ -14,15 +14,21 @@ pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
 from tests.support.episodes import Squares, make_dataset, make_episode, make_objects_episode
 
 from foreseg.config import Config
+from foreseg.dialogue import AnswerDone, AnswerStatus, Query, RationalePart
 from foreseg.driving.player import Latencies
 from foreseg.driving.trace import TraceWriter, read_steps
 from foreseg.errors import InputError
-from foreseg.frames import DEFAULT_CAMERA
-from foreseg.pipeline.events import FrameArrived, PublishMasks
+from foreseg.frames import DEFAULT_CAMERA, FrameWindow
+from foreseg.pipeline.events import FrameArrived, PublishAnswer, PublishMasks
+from foreseg.reasoner.base import AnswerStream
+from foreseg_evaluation import streaming as streaming_module
+from foreseg_evaluation import system as system_module
 from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
+from foreseg_evaluation.reasoners import OracleReasoner
 from foreseg_evaluation.results import TARGET
 from foreseg_evaluation.scoring import score_episode, stream_scores
 from foreseg_evaluation.streaming import (
+    StepList,
     StreamRecord,
     play_episode,
     prediction_by_frame,
@@ -205,6 +211,52 @@ def test_device_latencies_take_the_place_of_the_systems_own() -> None:
     record = play_episode(System(config, make_dataset(episode)), episode, device)
     scores = stream_scores(episode, record)
     assert scores["time_to_first_answer_s"] == pytest.approx(1.5, abs=0.11)
+
+
+class ThinksLater(OracleReasoner):
+    """Answers, and tells why afterwards."""
+
+    def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+        for part in super().ask(query, window):
+            if isinstance(part, AnswerDone) and query.want_rationale:
+                yield RationalePart(text="It moves.")
+            yield part
+
+
+@pytest.mark.parametrize("kind", [QuestionKind.FORESIGHT, QuestionKind.NO_TARGET])
+def test_an_answer_whose_rationale_follows_counts_once(
+    kind: QuestionKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_module, "OracleReasoner", ThinksLater)
+    record = play(make_episode(num_frames=20, kind=kind), reasoner_ms=100)
+    (answer,) = record.answers
+    assert answer.answer.rationale == "It moves."
+    assert answer.answer.status is (
+        AnswerStatus.OK if kind is QuestionKind.FORESIGHT else AnswerStatus.NO_TARGET
+    )
+
+
+def test_the_part_of_an_answer_that_comes_later_does_not_make_it_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    episode = make_episode(num_frames=20)
+    record = play(episode, reasoner_ms=100)
+    steps = StepList()
+    monkeypatch.setattr(streaming_module, "StepList", lambda _trace: steps)
+    assert play(episode, reasoner_ms=100) == record
+    (answer,) = record.answers
+    event, (command,) = next(
+        (e, told)
+        for e, commands in steps.steps
+        if (told := [c for c in commands if isinstance(c, PublishAnswer)])
+    )
+    more = replace(command, answer=replace(command.answer, rationale="So.", tokens=9))
+    again = record_from_steps(
+        [*steps.steps, (replace(event, at_ns=event.at_ns + 1), [more])], episode
+    )
+    assert again.answers == (
+        replace(answer, answer=replace(answer.answer, rationale="So.", tokens=9)),
+    )
 
 
 def test_a_trace_gives_the_record_of_the_run(tmp_path: Path) -> None:
