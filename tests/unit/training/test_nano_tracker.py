@@ -215,3 +215,40 @@ def test_a_short_training_changes_the_weights_and_leaves_a_checkpoint_that_loads
     changed = [n for n, v in trained.items() if not torch.equal(v, untrained[n].to(v.dtype))]
     assert len(changed) > len(trained) / 2
     assert all(torch.isfinite(value).all() for value in trained.values())
+
+    going_on = TrainingConfig(
+        out=tmp_path / "more", start=best, minutes=0.001, num_held_out=1, peak_rate=1e-9
+    )
+    again = load_nano_tracker(train(going_on, SMALL)).state_dict()
+    same = [
+        n for n, v in again.items() if torch.allclose(v.float(), trained[n].float(), atol=1e-3)
+    ]
+    assert len(same) >= len(again) - 1 - sum("running_" in name for name in again)
+
+
+def test_where_absent_begins_is_set_by_how_many_visible_objects_may_be_lost() -> None:
+    from foreseg_training.tracker.batches import Batch, PromptKind
+    from foreseg_training.tracker.presence import set_presence
+    from foreseg_training.tracker.unroll import unroll
+
+    torch.manual_seed(5)
+    model = build_nano_tracker(SMALL)
+    targets = torch.zeros(6, 4, 64, 64)
+    targets[:, :, 10:30, 10:40] = 1
+    targets[0, 2] = 0  # one leaves
+    batch = Batch(
+        pixels=torch.randn(3, 4, 3, 64, 64),
+        rows=torch.arange(3).repeat_interleave(2),
+        targets=targets,
+        kind=PromptKind.BOX,
+        points=torch.tensor([[[[10.0, 10.0], [40.0, 30.0]]]]).expand(6, -1, -1, -1),
+        labels=torch.tensor([[[2, 3]]], dtype=torch.int32).expand(6, -1, -1),
+    )
+    bias = model.mask_decoder.pred_obj_score_head.proj_out.bias
+    before = float(bias.detach())
+    shift = set_presence(model, [batch], max_lost=0.25)
+    assert float(bias.detach()) == pytest.approx(before + shift)
+    with torch.no_grad():
+        scores = torch.stack([output.object_logits for output in unroll(model, batch)])[1:]
+    visible = targets[:, 1:].flatten(2).any(dim=2).T
+    assert float((scores <= 0)[visible].float().mean()) == pytest.approx(0.25, abs=0.1)

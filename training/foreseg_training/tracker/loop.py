@@ -22,6 +22,7 @@ from foreseg_torch.tracker.nano_tracker import (
     NanoTrackerConfig,
     build_nano_tracker,
     load_nano_tracker,
+    read_nano_tracker_config,
     save_nano_tracker,
 )
 
@@ -30,6 +31,7 @@ from .clips import MakeClip, make_clip, mixed
 from .losses import step_loss
 from .photo_clips import PhotoClipMaker
 from .photos import PhotoSet
+from .presence import presence_batches, set_presence
 from .unroll import unroll
 from .validation import held_out_batch, held_out_clips, score
 
@@ -92,7 +94,8 @@ class TrainingConfig:
     """What a run needs.
 
     Attributes:
-        out: folder for `state.pt`, `best.safetensors` and `latest.safetensors`.
+        out: folder for `state.pt`, `best.safetensors`, `latest.safetensors`, and at the end
+            `nano_tracker.safetensors`: the best one, with where "absent" begins set.
         minutes: budget of the training thread's own processor time, over all resumed parts: what a
             core of its own takes by the clock.
         start: weights to start from; without them it starts from nothing.
@@ -116,10 +119,16 @@ class TrainingConfig:
 
 
 def train(config: TrainingConfig, tracker: NanoTrackerConfig) -> Path:
-    """Train within the budget; returns the path of the best checkpoint."""
+    """Train within the budget; returns the path of the best checkpoint, "absent" set."""
     run = _Run(config, tracker)
     run.go()
-    return config.out / "best.safetensors"
+    best, finished = config.out / "best.safetensors", config.out / "nano_tracker.safetensors"
+    model, geometry = load_nano_tracker(best), read_nano_tracker_config(best)
+    held_out = None if config.photos is None else config.photos.split()[1]
+    shift = set_presence(model, presence_batches(held_out, geometry, 4 * config.num_held_out))
+    notes = {**run.notes, "foreseg.presence_shift": f"{shift:.4f}"}
+    save_nano_tracker(model, geometry, finished, notes=notes)
+    return finished
 
 
 class _Run:
@@ -128,6 +137,7 @@ class _Run:
         self.config, self.tracker = config, tracker
         self.rng = np.random.default_rng([config.seed, 3])
         self.step, self.spent_s, self.best = 0, 0.0, -1.0
+        self.notes: dict[str, str] = {}
         self.make_clip: MakeClip = make_clip
         self.selection: MakeClip | None = None
         if config.photos is not None:
@@ -251,7 +261,7 @@ class _Run:
                 name, result.prompted, result.tracked, result.repeated,
                 result.absent_found, result.visible_lost, result.auroc,
             )  # fmt: skip
-        notes = {
+        self.notes = {
             "foreseg.step": str(self.step),
             "foreseg.seed": str(self.config.seed),
             "foreseg.held_out_j": "; ".join(
@@ -261,7 +271,7 @@ class _Run:
         }
         for name in ("latest", "best") if best else ("latest",):
             path = self.config.out / f"{name}.safetensors"
-            save_nano_tracker(self.average, self.current, path, notes=notes)
+            save_nano_tracker(self.average, self.current, path, notes=self.notes)
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),

@@ -71,14 +71,15 @@ def held_out_clips(
     image_size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    num_frames: int = 6,
 ) -> Batch:
-    """Draw 6-frame clips with two boxed objects each, at least 80 % visible at first."""
+    """Draw clips with two boxed objects each, at least 80 % visible at first."""
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     rng = np.random.default_rng(HELD_OUT_SEED)
     seed = HELD_OUT_SEED
     while len(images) < num_clips:
-        clip = make_clip(seed, 6, image_size)
+        clip = make_clip(seed, num_frames, image_size)
         seed += 1
         objects = choose_objects(rng, clip.instance_ids[0], clip.full_areas_px, 0.8, 2)
         if objects:
