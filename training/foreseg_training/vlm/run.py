@@ -28,6 +28,7 @@ from foreseg_training.runs.completions_page import CompletionsPage
 from foreseg_training.runs.faults import told
 from foreseg_training.runs.metrics_file import MetricsFile
 from foreseg_training.runs.progress import quiet_bars
+from foreseg_training.runs.resuming import goes_on_as_it_was
 from foreseg_training.runs.run_card import (
     Card,
     DataSource,
@@ -130,6 +131,8 @@ class Run:
         self._freeze(rows)
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
+        if self.checkpoint is not None:
+            goes_on_as_it_was(trainer, self.checkpoint)
         trainer.add_callback(MarkCheckpoints())
         trainer.add_callback(self._telemetry)
         if self._is_first:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trainers forget when they go on from a checkpoint: the names of weights, and the order of samples.
+
+Both were found by holding a killed run against an unbroken one, with transformers 5.23 and TRL 1.16.
+Does not know: where checkpoints lie.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from foreseg.errors import ConfigError
+from foreseg_torch.vlm.loading import loading
+
+
+def goes_on_as_it_was(trainer: Any, checkpoint: Path) -> None:  # noqa: ANN401 (of transformers)
+    """Let a trainer go on from a checkpoint with its weights, and with the samples that were next.
+
+    Args:
+        trainer: before `train(resume_from_checkpoint=...)`.
+        checkpoint: whole.
+
+    Raises:
+        ConfigError: the checkpoint's state cannot be read.
+    """
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        epochs = int(state["epoch"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{checkpoint} is no checkpoint to go on from: its trainer_state.json: {error}"
+        raise ConfigError(msg) from error
+    _restores_by_name(trainer)
+    _skips_orders(trainer, epochs)
+
+
+def _restores_by_name(trainer: Any) -> None:  # noqa: ANN401
+    """Read weights under the names that the model has.
+
+    Files have a family's names from before; the trainer looks for a Qwen-VL's new names in them,
+    finds none, warns, and goes on with the weights that it began with. Adapters and shards have
+    ways of their own, which work.
+    """
+    original = trainer._load_from_checkpoint  # noqa: SLF001 (there is no other way in)
+
+    def load(checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+        own = trainer.model
+        if hasattr(own, "peft_config") or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            original(checkpoint, model)
+            return
+        with loading(Path(checkpoint)):
+            found = type(own).from_pretrained(
+                checkpoint,
+                dtype=own.dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+            own.load_state_dict(found.state_dict())
+
+    trainer._load_from_checkpoint = load  # noqa: SLF001
+
+
+def _skips_orders(trainer: Any, epochs: int) -> None:  # noqa: ANN401
+    """Draw the orders of past epochs, as TRL's sampler of prompts draws one after the other.
+
+    A new one begins with the first epoch's again.
+    """
+    from trl.trainer.utils import RepeatSampler
+
+    original = trainer._get_train_sampler  # noqa: SLF001 (there is no other way in)
+
+    def sampler(*arguments: Any) -> Any:  # noqa: ANN401
+        made = original(*arguments)
+        if isinstance(made, RepeatSampler):
+            for _ in range(epochs):
+                next(iter(made), None)
+        return made
+
+    trainer._get_train_sampler = sampler  # noqa: SLF001
