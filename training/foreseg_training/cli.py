@@ -9,10 +9,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError, MissingExtraError
+from foreseg_training.teacher_command import (
+    CHAINS_ABOUT,
+    RATINGS_ABOUT,
+    add_chain_arguments,
+    add_rating_arguments,
+)
 from foreseg_training.tracker_command import ABOUT, add_tracker_arguments, train_tracker
+
+if TYPE_CHECKING:
+    from foreseg_evaluation.episode import Dataset
 
 _EXAMPLES = """examples:
   foreseg-sim generate --world shapes --clips 200 --split train --out worlds
@@ -20,6 +30,9 @@ _EXAMPLES = """examples:
   foreseg-train grpo --recipe veason-grpo --model run/model --dataset worlds --form fevos --out run2
   foreseg-train sft --recipe veason-sft-tiny --set max_steps=20 ... --resume
   foreseg-train show-rewards --dataset worlds --form fevos --completions said.txt
+  foreseg-train make-cot --teacher server.json --dataset ReVOS --form revos --out cot
+  foreseg-train sft --recipe veason-sft --chains cot/reasoning_data.json --dataset ReVOS --form revos ...
+  foreseg-train make-difficulty --from-scene --dataset worlds --out rated
   foreseg-train tracker --out tracker --minutes 108
 """
 
@@ -35,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"foreseg-train: {error}\n")
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        sys.stderr.write("\nforeseg-train: stopped; --resume goes on from the last checkpoint\n")
+        sys.stderr.write(
+            "\nforeseg-train: stopped; --resume goes on from the last checkpoint, make-cot without it\n"
+        )
         sys.exit(INTERRUPTED)
     sys.exit(DONE)
 
@@ -68,6 +83,7 @@ def _parser() -> Parser:
             "--device", default="auto", choices=("auto", "cuda", "cpu"), help="default: auto"
         )
         _add_dataset(command)
+        _add_sidecars(command)
         command.set_defaults(run=_train)
     show = commands.add_parser("show-rewards", help="what rewards say of completions")
     show.add_argument("--recipe", default="veason-grpo", help="whose frames and form are used")
@@ -75,7 +91,14 @@ def _parser() -> Parser:
     show.add_argument("--completions", type=Path, help="one a line; left out: the true ones")
     show.add_argument("--count", type=int, default=5, help="samples; default: 5")
     _add_dataset(show)
+    _add_sidecars(show)
     show.set_defaults(run=_show)
+    chains = commands.add_parser("make-cot", help=CHAINS_ABOUT, description=CHAINS_ABOUT)
+    _add_dataset(chains)
+    add_chain_arguments(chains)
+    ratings = commands.add_parser("make-difficulty", help=RATINGS_ABOUT, description=RATINGS_ABOUT)
+    _add_dataset(ratings)
+    add_rating_arguments(ratings)
     tracker = commands.add_parser("tracker", help=ABOUT, description=ABOUT)
     add_tracker_arguments(tracker)
     tracker.set_defaults(run=train_tracker)
@@ -88,8 +111,31 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="train")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _add_sidecars(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--chains", type=Path, metavar="FILE", help="chains of thought, as make-cot writes them"
+    )
+    command.add_argument(
+        "--difficulties", type=Path, metavar="FILE", help="as make-difficulty writes them"
+    )
+
+
+def _read(options: argparse.Namespace) -> Dataset:
+    """The dataset with what stands beside it; what is wrong is told."""
     from foreseg_evaluation.datasets import read_dataset
+    from foreseg_evaluation.datasets.sidecars import with_difficulties, with_rationales
+
+    dataset = read_dataset(options.dataset, options.form, split=options.split)
+    if options.chains is not None:
+        dataset = with_rationales(dataset, options.chains)
+    if options.difficulties is not None:
+        dataset = with_difficulties(dataset, options.difficulties)
+    for line in (*dataset.assumptions, *dataset.problems):
+        sys.stderr.write(f"foreseg-train: {line}\n")
+    return dataset
+
+
+def _train(options: argparse.Namespace) -> None:
     from foreseg_training.runs.run_card import DataSource
     from foreseg_training.vlm.recipe import read_recipe
 
@@ -97,9 +143,7 @@ def _train(options: argparse.Namespace) -> None:
     if recipe.stage != options.command:
         msg = f"the recipe {options.recipe} is of the stage {recipe.stage}, not {options.command}"
         raise ConfigError(msg)
-    dataset = read_dataset(options.dataset, options.form, split=options.split)
-    for problem in dataset.problems:
-        sys.stderr.write(f"foreseg-train: {problem}\n")
+    dataset = _read(options)
     try:
         import datasets
         import trl
@@ -132,7 +176,6 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from foreseg_evaluation.datasets import read_dataset
     from foreseg_training.vlm.recipe import read_recipe
     from foreseg_training.vlm.showing import shown_rewards
 
@@ -140,7 +183,7 @@ def _show(options: argparse.Namespace) -> None:
         msg = f"--count wants at least 1, got {options.count}"
         raise InputError(msg)
     recipe = read_recipe(options.recipe, _changes(options.set))
-    dataset = read_dataset(options.dataset, options.form, split=options.split)
+    dataset = _read(options)
     said = None
     if options.completions is not None:
         try:

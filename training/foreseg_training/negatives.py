@@ -70,11 +70,17 @@ def is_absent(name: str, present: Collection[str]) -> bool:
     "The red star" may be a "left red star", and a "star" a red one: words that one has and the
     other lacks leave a doubt, and a doubt is no absence.
     """
-    words = _words(name)
+    words = words_of(name)
     return bool(words) and not any(
-        words <= own or own <= words for own in map(_words, present) if own
+        words <= own or own <= words for own in map(words_of, present) if own
     )
 
 
-def _words(name: str) -> set[str]:
-    return set(name.lower().split()) - _PLACES
+def says(text: str, name: str) -> bool:
+    """Whether a text has every word of a name, places aside."""
+    return words_of(name) <= set(re.findall(r"\w+", text.lower()))
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a name, those of places aside."""
+    return set(re.findall(r"\w+", name.lower())) - _PLACES

@@ -69,6 +69,7 @@ class Filtered:
 
     reasons: Counter[str] = field(default_factory=Counter)
     drawn: Counter[str] = field(default_factory=Counter)
+    missed: int = 0  # that should have asked another clip's question, and none was found
 
     def __str__(self) -> str:
         return _listed(self.reasons)
@@ -78,7 +79,9 @@ class Filtered:
         kept = f"{self.drawn.total()} samples"
         kept += f" ({_listed(self.drawn)})" if self.drawn else ""
         left = f"{self.reasons.total()} episodes left out"
-        return f"{kept}; {left}" + (f" ({self})" if self.reasons else "")
+        left += f" ({self})" if self.reasons else ""
+        missed = f"; {self.missed} kept their own question, for no other was found"
+        return f"{kept}; {left}{missed if self.missed else ''}"
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -119,26 +122,32 @@ class SampleDrawer:
     def draw(self, episodes: Iterable[Episode], seed: int, filtered: Filtered) -> Iterator[Sample]:
         """Draw one sample of each episode that has a question and a truth; others are counted."""
         episodes = tuple(episodes)
-        for number, episode in enumerate(episodes):
-            rng = np.random.default_rng([seed, number])
-            own = np.random.default_rng(
-                [seed, number, 1]
-            )  # so that a share changes no other sample
-            if own.random() < self.negative_share and not unfit(episode):
-                negative = self._negative(episode, episodes, rng, own)
-                if negative is not None:
-                    filtered.drawn["with another clip's question"] += 1
-                    yield negative
-                    continue
-                filtered.drawn["for which no other clip's question was found"] += 1
-            reason = unfit(episode, needs_rationale=self.needs_rationale)
-            if reason:
-                filtered.reasons[reason] += 1
-                continue
-            sample = self._sample(episode, rng)
-            has_target = any(area > 0 for area in sample.areas_px.values())
-            filtered.drawn["with a target" if has_target else "without a target"] += 1
-            yield sample
+        for number in range(len(episodes)):
+            sample = self.one(episodes, number, seed, filtered)
+            if sample is not None:
+                yield sample
+
+    def one(
+        self, episodes: Sequence[Episode], number: int, seed: int, filtered: Filtered
+    ) -> Sample | None:
+        """Draw the sample of one of the episodes, as `draw` does; None, and counted, if it gives none."""
+        episode = episodes[number]
+        rng = np.random.default_rng([seed, number])
+        own = np.random.default_rng([seed, number, 1])  # so that a share changes no other sample
+        if own.random() < self.negative_share and not unfit(episode):
+            negative = self._negative(episode, episodes, rng, own)
+            if negative is not None:
+                filtered.drawn["with another clip's question"] += 1
+                return negative
+            filtered.missed += 1
+        reason = unfit(episode, needs_rationale=self.needs_rationale)
+        if reason:
+            filtered.reasons[reason] += 1
+            return None
+        sample = self._sample(episode, rng)
+        has_target = any(area > 0 for area in sample.areas_px.values())
+        filtered.drawn["with a target" if has_target else "without a target"] += 1
+        return sample
 
     def _sample(self, episode: Episode, rng: np.random.Generator) -> Sample:
         question = episode.question

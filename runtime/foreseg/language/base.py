@@ -62,6 +62,7 @@ class Chunk:
     text: str = ""
     sample: int = 0  # which of the completions, from 0
     num_tokens: int = 0  # that this adds to the count
+    num_prompt_tokens: int = 0  # of the request, once, where the model tells
     log_probs: tuple[float, ...] = ()  # of its tokens; () = not known
     is_cut: bool = False  # the completion ends here because its tokens are used up
 

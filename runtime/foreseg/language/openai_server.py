@@ -260,6 +260,7 @@ class _Reply:
         self._finished: set[int] = set()
         self._thinking: set[int] = set()
         self._num_tokens = 0
+        self._num_prompt_tokens = 0
 
     @property
     def is_done(self) -> bool:
@@ -319,6 +320,10 @@ class _Reply:
         if isinstance(total, int) and total > self._num_tokens:
             late, self._num_tokens = total - self._num_tokens, total
             yield Chunk(num_tokens=late)
+        read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if isinstance(read, int) and read > self._num_prompt_tokens:
+            late, self._num_prompt_tokens = read - self._num_prompt_tokens, read
+            yield Chunk(num_prompt_tokens=late)
 
     def _chunks(self, choice: ChoiceText) -> Iterable[Chunk]:
         sample = self._first_sample + choice.index

@@ -64,7 +64,16 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         ConfigError: for an unknown name, a value that cannot work, or a key that is not there.
     """
     options = options_from_values(values, OpenAiOptions(), "openai")
-    settings = ServerSettings(
+    return VlmReasoner(_method(options), OpenAiServer(server_settings(options)))
+
+
+def server_settings(options: OpenAiOptions) -> ServerSettings:
+    """Which server the options name, with its key.
+
+    Raises:
+        ConfigError: a value that cannot work, or a key that is not there.
+    """
+    return ServerSettings(
         url=options.url,
         model=options.model,
         api_key=_api_key(options),
@@ -75,7 +84,6 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         ca_file=options.ca_file,
         verify_tls=options.verify_tls,
     )
-    return VlmReasoner(_method(options), OpenAiServer(settings))
 
 
 def _method(options: OpenAiOptions) -> Method:
