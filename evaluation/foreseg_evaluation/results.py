@@ -55,7 +55,7 @@ class EpisodeResult:
             NaN = does not apply.
         answered: what the system said: "answer" (its text), "status" ("ok", "no_target",
             "abstained", "failed"; "" = unknown), "reason", "keyframe" (position, "" if none),
-            "rationale"; in a stream, where the first answer is that, "over_time": all of them.
+            "shown" (positions that it was given, "" if not known), "rationale"; in a stream, where the first answer is that, "over_time": all of them.
         seconds: real time that the episode took.
     """
 

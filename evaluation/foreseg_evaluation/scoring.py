@@ -75,6 +75,7 @@ def score_episode(
             "reason": spoken.reason,
             "rationale": spoken.rationale,
             "keyframe": "" if spoken.keyframe is None else str(spoken.keyframe),
+            "shown": ", ".join(map(str, spoken.shown or ())),
         },
     )
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foreseg.methods.grammar import Form
+from foreseg_evaluation.aggregates import keyframe_score
 from foreseg_evaluation.box_matching import (
     box_ious,
     check_finite,
@@ -81,10 +82,8 @@ def keyframe_reward(keyframe: int | None, target_areas: Mapping[int, float]) -> 
         if not (math.isfinite(area) and area >= 0):
             msg = f"an area wants at least 0, got {area} of frame {label}"
             raise ValueError(msg)
-    largest = max(target_areas.values(), default=0.0)
-    if largest == 0:
-        return None
-    return 0.0 if keyframe is None else float(target_areas.get(keyframe, 0.0)) / largest
+    score = keyframe_score(target_areas, keyframe)
+    return None if math.isnan(score) else score
 
 
 def spatial_reward(predicted_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> float:

@@ -27,6 +27,7 @@ from foreseg.tracker.both_ways import track_prompts
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg_evaluation.datasets.media import EpisodeMedia
 from foreseg_evaluation.episode import Episode
+from foreseg_training.samples import unfit
 from foreseg_training.worker_pool import WorkerPool
 
 MIN_ROWS = 8  # of a tracker: most answers have fewer boxes, and it is kept
@@ -91,13 +92,16 @@ class VideoFile:
 
 
 def write_videos(path: Path, episodes: Iterable[Episode]) -> VideoFile:
-    """Note where the frames of episodes are; no pixel is read, and no mask kept."""
+    """Note where the frames of episodes are, of those that samples are drawn of.
+
+    No pixel is read, and no mask kept.
+    """
     places: dict[str, tuple[int, int]] = {}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_path = path.with_suffix(f".{os.getpid()}.partial")
     with partial_path.open("wb") as file:
         for episode in episodes:
-            if episode.video not in places:
+            if episode.video not in places and not unfit(episode):
                 media = episode.media
                 frames = media.frames if isinstance(media, EpisodeMedia) else media
                 size = file.write(pickle.dumps(frames))

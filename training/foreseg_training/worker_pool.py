@@ -3,7 +3,8 @@
 
 A worker has one task at a time, so nothing queues up in pipes; the rest waits in the list that was
 handed in. A worker that dies, or takes too long, is replaced; its task is tried once more, and then
-given up with a reason that is counted. Nothing waits for ever. Does not know: what tasks are.
+given up with a reason that is counted. Nothing waits for ever. Workers stay between batches, with what
+they have loaded; that and the time limit are what `foreseg.work` has not. Does not know: what tasks are.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_the_truth_scores_one_everywhere() -> None:
         assert result.scores[name] == pytest.approx(1.0), name
     assert result.scores["answer_tokens"] == 7.0
     assert math.isnan(result.scores["no_target_accuracy"])
-    assert result.answered["keyframe"] == "4"
+    assert (result.answered["keyframe"], result.answered["shown"]) == ("4", "0, 4, 8")
 
 
 class Growing(Squares):

@@ -93,6 +93,16 @@ def test_labels_do_not_always_start_at_nought_and_equal_seeds_draw_equal_samples
     assert fixed.window.frames[0].index < 3
 
 
+def test_a_sample_says_where_its_frames_are_from() -> None:
+    drawer = SampleDrawer(num_frames=5, label_offset=50, label_stride=3)
+    for seed in range(4):
+        sample = next(drawer.draw([episode()], seed, Filtered()))
+        assert sample.source == "clip/0"
+        assert list(sample.positions) == [frame.index for frame in sample.window.frames]
+        for frame in sample.window.frames:
+            assert frame.image[0, 0, 0] == 10 * sample.positions[frame.index]
+
+
 def test_a_question_without_a_target_is_kept() -> None:
     (sample,) = samples(episode(targets=()))
     assert sample.keyframe is None

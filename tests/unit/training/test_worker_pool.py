@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -138,6 +141,31 @@ def test_a_closed_pool_has_no_process_and_starts_again() -> None:
         os.kill(pid, 0)
     assert pool.run([("say", 3)]) == [3]
     pool.close()
+
+
+OWNER = """
+import signal
+from tests.unit.training.test_worker_pool import WorkerPool, make
+if __name__ == "__main__":
+    pool = WorkerPool(make, num_workers=1)
+    pool.start()
+    print(*pool.pids, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for another's child is Linux's")
+def test_workers_end_with_an_owner_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "owner.py"
+    path.write_text(OWNER, "utf-8")
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, env=paths) as owner:
+        assert owner.stdout is not None
+        watched = os.pidfd_open(int(owner.stdout.readline()))
+        owner.kill()
+    ended, _, _ = select.select([watched], [], [], 30)
+    os.close(watched)
+    assert ended
 
 
 def test_numbers_that_cannot_be_are_refused() -> None:
