@@ -18,7 +18,7 @@ from foreseg.masks import Mask
 
 FRAME_PX = 840.0  # each side of the frame in which distances count, as in VisionReasoner
 CELLS = 210  # of a side, 4 px each
-NEAREST_PX, FARTHEST_PX = 8.0, 32.0  # of a negative point; rewarded are more than 0 to 40
+NEAREST_PX, FARTHEST_PX = 16.0, 28.0  # rewarded are more than 0 to 40: room to round
 
 
 def box_of(mask: Mask) -> BoxXyxy:
@@ -44,7 +44,7 @@ def beside(
 ) -> tuple[float, float] | None:
     """Draw a point beside one target and on none, x and y in the masks' pixels.
 
-    It is 8 to 32 px (L1) from the target, in a frame of 840 x 840 px, and on another object if one
+    It is about 12 to 32 px (L1) from the target, in a frame of 840 x 840 px, and on another object if one
     is so near: that is what a target is taken for.
 
     Args:

@@ -23,8 +23,10 @@ from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg_evaluation.episode import Episode, Evidence, Question, QuestionKind, TruthSpan
 from foreseg_training.negatives import is_foreign
 from foreseg_training.samples import Filtered, Sample, SampleDrawer
-from foreseg_training.vlm.method_rewards import Truth, VeasonRewards, truth_of
-from foreseg_training.vlm.rows import completion_of, sft_row
+from foreseg_training.vlm.lessons_veason import VeasonLessons
+from foreseg_training.vlm.recipe import Recipe
+from foreseg_training.vlm.rewards_veason import Truth, VeasonRewards, truth_of
+from foreseg_training.vlm.rows import completion_of, drawer_of, taught_row
 
 SIZE_WH = (112, 84)
 
@@ -223,8 +225,11 @@ def test_what_is_worded_is_read_back(x: int, y: int, width: int, height: int) ->
 
 
 def test_a_row_has_each_image_after_its_label() -> None:
-    (sample,) = samples(episode())
-    row = sft_row(method(), sample, {"<|im_end|>"})
+    recipe = Recipe(stage="sft", num_frames=8)
+    (sample,) = drawer_of(recipe).draw([episode()], recipe.seed, Filtered())
+    lessons = VeasonLessons(recipe, method())
+    (lesson,) = lessons.draw([episode()], Filtered(), has_completions=True)
+    row = taught_row(lesson, {"<|im_end|>"})
     blocks = row["prompt"][0]["content"]
     kinds = [block["type"] for block in blocks]
     assert kinds.count("image") == len(row["images"]) == len(sample.window.frames)

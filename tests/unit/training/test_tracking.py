@@ -33,8 +33,8 @@ from foreseg_training.tracking import (
     tracking_pool,
     write_videos,
 )
-from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.rewards_tracked import Shown, shown_of
+from foreseg_training.vlm.rewards_veason import VeasonRewards, truth_of
 from foreseg_training.worker_pool import WorkerPool
 
 METHOD = VeasonMethod(VeasonSettings(num_frames=4, view=View(image_side_px=80)))  # half the size

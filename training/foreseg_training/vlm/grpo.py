@@ -12,18 +12,17 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foreseg.config import TrackerConfig
 from foreseg.errors import ConfigError
-from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
 from foreseg_training.tracking import Tracking, tracking_pool, write_videos
 from foreseg_training.vlm.arguments import accumulation, common_arguments
-from foreseg_training.vlm.method_rewards import VeasonRewards, truth_of
 from foreseg_training.vlm.model import (
     Setup,
     adapters,
@@ -33,9 +32,9 @@ from foreseg_training.vlm.model import (
     special_tokens,
 )
 from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rewards_tracked import shown_of
-from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, prompt_row
+from foreseg_training.vlm.rows import Row, dataset_of, lesson_row
 from foreseg_training.vlm.run import Run
+from foreseg_training.vlm.thoughts import ThoughtCounter
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,9 +63,9 @@ def train_grpo(
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with tracking_of(recipe, episodes, out) as tracking, run.guarded():
-        rewards = VeasonRewards(setup.method, Form(recipe.form), tracking)
-        functions, weights = rewards.functions(recipe.reward_weights)
-        rows = grpo_rows(recipe, setup, episodes, out / "rows", filtered)
+        counter = ThoughtCounter(partial(setup.processor.decode, skip_special_tokens=True))
+        functions, weights = setup.lessons.functions(tracking, counter)
+        rows = grpo_rows(setup, episodes, out / "rows", filtered)
         trainer = GRPOTrainer(
             # it knows its folder: the reference comes from there
             model=model_to_train(recipe, folder),
@@ -128,7 +127,6 @@ def tracking_of(
 
 
 def grpo_rows(
-    recipe: Recipe,
     setup: Setup,
     episodes: Sequence[Episode],
     folder: Path,
@@ -139,17 +137,10 @@ def grpo_rows(
     Raises:
         InputError: no episode gives a sample; says why.
     """
-    drawer = drawer_of(recipe)
     tokens = special_tokens(setup.parts)
-    sources = {episode.id: episode for episode in episodes}
 
     def rows() -> Iterator[Row]:
-        for sample in drawer.draw(episodes, recipe.seed, filtered):
-            shown = shown_of(setup.method, sample, sources[sample.source])
-            yield {
-                **prompt_row(setup.method, sample, tokens),
-                "truth": truth_of(setup.method, sample).to_json(),
-                "shown": shown.to_json(),
-            }
+        for lesson in setup.lessons.draw(episodes, filtered, has_completions=False):
+            yield lesson_row(lesson, tokens)
 
     return dataset_of(rows(), filtered, folder)

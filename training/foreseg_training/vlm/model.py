@@ -18,15 +18,16 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from foreseg.errors import InputError
-from foreseg.methods.grammar import Form
-from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg_torch.reasoner import TransformersOptions, fitted_view
 from foreseg_torch.vlm.card import CARD, PromptCard, words_hash
 from foreseg_torch.vlm.loading import VlmParts, loading, read_config, stored_precision, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder
+from foreseg_training.vlm.lesson import Lessons
+from foreseg_training.vlm.lessons import lessons_of, method_options
 from foreseg_training.vlm.recipe import Recipe
 
+ADAPTER = "adapter"
 _LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
 
@@ -34,7 +35,7 @@ _LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 class Setup:
     """What both stages need: the method as it will run, the processor, and the model's parts."""
 
-    method: VeasonMethod
+    lessons: Lessons
     processor: FramesProcessor
     parts: VlmParts
 
@@ -47,14 +48,14 @@ def set_up(recipe: Recipe, folder: Path) -> Setup:
     """
     parts = vlm_parts(folder)
     options = TransformersOptions(
-        num_frames=recipe.num_frames,
+        num_frames=method_options(recipe).num_frames,
         image_side_px=recipe.image_side_px,
         frame_pixels=recipe.frame_pixels,
+        labels=recipe.labels,
     )
     view = fitted_view(parts.config.model_type, parts.geometry.unit_px, options)
-    settings = VeasonSettings(num_frames=recipe.num_frames, view=view, form=Form(recipe.form))
     return Setup(
-        method=VeasonMethod(settings),
+        lessons=lessons_of(recipe, view),
         processor=FramesProcessor(parts.tokenizer, parts.geometry, view.frame_pixels),
         parts=parts,
     )
@@ -125,7 +126,7 @@ def save_trained(trainer: Any, setup: Setup, recipe: Recipe, start: Path, out: P
         setup: of the run.
         recipe: likewise.
         start: folder that the run began from.
-        out: gets `model/`, whole or not at all.
+        out: gets `model/`, and of LoRA `adapter/`; each whole or not at all.
 
     Raises:
         InputError: the folder cannot be written.
@@ -136,6 +137,9 @@ def save_trained(trainer: Any, setup: Setup, recipe: Recipe, start: Path, out: P
         if trainer.accelerator.is_main_process:
             model = _read_back(recipe, start, whole) if whole else trainer.model
             if hasattr(model, "merge_and_unload"):
+                with whole_folder(out / ADAPTER) as part:
+                    model.save_pretrained(part)
+                    (part / CARD).write_text(_card_of(setup, recipe).to_json(), "utf-8")
                 model = model.merge_and_unload()
             with whole_folder(folder) as part:
                 model.save_pretrained(part)
@@ -172,11 +176,17 @@ def _read_back(recipe: Recipe, start: Path, whole: Path) -> Any:  # noqa: ANN401
 
 
 def _card_of(setup: Setup, recipe: Recipe) -> PromptCard:
+    options = method_options(recipe)
     return PromptCard(
-        method=setup.method.name,
+        method=recipe.method,
         form=recipe.form,
-        num_frames=recipe.num_frames,
+        num_frames=options.num_frames,
         image_side_px=recipe.image_side_px,
         frame_pixels=recipe.frame_pixels,
-        words=words_hash(setup.method),
+        num_key_frames=options.num_key_frames,
+        num_reference_frames=options.num_reference_frames,
+        labels=recipe.labels,
+        tells_budget=recipe.tells_budget,
+        trains=recipe.trains,
+        words=words_hash(setup.lessons.method),
     )

@@ -17,15 +17,22 @@ import yaml
 
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
+from foreseg.methods.labels import LabelForm
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 STAGES = ("sft", "grpo")
+TRAINS = ("answer", "sampler", "both")
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
 _RANGES: dict[str, tuple[float, float]] = {
     "num_frames": (2, 64),
     "image_side_px": (16, 4096),
     "frame_pixels": (1, 1 << 26),
+    "num_key_frames": (1, 32),
+    "num_reference_frames": (0, 32),
+    "segment_share": (0, 1),
+    "any_target_share": (0, 1),
+    "length_beta": (0, 1),
     "label_offset": (0, 1_000_000),
     "label_stride": (1, 1000),
     "negative_share": (0, 0.99),
@@ -60,7 +67,18 @@ class Recipe:
     Attributes:
         stage: "sft" or "grpo".
         form: in which completions are asked for, and trained.
-        num_frames: shown in a prompt at most.
+        trains: videoseg: "answer", its last request; sft alone: "sampler", what is asked before it,
+            or "both".
+        tells_budget: veason, videoseg: the words say how long the thoughts may be.
+        labels: veason: "absolute", or "rank".
+        num_frames: shown in a prompt at most; of videoseg's last request the next two count.
+        num_key_frames: videoseg: from a stretch around the target frame.
+        num_reference_frames: videoseg: from elsewhere.
+        segment_share: videoseg: that stretch's share of the video.
+        any_target_share: videoseg: so many target frames are drawn from all frames, the others
+            from those with much of the target.
+        length_beta: videoseg: what each token of thought beyond a sample's budget costs of the sum of
+            the other rewards.
         frame_pixels: each at this many at most.
         label_offset: labels begin at a random number up to this.
         label_stride: labels of neighbouring frames are a random number up to this apart.
@@ -84,7 +102,15 @@ class Recipe:
     stage: str
     method: str = "veason"
     form: str = "think-first"
+    trains: str = "answer"
+    tells_budget: bool = True
+    labels: str = "absolute"
     num_frames: int = 8
+    num_key_frames: int = 6
+    num_reference_frames: int = 4
+    segment_share: float = 0.25
+    any_target_share: float = 0.2
+    length_beta: float = 0.01
     image_side_px: int = 448
     frame_pixels: int = 448 * 448
     label_offset: int = 200
@@ -120,7 +146,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("stage", self.stage, STAGES),
-            ("method", self.method, ("veason",)),
+            ("method", self.method, ("veason", "videoseg")),
+            ("trains", self.trains, TRAINS),
+            ("labels", self.labels, tuple(form.value for form in LabelForm)),
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
             ("form", self.form, tuple(form.value for form in Form)),

@@ -84,7 +84,7 @@ def shown_of(method: VeasonMethod, sample: Sample, episode: Episode) -> Shown:
         sample: drawn of the episode.
         episode: where its frames are from.
     """
-    window = sample.window
+    window = method.shown(sample.window)
     truth: dict[int, str] = {}
     if any(area > 0 for area in sample.areas_px.values()):  # else nothing will be tracked
         truth = {

@@ -35,11 +35,10 @@ from foreseg_training.rewards import (
     soft_length_factor,
     token_budget,
 )
+from foreseg_training.runs.watched_rewards import RewardFunction, Scores, text_of
 from foreseg_training.target_samples import TargetSample
 from foreseg_training.vlm.thoughts import Encoded, ThoughtCounter
 
-Scores = list[float | None]
-RewardFunction = Callable[..., Scores]
 PARTS = ("format", "accuracy", "repetition", "negative", "no_target")
 NAN = math.nan
 
@@ -191,16 +190,6 @@ class VideosegRewards:
         answer = reader.feed(text).answer
         answer = reader.finish().answer if answer is None else answer
         return Pointed() if answer is None else self._method.parse(answer)
-
-
-def text_of(completion: Any) -> str:  # noqa: ANN401 (a chat, or text)
-    """The text of a completion as TRL hands it: a list of messages, or text."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(block.get("text") or "" for block in content)
 
 
 def _item_form(said: Pointed, true: PointedTruth) -> float:

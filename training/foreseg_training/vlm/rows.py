@@ -23,6 +23,7 @@ from foreseg.methods.reading import read_completion
 from foreseg.methods.veason import VeasonMethod
 from foreseg_torch.vlm.vision_inputs import conversation_from_messages
 from foreseg_training.samples import Filtered, Sample, SampleDrawer
+from foreseg_training.vlm.lesson import Lesson
 from foreseg_training.vlm.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
@@ -38,21 +39,28 @@ def step_of(method: VeasonMethod, sample: Sample) -> AnswerStep:
     return step
 
 
-def prompt_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Row:
-    """A sample's id, prompt and images.
+def lesson_row(lesson: Lesson, tokens: Collection[str]) -> Row:
+    """A lesson's id, prompt, images and what its rewards need.
 
     Args:
-        method: as it will run on the robot.
-        sample: what to ask about.
+        lesson: of a method as it will run on the robot.
         tokens: special tokens of the tokenizer, which no text may spell.
     """
-    messages = step_of(method, sample).request.messages
-    images = [part for m in messages for part in m.content if not isinstance(part, str)]
+    images = [p for m in lesson.messages for p in m.content if not isinstance(p, str)]
     return {
-        "id": sample.id,
-        "prompt": conversation_from_messages(messages, tokens),
+        "id": lesson.id,
+        "prompt": conversation_from_messages(lesson.messages, tokens),
         "images": [Image.fromarray(image) for image in images],
+        **lesson.columns,
     }
+
+
+def taught_row(lesson: Lesson, tokens: Collection[str]) -> Row:
+    """A row for supervised fine-tuning: id, prompt, images and the true completion."""
+    said = [{"type": "text", "text": lesson.completion()}]
+    row = lesson_row(lesson, tokens)
+    asked = {name: row[name] for name in ("id", "prompt", "images")}
+    return {**asked, "completion": [{"role": "assistant", "content": said}]}
 
 
 def completion_of(method: VeasonMethod, sample: Sample) -> str:
@@ -77,13 +85,6 @@ def completion_of(method: VeasonMethod, sample: Sample) -> str:
         msg = f"sample {sample.id}: the true completion is not read as the truth: {text[:200]!r}"
         raise InputError(msg)
     return text
-
-
-def sft_row(method: VeasonMethod, sample: Sample, tokens: Collection[str]) -> Row:
-    """A row for supervised fine-tuning: prompt, images and the true completion."""
-    said = [{"type": "text", "text": completion_of(method, sample)}]
-    completion = [{"role": "assistant", "content": said}]
-    return {**prompt_row(method, sample, tokens), "completion": completion}
 
 
 def drawer_of(recipe: Recipe, *, needs_rationale: bool = False) -> SampleDrawer:

@@ -27,7 +27,7 @@ from foreseg_training.vlm.model import (
     special_tokens,
 )
 from foreseg_training.vlm.recipe import Recipe
-from foreseg_training.vlm.rows import Row, dataset_of, drawer_of, sft_row
+from foreseg_training.vlm.rows import Row, dataset_of, taught_row
 from foreseg_training.vlm.run import Run
 from foreseg_training.vlm.said_samples import SaidSamples
 
@@ -76,7 +76,7 @@ def train_sft(
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with run.guarded():
-        rows = sft_rows(recipe, setup, episodes, out / "rows", filtered)
+        rows = sft_rows(setup, episodes, out / "rows", filtered)
         trainer = SFTTrainer(
             model=model_to_train(recipe, folder),
             args=arguments,
@@ -102,7 +102,6 @@ def _said_samples(recipe: Recipe, setup: Setup, rows: Any, run: Run) -> SaidSamp
 
 
 def sft_rows(
-    recipe: Recipe,
     setup: Setup,
     episodes: Sequence[Episode],
     folder: Path,
@@ -113,12 +112,10 @@ def sft_rows(
     Raises:
         InputError: no episode gives a sample; says why.
     """
-    form = Form(recipe.form)
-    drawer = drawer_of(recipe, needs_rationale=form.has_rationale)
     tokens = special_tokens(setup.parts)
 
     def rows() -> Iterator[Row]:
-        for sample in drawer.draw(episodes, recipe.seed, filtered):
-            yield sft_row(setup.method, sample, tokens)
+        for lesson in setup.lessons.draw(episodes, filtered, has_completions=True):
+            yield taught_row(lesson, tokens)
 
     return dataset_of(rows(), filtered, folder)

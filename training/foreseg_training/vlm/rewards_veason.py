@@ -25,12 +25,10 @@ from foreseg_training.rewards import (
     no_target_reward,
     spatial_reward,
 )
+from foreseg_training.runs.watched_rewards import RewardFunction, Scores, text_of
 from foreseg_training.samples import Sample
 from foreseg_training.tracking import Tracking
 from foreseg_training.vlm.rewards_tracked import ConsistencyReward
-
-Scores = list[float | None]
-RewardFunction = Callable[..., Scores]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +59,14 @@ class Truth:
 
 def truth_of(method: VeasonMethod, sample: Sample) -> Truth:
     """A sample's truth in the units in which the method's model counts."""
+    shown = method.shown(sample.window)
     boxes = {}
-    for frame in method.shown(sample.window).frames:
+    for frame in shown.frames:
         scale = method.scale_xy(frame)
-        label = sample.window.label_of(frame.index)
+        label = shown.label_of(frame.index)
         boxes[label] = [list(box.scaled(scale)) for box in sample.boxes[frame.index]]
-    return Truth(areas=sample.areas_by_label, boxes=boxes)
+    areas = {shown.label_of(index): area for index, area in sample.areas_px.items()}
+    return Truth(areas=areas, boxes=boxes)
 
 
 class VeasonRewards:
@@ -167,16 +167,6 @@ class VeasonRewards:
             answer = reader.finish().answer if answer is None else answer
             self._known[text] = Parsed() if answer is None else self._method.parse(answer)
         return self._known[text]
-
-
-def text_of(completion: Any) -> str:  # noqa: ANN401 (a chat, or text)
-    """The text of a completion as TRL hands it: a list of messages, or text."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(block.get("text") or "" for block in content)
 
 
 def rows_of(parsed: Parsed) -> list[list[float]]:
