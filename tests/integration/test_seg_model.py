@@ -271,6 +271,10 @@ def steer(monkeypatch: pytest.MonkeyPatch, model: SegLanguageModel, text: str) -
     return tokens
 
 
+def completion_of(ids: torch.Tensor, num_prompt: int) -> torch.Tensor:
+    return (torch.arange(ids.shape[1]) >= num_prompt).expand(ids.shape)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_streams_states_and_masks_are_those_of_teacher_forcing(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -296,16 +300,19 @@ def test_a_streams_states_and_masks_are_those_of_teacher_forcing(
     types = whole["mm_token_type_ids"]
     whole["mm_token_type_ids"] = torch.cat((types, torch.zeros_like(more, dtype=types.dtype)), 1)
     with torch.no_grad():
-        output = seg(whole, inputs.num_tokens, seg.head.pixels_of([f.image for f in FRAMES]))
+        said_at = completion_of(whole["input_ids"], inputs.num_tokens)
+        output = seg(whole, said_at, [seg.head.pixels_of([f.image for f in FRAMES])])
         before = seg.vlm.model(**whole).last_hidden_state[0, :-1]
     streamed = torch.cat(states)
-    torch.testing.assert_close(streamed, output.states, atol=ROUNDING, rtol=ROUNDING)
+    torch.testing.assert_close(streamed, output.states[0], atol=ROUNDING, rtol=ROUNDING)
     is_next = whole["input_ids"][0, 1:] == seg.token_id
-    assert not torch.allclose(before[is_next][-2:], output.states, atol=0.05)  # it reads the token
+    assert not torch.allclose(
+        before[is_next][-2:], output.states[0], atol=0.05
+    )  # it reads the token
     for number, item in enumerate(found):
-        wanted = source_masks(output.masks, FRAMES, number)
+        wanted = source_masks(output.masks[0], FRAMES, number)
         assert all(mask_iou(a, b) > 0.99 for a, b in zip(item.masks, wanted, strict=True))
-        quality = output.masks.quality[:, number].tolist()
+        quality = output.masks[0].quality[:, number].tolist()
         assert item.qualities == pytest.approx(quality, abs=ROUNDING)
 
 
@@ -321,12 +328,11 @@ def test_gradients_of_words_and_masks_reach_every_part(folder: Path) -> None:
     whole["attention_mask"] = torch.ones_like(whole["input_ids"])
     types = whole["mm_token_type_ids"]
     whole["mm_token_type_ids"] = torch.cat((types, torch.zeros_like(more, dtype=types.dtype)), 1)
-    output = seg(whole, inputs.num_tokens, seg.head.pixels_of([FRAMES[0].image]))
+    said_at = completion_of(whole["input_ids"], inputs.num_tokens)
+    output = seg(whole, said_at, [seg.head.pixels_of([FRAMES[0].image])])
     truth = (torch.arange(16) < 8).float().expand(1, 1, 16, 16)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(output.masks.logits, truth)
-    loss = loss + torch.nn.functional.cross_entropy(
-        output.token_logits[0, inputs.num_tokens - 1 : -1], more[0]
-    )
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(output.masks[0].logits, truth)
+    loss = loss + torch.nn.functional.cross_entropy(output.token_logits[0, :-1], more[0])
     loss.backward()
     for part in (seg.vlm.model.language_model, seg.vlm.model.visual, seg.head.projection):
         assert sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None) > 0

@@ -7,7 +7,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ from foreseg_training.tracker_command import ABOUT, add_tracker_arguments, train
 
 if TYPE_CHECKING:
     from foreseg_evaluation.episode import Dataset
+    from foreseg_training.vlm.recipe import Recipe
+
+SEG_METHODS = ("visa", "fevos")  # whose answers are [SEG] tokens
 
 _EXAMPLES = """examples:
   foreseg-sim generate --world shapes --clips 200 --split train --out worlds
@@ -151,10 +154,7 @@ def _train(options: argparse.Namespace) -> None:
         package, extra = str(error.name), "train"
         raise MissingExtraError(package, extra, "training language models") from error
     del datasets, trl
-    if recipe.stage == "sft":
-        from foreseg_training.vlm.sft import train_sft as train
-    else:
-        from foreseg_training.vlm.grpo import train_grpo as train
+    train = _stage_of(recipe)
     if not options.model.is_dir():
         msg = f"--model wants a folder on this machine, got {options.model}"
         raise InputError(msg)
@@ -175,6 +175,19 @@ def _train(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{folder}\n")
 
 
+def _stage_of(recipe: Recipe) -> Callable[..., Path]:
+    """What trains a recipe: by its stage, and by how its method's answers are decoded."""
+    if recipe.method in SEG_METHODS:
+        from foreseg_training.vlm.seg_grpo import train_seg_grpo
+        from foreseg_training.vlm.seg_sft import train_seg_sft
+
+        return train_seg_sft if recipe.stage == "sft" else train_seg_grpo
+    from foreseg_training.vlm.grpo import train_grpo
+    from foreseg_training.vlm.sft import train_sft
+
+    return train_sft if recipe.stage == "sft" else train_grpo
+
+
 def _show(options: argparse.Namespace) -> None:
     from foreseg_training.vlm.recipe import read_recipe
     from foreseg_training.vlm.showing import shown_rewards
@@ -183,6 +196,9 @@ def _show(options: argparse.Namespace) -> None:
         msg = f"--count wants at least 1, got {options.count}"
         raise InputError(msg)
     recipe = read_recipe(options.recipe, _changes(options.set))
+    if recipe.method in SEG_METHODS:
+        msg = f"rewards of {recipe.method} are over decoded masks, which text does not have"
+        raise ConfigError(msg)
     dataset = _read(options)
     said = None
     if options.completions is not None:

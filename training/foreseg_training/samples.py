@@ -251,19 +251,24 @@ def window_at(
     episode: Episode, positions: Iterable[int], place: Callable[[int], FrameIndex]
 ) -> FrameWindow:
     """The frames at some positions, oldest first, numbered by `place`; label 0 is number 0."""
-    frames = []
-    for position in positions:
-        stamp_ns = episode.stamp_ns(position)
-        ref = FrameRef(
-            camera=DEFAULT_CAMERA,
-            index=place(position),
-            epoch=0,
-            stamp_ns=stamp_ns,
-            received_ns=stamp_ns,
-            size_wh=episode.size_wh,
-        )
-        frames.append(Frame(ref=ref, image=episode.image(position)))
-    return FrameWindow(frames=tuple(frames), origin_index=FrameIndex(0))
+    frames = tuple(
+        Frame(ref=ref_at(episode, position, place), image=episode.image(position))
+        for position in positions
+    )
+    return FrameWindow(frames=frames, origin_index=FrameIndex(0))
+
+
+def ref_at(episode: Episode, position: int, place: Callable[[int], FrameIndex]) -> FrameRef:
+    """The frame at a position, numbered by `place`, not read."""
+    stamp_ns = episode.stamp_ns(position)
+    return FrameRef(
+        camera=DEFAULT_CAMERA,
+        index=place(position),
+        epoch=0,
+        stamp_ns=stamp_ns,
+        received_ns=stamp_ns,
+        size_wh=episode.size_wh,
+    )
 
 
 def boxes_at(episode: Episode, position: int) -> tuple[BoxXyxy, ...]:

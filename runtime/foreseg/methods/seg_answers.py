@@ -34,12 +34,23 @@ TOKEN = "[SEG]"  # noqa: S105 (of a vocabulary)
 _OPEN, _CLOSE = "\ue000", "\ue001"  # for private use
 _MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
 _SENTENCE = re.compile(r"\b(?:yes|sure|it is|they are|and)\b|\W", re.IGNORECASE)  # says no name
+_NO_SUCH = "There is no such object."
 _UNMARKED = dict.fromkeys(map(ord, (_OPEN, _CLOSE)))
 
 
 def mark_of(number: int) -> str:
     """What stands for the token whose masks have this number."""
     return f"{_OPEN}{number}{_CLOSE}"
+
+
+def marks_in(text: str) -> tuple[int, ...]:
+    """The numbers of the masks whose marks stand in a text, each once, in order."""
+    return tuple(dict.fromkeys(int(digits) for digits in _MARK.findall(text)))
+
+
+def none_words(form: Form) -> str:
+    """What an answer says where nothing fits, as models learn it."""
+    return _NO_SUCH if form is Form.BARE else '{"no_target": "nothing in the frames fits"}'
 
 
 def without_marks(text: str) -> str:
@@ -63,6 +74,11 @@ def reply_words(form: Form, reasoning_tokens: int) -> str:
     """How a completion is to look."""
     words = format_words(form, reasoning_tokens, sentence())
     return f"{words}\n{TOKEN} stands for all the objects that answer the query, together."
+
+
+def says_none(answer: str) -> bool:
+    """True if an answer without a token says that nothing fits."""
+    return isinstance(_words_verdict(answer).part, NoTarget)
 
 
 def forced_ending(text: str, *, form: Form = Form.THINK_FIRST, said: str = sentence()) -> str:
@@ -94,7 +110,7 @@ def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Fram
     a pixel is left out. No pixel on any frame is no target.
     """
     repairs = Repairs()
-    numbers = dict.fromkeys(int(digits) for digits in _MARK.findall(text))
+    numbers = marks_in(text)
     targets = [found[number] for number in numbers if number < len(found)]
     if not targets:
         words = _words_verdict(text)

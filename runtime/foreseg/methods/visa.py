@@ -18,7 +18,7 @@ from functools import partial
 
 from foreseg.dialogue import FramesWanted, Query, RationalePart
 from foreseg.errors import ConfigError
-from foreseg.frames import Frame, FrameIndex, FrameWindow, U8Array
+from foreseg.frames import Frame, FrameIndex, FrameRef, FrameWindow, U8Array
 from foreseg.history.windows import (
     GlobalLocalWindow,
     HistoryView,
@@ -202,9 +202,15 @@ class VisaMethod:
         others = tuple(frames[index].ref for index in sorted(frames) if index != nearest)
         if not count or not others:
             return frames[nearest], []
-        policy = _policy(self._settings.references, count, nearest)
-        indices = policy.select(HistoryView(dense=(), sparse=others))
+        indices = self.references_among(others, nearest, count)
         return frames[nearest], [frames[index] for index in indices]
+
+    def references_among(
+        self, others: tuple[FrameRef, ...], target: FrameIndex, count: int
+    ) -> tuple[FrameIndex, ...]:
+        """Which of the other frames, oldest first, stand beside a target frame."""
+        policy = _policy(self._settings.references, count, target)
+        return tuple(policy.select(HistoryView(dense=(), sparse=others)))
 
 
 def _filled(template: str, query: Query) -> str:

@@ -39,11 +39,12 @@ class DecodedMasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegOutput:
-    """What one completion says, and what its tokens mean."""
+    """What completions say, and what their tokens mean."""
 
-    token_logits: Tensor  # (1, L, V): at each position, of the token after it
-    states: Tensor  # (N, D): of the tokens, in their order
-    masks: DecodedMasks
+    token_logits: Tensor
+    """(B, L', V): of the token after each position, from the last one before a completion on."""
+    states: tuple[Tensor, ...]  # of each completion (N, D): of its tokens, in their order
+    masks: tuple[DecodedMasks, ...]  # likewise
 
 
 class MaskHead(nn.Module):
@@ -65,6 +66,12 @@ class MaskHead(nn.Module):
         self.projection = nn.Sequential(
             nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, width)
         )
+
+    def train(self, mode: bool = True) -> MaskHead:  # noqa: FBT001, FBT002 (torch has it so)
+        """As torch; SAM2 stays as it is used, whatever of it is trained."""
+        super().train(mode)
+        self.sam.eval()
+        return self
 
     @property
     def image_size(self) -> int:
@@ -122,35 +129,63 @@ class SegVlm(nn.Module):
     """Model, projection and mask decoder; each may have its own precision."""
 
     def __init__(self, vlm: Any, head: MaskHead, token_id: int) -> None:  # noqa: ANN401
-        """Take over a model of transformers that knows the token, and a head of its width."""
+        """Take over a model of transformers that knows the token, and a head of its width.
+
+        The model may be under adapters of peft.
+        """
         super().__init__()
         self.vlm: Any = vlm
         self.head = head
         self.token_id = token_id
-        width = self.vlm.config.get_text_config().hidden_size
+        width = backbone(vlm).config.get_text_config().hidden_size
         if width != head.hidden_size:
             msg = (
                 f"the projection wants states of {head.hidden_size} numbers, the model has {width}"
             )
             raise ConfigError(msg)
 
-    def forward(self, inputs: dict[str, Tensor], num_prompt: int, pixels: Tensor) -> SegOutput:
-        """One whole completion after its prompt, teacher-forced; differentiable.
+    def forward(
+        self, inputs: dict[str, Tensor], completion: Tensor, pixels: Sequence[Tensor]
+    ) -> SegOutput:
+        """Completions after their prompts, teacher-forced; differentiable.
 
         Args:
-            inputs: what the model's own `forward` takes: `input_ids` (1, L) and the images.
-            num_prompt: so many of the tokens are the prompt; tokens in it mean nothing.
-            pixels: (F, 3, S, S) as `MaskHead.pixels_of` makes them.
+            inputs: what the model's own `forward` takes: `input_ids` (B, L) and the images.
+            completion: (B, L) bool: the completions' tokens. [SEG] elsewhere means nothing.
+            pixels: of each row (F, 3, S, S) as `MaskHead.pixels_of` makes them.
         """
-        hidden = self.vlm.model(**inputs).last_hidden_state
-        is_token = inputs["input_ids"][0] == self.token_id
-        is_token[:num_prompt] = False
-        states = hidden[0, is_token]
+        base = backbone(self.vlm)
+        hidden = base.model(**inputs).last_hidden_state
+        first = int(completion.any(dim=0).int().argmax())
+        states = token_states(hidden, inputs["input_ids"], completion, self.token_id)
         return SegOutput(
-            token_logits=self.vlm.lm_head(hidden),
+            token_logits=base.lm_head(hidden[:, max(0, first - 1) :]),
             states=states,
-            masks=self.head(states, self.head.encoded(pixels)),
+            masks=tuple(
+                self.head(one, self.head.encoded(frames))
+                for one, frames in zip(states, pixels, strict=True)
+            ),
         )
+
+
+def backbone(vlm: Any) -> Any:  # noqa: ANN401 (of transformers)
+    """A model itself, whether it is under adapters or not."""
+    return vlm.get_base_model() if hasattr(vlm, "get_base_model") else vlm
+
+
+def token_states(
+    hidden: Tensor, input_ids: Tensor, completion: Tensor, token_id: int
+) -> tuple[Tensor, ...]:
+    """The states (N, D) of each row's tokens, in their order.
+
+    Args:
+        hidden: (B, L, D), of the last layer.
+        input_ids: (B, L).
+        completion: (B, L) bool: where tokens mean something.
+        token_id: of [SEG].
+    """
+    is_token = (input_ids == token_id) & completion.bool()
+    return tuple(one[where] for one, where in zip(hidden, is_token, strict=True))
 
 
 def source_masks(decoded: DecodedMasks, frames: Sequence[Frame], token: int) -> tuple[Mask, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,10 +36,12 @@ from foreseg_torch.vlm.manifest import ModelFile, files_of
 
 SEG_NAME = "seg.json"
 SEG_METHODS = ("visa", "fevos")
+HEAD = "mask_head"  # where a trainer puts the head on the language model
 FORMAT_VERSION = 1
 _PROJECTION = "projection.safetensors"
 _NANO = "nano.safetensors"
 _PARTS = (".", "vlm", "sam2")
+_ABOUT = ("RUN_CARD.md", "run_card.json")  # for people: may come later, nothing reads them
 _SAM2_KINDS = ("sam2", "sam2_video")
 
 _LOG = logging.getLogger(__name__)
@@ -87,15 +90,31 @@ def assemble_seg_vlm(
             raise InputError(msg)
         token_id = _with_token(loaded)
         torch.manual_seed(seed)
-        model = SegVlm(loaded.model, _head(sam2, loaded), token_id)
+        width = loaded.model.config.get_text_config().hidden_size
+        model = SegVlm(loaded.model, _head(sam2, width), token_id)
         made = LoadedSegVlm(model=model, loaded=loaded, method=method, is_trained=False)
         _write(made, place, notes=f"untrained projection, seed {seed}")
 
 
-def save_seg_vlm(made: LoadedSegVlm, folder: Path, *, notes: str) -> None:
+def save_seg_vlm(
+    made: LoadedSegVlm,
+    folder: Path,
+    *,
+    notes: str,
+    merge: bool = False,
+    beside: Mapping[str, str] | None = None,
+) -> None:
     """Write a trained model's folder.
 
+    Args:
+        made: with `is_trained`; its model may be under adapters of peft.
+        folder: to be written; must not exist, or be empty.
+        notes: what it was trained on, for people.
+        merge: merge the adapters into the weights, in place.
+        beside: texts of more files, by their names: a prompt card, a recipe.
+
     Raises:
+        ConfigError: it is not trained, or its adapters are not to be merged.
         InputError: quantised weights, which a forward pass may have repacked; or the folder is
             not empty.
     """
@@ -105,8 +124,33 @@ def save_seg_vlm(made: LoadedSegVlm, folder: Path, *, notes: str) -> None:
             " repacked; save it in bf16, it can be quantised when it is loaded"
         )
         raise InputError(msg)
+    if not made.is_trained:
+        msg = f"{made.loaded.name} is not trained: `assemble_seg_vlm` writes such folders"
+        raise ConfigError(msg)
+    vlm = made.model.vlm
+    if hasattr(vlm, "merge_and_unload"):
+        if not merge:
+            msg = f"{made.loaded.name} is under adapters, which a folder cannot hold: merge them"
+            raise ConfigError(msg)
+        vlm = vlm.merge_and_unload()
+    if hasattr(vlm, HEAD):
+        delattr(vlm, HEAD)  # it has a place of its own
+    made = replace(made, loaded=replace(made.loaded, model=vlm))
     with new_folder(folder) as place:
+        for name, text in (beside or {}).items():
+            (place / name).write_text(text, encoding="utf-8")
         _write(made, place, notes=notes)
+
+
+def load_mask_head(folder: Path, hidden_size: int) -> MaskHead:
+    """The head of a folder, float32 on the CPU, of a language model of this width.
+
+    Raises:
+        EngineError: no such folder, or one that was changed since it was made.
+        InputError: its parts do not fit.
+    """
+    _verified(folder)
+    return _stored_head(folder, hidden_size)
 
 
 def seg_method_of(folder: Path) -> str | None:
@@ -133,13 +177,7 @@ def load_seg_vlm(
         str(folder / "vlm"), precision=precision, device=device, max_memory_mb=max_memory_mb
     )
     loaded = replace(loaded, name=folder.resolve().name)
-    is_nano = (folder / "sam2" / _NANO).is_file()
-    head = _head(folder / "sam2" / _NANO if is_nano else folder / "sam2", loaded)
-    try:
-        head.projection.load_state_dict(load_file(folder / _PROJECTION))
-    except (RuntimeError, SafetensorError) as error:
-        msg = f"{folder / _PROJECTION} does not fit the model beside it: {error}"
-        raise InputError(msg) from error
+    head = _stored_head(folder, loaded.model.config.get_text_config().hidden_size)
     head = head.to(loaded.device).eval().requires_grad_(False)  # noqa: FBT003 (torch takes it so)
     is_trained = fields.flag("is_trained")
     if not is_trained:
@@ -197,7 +235,7 @@ def _verified(folder: Path) -> Fields:
         }
         place = folder / part
         found = {_key(file) for file in files_of(place)} if place.is_dir() else set()
-        wrong = {name for name, _, _ in listed ^ found} - {SEG_NAME}
+        wrong = {name for name, _, _ in listed ^ found} - {SEG_NAME, *_ABOUT}
         if wrong:
             msg = f"{place / min(wrong)} is not as {SEG_NAME} says: make or copy the model again"
             raise EngineError(msg)
@@ -208,9 +246,19 @@ def _key(file: ModelFile) -> tuple[str, int, str]:
     return file.name, file.num_bytes, file.sha256
 
 
-def _head(sam2: Path, loaded: LoadedVlm) -> MaskHead:
+def _stored_head(folder: Path, width: int) -> MaskHead:
+    is_nano = (folder / "sam2" / _NANO).is_file()
+    head = _head(folder / "sam2" / _NANO if is_nano else folder / "sam2", width)
+    try:
+        head.projection.load_state_dict(load_file(folder / _PROJECTION))
+    except (RuntimeError, SafetensorError) as error:
+        msg = f"{folder / _PROJECTION} does not fit the model beside it: {error}"
+        raise InputError(msg) from error
+    return head
+
+
+def _head(sam2: Path, width: int) -> MaskHead:
     """A head with SAM2's weights and a random projection."""
-    width = loaded.model.config.get_text_config().hidden_size
     if not sam2.is_file():
         return MaskHead(_sam_from(sam2), width)
     try:

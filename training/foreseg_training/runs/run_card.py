@@ -75,12 +75,13 @@ def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
 def weights_digest(folder: Path) -> str:
     """A cheap hash of a model's folder: its configuration, and names, sizes and ends of its weights."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+    for path in sorted({*folder.rglob("*.safetensors"), *folder.rglob("config.json")}):
         size = path.stat().st_size
+        name = path.relative_to(folder).as_posix()
         with path.open("rb") as file:
             head = file.read(_END_BYTES)
             file.seek(max(0, size - _END_BYTES))
-            digest.update(f"{path.name} {size} ".encode() + head + file.read())
+            digest.update(f"{name} {size} ".encode() + head + file.read())
     return digest.hexdigest()[:16]
 
 

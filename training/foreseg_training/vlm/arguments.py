@@ -34,6 +34,7 @@ def common_arguments(recipe: Recipe, out: Path, device: str = "auto") -> dict[st
         "lr_scheduler_type": recipe.schedule,
         "warmup_steps": recipe.warmup_ratio,  # below 1: a share of all steps
         "weight_decay": recipe.weight_decay,
+        "adam_beta2": recipe.adam_beta2,
         "max_grad_norm": recipe.max_grad_norm,
         "num_train_epochs": recipe.epochs,
         "max_steps": recipe.max_steps or -1,

@@ -22,6 +22,7 @@ from foreseg.methods.labels import LabelForm
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 STAGES = ("sft", "grpo")
 TRAINS = ("answer", "sampler", "both")
+METHODS = ("veason", "videoseg", "visa", "fevos")
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
 _RANGES: dict[str, tuple[float, float]] = {
@@ -39,6 +40,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lora_r": (0, 4096),
     "lora_alpha": (1, 65_536),
     "lora_dropout": (0, 0.99),
+    "bce_weight": (0, 1000),
+    "dice_weight": (0, 1000),
+    "mask_points": (0, 1 << 24),
+    "mask_loss_weight": (0, 1000),
+    "decode_side_px": (16, 4096),
+    "least_references": (0, 32),
+    "most_references": (0, 32),
+    "adam_beta2": (0.1, 0.99999),
     "learning_rate": (1e-12, 10),
     "warmup_ratio": (0, 0.99),
     "weight_decay": (0, 10),
@@ -83,6 +92,14 @@ class Recipe:
         label_offset: labels begin at a random number up to this.
         label_stride: labels of neighbouring frames are a random number up to this apart.
         negative_share: of the samples, so many ask another clip's question, and nothing fits.
+        decode_side_px: visa, fevos: masks are decoded on frames of this size at most.
+        least_references: visa: of the frames beside the target frame, drawn for each sample.
+        most_references: likewise.
+        bce_weight: visa, fevos: of the mask's binary cross entropy, beside the words' cross entropy.
+        dice_weight: likewise of its Dice loss.
+        mask_points: both are taken over so many random points of a mask; 0: over its pixels.
+        mask_loss_weight: fevos, grpo: of the mask loss on the best completion of each group.
+        lora_targets: the language model's layers that are adapted, by their first letters.
         lora_r: rank of the adapters on the language model's linear layers; 0: all of its weights
             are trained. The vision tower never is.
         batch_size: sft: samples; grpo: prompts, each with `num_generations` completions; of one
@@ -116,6 +133,14 @@ class Recipe:
     label_offset: int = 200
     label_stride: int = 1
     negative_share: float = 0.0
+    decode_side_px: int = 1024
+    least_references: int = 8
+    most_references: int = 12
+    bce_weight: float = 2.0
+    dice_weight: float = 0.5
+    mask_points: int = 0
+    mask_loss_weight: float = 0.0
+    lora_targets: str = "q,k,v,o,gate,up,down"
     lora_r: int = 0
     lora_alpha: int = 16
     lora_dropout: float = 0.0
@@ -123,6 +148,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup_ratio: float = 0.0
     weight_decay: float = 0.0
+    adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     epochs: float = 1.0
     max_steps: int = 0
@@ -146,7 +172,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("stage", self.stage, STAGES),
-            ("method", self.method, ("veason", "videoseg")),
+            ("method", self.method, METHODS),
             ("trains", self.trains, TRAINS),
             ("labels", self.labels, tuple(form.value for form in LabelForm)),
             ("precision", self.precision, PRECISIONS),

@@ -50,6 +50,7 @@ MAY_CHANGE = (  # on resuming
     *("epochs", "max_steps", "save_steps", "show_steps"),
     *("tracker_workers", "tracker_timeout_s", "tracker_backend"),
 )
+PICTURES = ("images", "image", "decoded_images")  # columns
 _TOKENS = "num_tokens"
 
 
@@ -155,9 +156,7 @@ class Run:
         Raises:
             ConfigError: they are not.
         """
-        plain = rows.remove_columns(
-            [name for name in ("images", "image") if name in rows.column_names]
-        )
+        plain = rows.remove_columns([name for name in PICTURES if name in rows.column_names])
         self._record["data"] = rows_digest(plain)
         if self.checkpoint is not None:
             _check_same(self._out, self._record)
