@@ -22,11 +22,11 @@ pytest.importorskip("trl", reason="training is TRL's: the extra [train]")
 pytest.importorskip("datasets", reason="trainers take rows of datasets")
 pytest.importorskip("cv2", reason="frames are resized by OpenCV")
 
-from foreseg_training.vlm.method_rewards import VeasonRewards  # noqa: E402
 from tests.support.tiny_training import GOLDEN, figures, train  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
 from foreseg_training.runs.checkpoints import checkpoints_of, is_whole  # noqa: E402
+from foreseg_training.vlm.rewards_veason import VeasonRewards  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCES = {"loss": 2e-3, "entropy": 2e-3, "kl": 2e-2, "reward": 1e-6}  # of the figure

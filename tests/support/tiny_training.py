@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from foreseg_training.vlm.method_rewards import VeasonRewards, text_of
 from transformers import Trainer
 
 from foreseg_evaluation.episode import Episode, Question, QuestionKind, TruthSpan
 from foreseg_training.runs.metrics_file import MetricsFile
 from foreseg_training.runs.telemetry import Telemetry
 from foreseg_training.vlm.recipe import read_recipe
+from foreseg_training.vlm.rewards_veason import VeasonRewards, text_of
 from tests.support.once import made_once
 from tests.support.tiny_vlm import save_tiny_vlm
 
