@@ -32,7 +32,7 @@ STREAM_RATE_HZ = 15.0
 STREAM_S = 30.0
 
 _NS_PER_S = 1_000_000_000
-_RECORDED = 108  # frames of which a clip is cut: 18 s
+RECORDED_FRAMES = 108  # of which a clip is cut: 18 s
 _STRIDES = (1, 2, 3)
 _NUM_FRAMES = (12, 24)  # of a clip, inclusive
 _LEAD_S = (0.35, 4.0)  # from the last observed frame to the event
@@ -136,7 +136,16 @@ def cut_clip(
         size_wh=size_wh, rate_hz=CLIP_RATE_HZ, num_targets=int(rng.integers(3, 6)), leg_s=leg_s
     )
     scene = make(scene_seed, config)
-    recorded = record(scene, _RECORDED)
+    return cut_recording(rng, record(scene, RECORDED_FRAMES), scene.names, size_wh)
+
+
+def cut_recording(
+    rng: np.random.Generator,
+    recorded: Sequence[Shot],
+    names: Mapping[int, str],
+    size_wh: tuple[int, int],
+) -> Clip | None:
+    """Cut one of the many clips of a recording at `CLIP_RATE_HZ`; None if nothing fits."""
     cut = _draw_cut(rng, recorded, size_wh)
     if cut is None:
         return None
@@ -145,9 +154,9 @@ def cut_clip(
     num_frames = min(max(wanted, cut.num_needed), most)
     places = [cut.last - k * cut.stride for k in reversed(range(num_frames))]
     shots = tuple(recorded[place] for place in places)
-    first = _future_expression(rng, cut.truth, scene.names, shots)
+    first = _future_expression(rng, cut.truth, names, shots)
     pool = [
-        _future_expression(rng, truth, scene.names, shots)
+        _future_expression(rng, truth, names, shots)
         for truth in shots[-1].truths
         if truth is not cut.truth and _is_askable(truth, shots, size_wh)
     ]
@@ -160,8 +169,8 @@ def cut_clip(
         for event in events_of(recorded)
         if places[0] < event.position <= places[-1]
     ]
-    seen = past_questions(rng, events, scene.names)
-    seen += naming_questions(rng, scene.names, _last_seen(shots, size_wh))
+    seen = past_questions(rng, events, names)
+    seen += naming_questions(rng, names, _last_seen(shots, size_wh))
     pool += [_seen_expression(question, shots) for question in seen]
     pool = [e for e in pool if e.target_ids or rng.random() < _KEEP_ABSENT]
     num_extra = int(rng.choice(len(_EXTRA_WEIGHTS), p=_EXTRA_WEIGHTS))
@@ -170,7 +179,7 @@ def cut_clip(
         kind=ClipKind.CLIP,
         size_wh=size_wh,
         rate_hz=CLIP_RATE_HZ / cut.stride,
-        names=scene.names,
+        names=names,
         shots=shots,
         expressions=tuple(asked[i] for i in rng.permutation(len(asked))),
     )

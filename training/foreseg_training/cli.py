@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError, MissingExtraError
+from foreseg_training.nano_command import ABOUT as NANO_ABOUT
+from foreseg_training.nano_command import add_nano_arguments, train_nano
 from foreseg_training.teacher_command import (
     CHAINS_ABOUT,
     RATINGS_ABOUT,
     add_chain_arguments,
     add_rating_arguments,
 )
-from foreseg_training.tracker_command import ABOUT, add_tracker_arguments, train_tracker
+from foreseg_training.tracker_command import ABOUT as TRACKER_ABOUT
+from foreseg_training.tracker_command import add_tracker_arguments, train_tracker
 
 if TYPE_CHECKING:
     from foreseg_evaluation.episode import Dataset
@@ -37,6 +40,7 @@ _EXAMPLES = """examples:
   foreseg-train sft --recipe veason-sft --chains cot/reasoning_data.json --dataset ReVOS --form revos ...
   foreseg-train make-difficulty --from-scene --dataset worlds --out rated
   foreseg-train tracker --out tracker --minutes 108
+  foreseg-train nano --out nano
 """
 
 
@@ -102,7 +106,10 @@ def _parser() -> Parser:
     ratings = commands.add_parser("make-difficulty", help=RATINGS_ABOUT, description=RATINGS_ABOUT)
     _add_dataset(ratings)
     add_rating_arguments(ratings)
-    tracker = commands.add_parser("tracker", help=ABOUT, description=ABOUT)
+    nano = commands.add_parser("nano", help=NANO_ABOUT, description=NANO_ABOUT)
+    add_nano_arguments(nano)
+    nano.set_defaults(run=train_nano)
+    tracker = commands.add_parser("tracker", help=TRACKER_ABOUT, description=TRACKER_ABOUT)
     add_tracker_arguments(tracker)
     tracker.set_defaults(run=train_tracker)
     return parser

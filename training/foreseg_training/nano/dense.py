@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teach the vision tower to see before the language model is to speak of it.
+
+Each token of a frame says which two objects it shows most of: the words of their names, and their
+boxes. Trained end to end as a language model from nothing, a tower this small learns nothing in the
+time that this takes (docs/log.md). Does not know: prompts, questions.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from foreseg.masks import mask_from_rle
+from foreseg_simulation.recording import Shot, image_of
+from foreseg_torch.vlm.vision_inputs import ImageGeometry
+
+from .recordings import Recording
+
+_LOG = logging.getLogger(__name__)
+_SLOTS = 2
+_LEAST_COVERED = 0.03  # of a token's cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseConfig:
+    """Numbers of the stage.
+
+    Attributes:
+        minutes: budget of the thread's own processor time.
+        batch_size: frames.
+        peak_rate: of AdamW; warmed up over 100 steps, then falling linearly to a twentieth.
+    """
+
+    minutes: float = 8.0
+    batch_size: int = 48
+    peak_rate: float = 2e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DenseTruth:
+    """What the tokens of some frames show, row by row of frames and cells.
+
+    Slots are by coverage: the object that fills most of a token's cell first.
+    """
+
+    there: torch.Tensor  # (N, 2) float32, 0 or 1
+    words: torch.Tensor  # (N, 2, W) float32, 0 or 1
+    boxes: torch.Tensor  # (N, 2, 4) float32, x0 y0 x1 y1 over the frame's sides
+
+
+def words_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
+    """All words of the names of objects, sorted."""
+    return tuple(
+        sorted({word for r in recordings for name in r.names.values() for word in name.split()})
+    )
+
+
+class DenseHead(nn.Module):
+    """Reads two slots off each token: presence, words, box."""
+
+    def __init__(self, width: int, num_words: int) -> None:
+        super().__init__()
+        self.num_words = num_words
+        self.linear = nn.Linear(width, _SLOTS * (1 + num_words + 4))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, width) to (N, 2, 1 + words + 4): logits, logits, sides."""
+        out: torch.Tensor = self.linear(tokens)
+        return out.unflatten(1, (_SLOTS, -1))
+
+
+def truth_of(
+    shots: Sequence[Shot],
+    names: Sequence[dict[int, str]],
+    words: Sequence[str],
+    grid: tuple[int, int],
+) -> DenseTruth:
+    """Targets of some frames.
+
+    Args:
+        shots: the frames.
+        names: of the objects of each.
+        words: all that a name may have.
+        grid: rows and columns of tokens.
+    """
+    rows, columns = grid
+    index = {word: i for i, word in enumerate(words)}
+    num = len(shots) * rows * columns
+    there = np.zeros((num, _SLOTS), np.float32)
+    said = np.zeros((num, _SLOTS, len(words)), np.float32)
+    boxes = np.zeros((num, _SLOTS, 4), np.float32)
+    for n, (shot, named) in enumerate(zip(shots, names, strict=True)):
+        ids = list(shot.objects)
+        if not ids:
+            continue
+        seen = [shot.objects[i] for i in ids]
+        size = np.array([seen[0].mask.width, seen[0].mask.height] * 2, np.float32)
+        covered = np.stack(
+            [
+                cv2.resize(
+                    mask_from_rle(one.mask).astype(np.float32),
+                    (columns, rows),
+                    interpolation=cv2.INTER_AREA,
+                ).ravel()
+                for one in seen
+            ]
+        )
+        order = np.argsort(-covered, axis=0, kind="stable")[:_SLOTS]
+        first = n * rows * columns
+        for slot, which in enumerate(order):
+            for cell in np.flatnonzero(
+                np.take_along_axis(covered, which[None], 0)[0] > _LEAST_COVERED
+            ):
+                one = which[cell]
+                place = first + cell
+                there[place, slot] = 1
+                said[place, slot, [index[w] for w in named[ids[one]].split() if w in index]] = 1
+                boxes[place, slot] = np.array(seen[one].box_xyxy, np.float32) / size
+    return DenseTruth(
+        there=torch.from_numpy(there), words=torch.from_numpy(said), boxes=torch.from_numpy(boxes)
+    )
+
+
+def dense_loss(said: torch.Tensor, truth: DenseTruth) -> torch.Tensor:
+    """Cross entropy of presence and words, L1 of boxes; a scalar.
+
+    Args:
+        said: (N, 2, 1 + words + 4) of `DenseHead`.
+        truth: of the same tokens.
+    """
+    is_there = truth.there > 0
+    presence = functional.binary_cross_entropy_with_logits(said[..., 0], truth.there)
+    here = said[is_there]
+    words = functional.binary_cross_entropy_with_logits(here[:, 1:-4], truth.words[is_there])
+    boxes = functional.l1_loss(here[:, -4:], truth.boxes[is_there])
+    return presence + 4 * words + 5 * boxes
+
+
+def train_tower(
+    model: Any,  # noqa: ANN401 (of transformers)
+    geometry: ImageGeometry,
+    frame_pixels: int,
+    recordings: Sequence[Recording],
+    config: DenseConfig,
+) -> DenseHead:
+    """Train a model's vision tower in place; returns the head, which nothing else needs."""
+    tower, words = model.model.visual, words_of(recordings)
+    head = DenseHead(model.config.text_config.hidden_size, len(words))
+    parameters = [*tower.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=config.peak_rate, weight_decay=0.01)
+    rng = np.random.default_rng([config.seed, 11])
+    budget_s, began = config.minutes * 60, time.thread_time()
+    step = 0
+    while (spent := time.thread_time() - began) < budget_s:
+        fallen = 1 - 0.95 * spent / budget_s
+        for group in optimiser.param_groups:
+            group["lr"] = config.peak_rate * min(1.0, (step + 1) / 100) * fallen
+        pixels, grids, truth = _batch(
+            rng, recordings, words, geometry, frame_pixels, config.batch_size
+        )
+        said = head(tower(pixels, grid_thw=grids).pooler_output)
+        loss = dense_loss(said, truth)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if step % 50 == 0:
+            _LOG.info(
+                "%6.0f s step %5d loss %.3f %s", spent, step, loss.item(), _told(said, truth)
+            )
+        step += 1
+    return head
+
+
+def _told(said: torch.Tensor, truth: DenseTruth) -> str:
+    """How well the first slots are seen."""
+    is_there = truth.there[:, 0] > 0
+    here, words, boxes = (
+        said[is_there, 0].detach(),
+        truth.words[is_there, 0],
+        truth.boxes[is_there, 0],
+    )
+    right = ((here[:, 1:-4] > 0) == (words > 0)).all(dim=1).float().mean()
+    error = (here[:, -4:] - boxes).abs().mean()
+    return f"names {float(right):.3f} box sides off by {float(error):.4f}"
+
+
+def _batch(
+    rng: np.random.Generator,
+    recordings: Sequence[Recording],
+    words: Sequence[str],
+    geometry: ImageGeometry,
+    frame_pixels: int,
+    size: int,
+) -> tuple[torch.Tensor, torch.Tensor, DenseTruth]:
+    chosen = [recordings[i] for i in rng.integers(len(recordings), size=size)]
+    shots = [r.shots[rng.integers(len(r.shots))] for r in chosen]
+    read = [geometry.patches(image_of(shot), frame_pixels) for shot in shots]
+    pixels = torch.from_numpy(np.concatenate([patches for patches, _ in read]))
+    grids = torch.tensor([grid for _, grid in read])
+    _, rows, columns = read[0][1]
+    tokens = (rows // geometry.merge, columns // geometry.merge)
+    return pixels, grids, truth_of(shots, [dict(r.names) for r in chosen], words, tokens)
+
+
+def encoded(
+    model: Any,  # noqa: ANN401 (of transformers)
+    geometry: ImageGeometry,
+    frame_pixels: int,
+    shots: Sequence[Shot],
+    at_once: int = 64,
+) -> Iterator[np.ndarray]:
+    """Tokens (rows x columns, width) float16 of each frame, by a tower that is trained no more."""
+    for start in range(0, len(shots), at_once):
+        some = shots[start : start + at_once]
+        read = [geometry.patches(image_of(shot), frame_pixels) for shot in some]
+        pixels = torch.from_numpy(np.concatenate([patches for patches, _ in read]))
+        grids = torch.tensor([grid for _, grid in read])
+        with torch.no_grad():
+            tokens = model.model.visual(pixels, grid_thw=grids).pooler_output
+        yield from tokens.numpy().astype(np.float16).reshape(len(some), -1, tokens.shape[-1])

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions of recordings as the robot would ask them, with true completions.
+
+The frames are those that the method's own window takes of a clip, and the words are the method's.
+Does not know: models, tensors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreseg.dialogue import Query, QueryId
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow, U8Array
+from foreseg.geometry import BoxXyxy
+from foreseg.history.windows import HistoryView
+from foreseg.language.base import Message
+from foreseg.methods.base import AnswerStep
+from foreseg.methods.grammar import Form
+from foreseg.methods.veason import VeasonMethod
+from foreseg_simulation.clip import Clip, Expression
+
+from .recordings import Recording
+
+MAX_LABEL_OFFSET = 200
+_WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """One question in one form, as texts, and the frames that it shows.
+
+    Attributes:
+        messages: of the prompt; images are black, `shots` says which ones they are.
+        form: that is asked for.
+        completion: the true one.
+        shots: numbers of the recording's shots, in the order in which they are shown.
+        boxes: by label of each shown frame: of the targets, pixels of the recording.
+        areas: likewise: of the targets together, pixels.
+    """
+
+    messages: tuple[Message, ...]
+    form: Form
+    completion: str
+    shots: tuple[int, ...]
+    boxes: dict[int, list[BoxXyxy]]
+    areas: dict[int, float]
+
+
+def asked_about(
+    recording: Recording,
+    methods: Sequence[VeasonMethod],
+    rng: np.random.Generator,
+) -> Iterator[Asked]:
+    """Every question of a recording, each in the form of one of the methods.
+
+    Args:
+        recording: with clips.
+        methods: of which each question takes one at random; repeat one to have it more often.
+        rng: of methods and labels.
+    """
+    places = {id(shot): number for number, shot in enumerate(recording.shots)}
+    for clip in recording.clips:
+        for expression in clip.expressions:
+            method = methods[int(rng.integers(len(methods)))]
+            offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
+            yield _asked(clip, expression, method, offset, places)
+
+
+def _asked(
+    clip: Clip, expression: Expression, method: VeasonMethod, offset: int, places: dict[int, int]
+) -> Asked:
+    refs = tuple(_ref(clip, position) for position in range(len(clip.shots)))
+    taken = [int(i) for i in method.window_policy.select(HistoryView(dense=refs, sparse=()))]
+    black: U8Array = np.zeros((*clip.size_wh[::-1], 3), np.uint8)
+    frames = tuple(Frame(ref=refs[i], image=black) for i in taken)
+    window = FrameWindow(frames=frames, origin_index=FrameIndex(-offset))
+    query = Query(id=QueryId("asked"), text=expression.text)
+    step = next(method.plan(query, window))
+    if not isinstance(step, AnswerStep):
+        msg = f"{method.name} asks more than once"
+        raise TypeError(msg)
+    boxes, areas = {}, {}
+    for i in taken:
+        seen = [s for t in expression.target_ids if (s := clip.shots[i].objects.get(t))]
+        label = window.label_of(FrameIndex(i))
+        boxes[label] = [BoxXyxy(*map(float, one.box_xyxy)) for one in seen]
+        areas[label] = float(sum(one.area_px for one in seen))
+    most = max(areas.values())
+    best = [
+        i for i in taken if most and areas[window.label_of(FrameIndex(i))] >= _WELL_SEEN * most
+    ]
+    keyframe = next(f for f in reversed(frames) if not best or int(f.index) == best[-1])
+    shown = method.shown(window)
+    told = boxes[window.label_of(keyframe.index)] if best else []
+    in_view = shown.get(keyframe.index)
+    if in_view is None:
+        msg = f"frame {keyframe.index} is not shown"
+        raise ValueError(msg)
+    answer = f"<answer>{method.worded(shown, in_view, told)}</answer>"
+    thought = f"<think>{expression.reasoning}</think>"
+    return Asked(
+        messages=step.request.messages,
+        form=step.form,
+        completion=step.form.put(thought, answer),
+        shots=tuple(places[id(clip.shots[i])] for i in taken),
+        boxes=boxes,
+        areas=areas,
+    )
+
+
+def phrases_prompts(
+    methods: Sequence[VeasonMethod], num_frames: int, size_wh: tuple[int, int]
+) -> list[str]:
+    """Prompts of which each sentence is the methods' own, for `phrases_of`."""
+    black: U8Array = np.zeros((*size_wh[::-1], 3), np.uint8)
+    refs = [
+        FrameRef(
+            camera=DEFAULT_CAMERA, index=FrameIndex(i), epoch=0, stamp_ns=i, received_ns=i,
+            size_wh=size_wh,
+        )
+        for i in range(num_frames)
+    ]  # fmt: skip
+    window = FrameWindow(
+        frames=tuple(Frame(ref=ref, image=black) for ref in refs), origin_index=FrameIndex(0)
+    )
+    found = []
+    for method in methods:
+        step = next(method.plan(Query(id=QueryId("asked"), text="?"), window))
+        if isinstance(step, AnswerStep):
+            parts = [p for m in step.request.messages for p in m.content if isinstance(p, str)]
+            found += [p.removeprefix("Query: ?") for p in parts if not re.fullmatch(r"<\d+>", p)]
+    return found
+
+
+def _ref(clip: Clip, position: int) -> FrameRef:
+    return FrameRef(
+        camera=DEFAULT_CAMERA,
+        index=FrameIndex(position),
+        epoch=0,
+        stamp_ns=clip.shots[position].stamp_ns,
+        received_ns=clip.shots[position].stamp_ns,
+        size_wh=clip.size_wh,
+    )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many questions from one drawing: recordings of simulated scenes, cut again and again.
+
+Drawing is what costs: a recording of 18 seconds gives a dozen clips of one to four questions each.
+Does not know: models, prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreseg_simulation.clip import CLIP_RATE_HZ, RECORDED_FRAMES, Clip, cut_recording
+from foreseg_simulation.foresight import SceneConfig
+from foreseg_simulation.recording import Shot, record
+from foreseg_simulation.worlds import PACES, World, scenes_of
+
+TRAINING_SEED = (
+    7_000_003  # apart from the commands of `foreseg-sim`, which seed by split and number
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recording:
+    """One scene, compressed frame by frame, and clips that are cut of it.
+
+    Attributes:
+        names: of its objects, by instance id.
+        shots: every frame.
+        clips: with questions; their shots are some of `shots`.
+    """
+
+    scene: str
+    names: Mapping[int, str]
+    shots: Sequence[Shot]
+    clips: Sequence[Clip]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorder:
+    """Draws recordings; equal seeds and numbers give equal ones.
+
+    Attributes:
+        worlds: in turn, one scene of each after the other.
+        size_wh: of the frames, pixels.
+        num_clips: tried to be cut of a recording; there may be fewer.
+    """
+
+    worlds: Sequence[World] = (World.SHAPES,)
+    size_wh: tuple[int, int] = (224, 168)
+    num_clips: int = 12
+
+    def record(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
+        """Draw the recordings of these numbers."""
+        for number in numbers:
+            yield self._record(seed, number)
+
+    def _record(self, seed: int, number: int) -> Recording:
+        scenes = [(w, name, make) for w in self.worlds for name, make in scenes_of(w).items()]
+        rng = np.random.default_rng([TRAINING_SEED, seed, number])
+        world, name, make = scenes[number % len(scenes)]
+        config = SceneConfig(
+            size_wh=self.size_wh,
+            rate_hz=CLIP_RATE_HZ,
+            num_targets=int(rng.integers(3, 6)),
+            leg_s=PACES[world].clip_leg_s,
+        )
+        scene = make(int(rng.integers(2**31)), config)
+        shots = record(scene, RECORDED_FRAMES)
+        cut = (cut_recording(rng, shots, scene.names, self.size_wh) for _ in range(self.num_clips))
+        return Recording(
+            scene=f"{world.value}/{name}",
+            names=scene.names,
+            shots=shots,
+            clips=[clip for clip in cut if clip is not None],
+        )

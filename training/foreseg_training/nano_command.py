@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that makes the nano reasoner from nothing: its words, and what they start.
+
+Imports torch only when it trains. Does not know: models, scenes, questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from foreseg.errors import InputError, MissingExtraError
+
+ABOUT = "the nano reasoner from nothing: draw worlds, teach the tower, then the language model"
+WORLDS = ("shapes", "tabletop")
+
+
+def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's words to a parser."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for all that comes of it")
+    parser.add_argument(
+        "--world", action="append", default=[], choices=WORLDS, help="repeatable; default: both"
+    )
+    parser.add_argument("--recordings", type=int, default=608, help="scenes to draw")
+    parser.add_argument(
+        "--clips", type=int, default=30, help="clips of each, with 1 to 4 questions"
+    )
+    parser.add_argument("--dense-minutes", type=float, default=9.0, help="of one core: the tower")
+    parser.add_argument("--steps", type=int, default=1500, help="of the language model")
+    parser.add_argument("--batch-size", type=int, default=32, help="questions a step")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what is drawn, go on from the last checkpoint"
+    )
+
+
+def train_nano(options: argparse.Namespace) -> None:
+    """Make it.
+
+    Raises:
+        InputError: a number that cannot be, or a folder that holds something.
+        MissingExtraError: a package is absent.
+    """
+    for name, least in (
+        ("recordings", 2), ("clips", 1), ("steps", 1), ("batch_size", 1), ("threads", 1), ("seed", 0),
+    ):  # fmt: skip
+        if getattr(options, name) < least:
+            msg = (
+                f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
+            )
+            raise InputError(msg)
+    for name, most in (("dense_minutes", 1e5), ("rate", 1.0)):
+        if not 0 < getattr(options, name) <= most:
+            msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
+            raise InputError(msg)
+    is_prepared = (options.out / "held_out.jsonl").is_file()
+    if is_prepared and not options.resume:
+        msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
+        raise InputError(msg)
+    try:
+        _make(options, is_prepared=is_prepared)
+    except ImportError as error:
+        package, extra = str(error.name), "train"
+        raise MissingExtraError(package, extra, "training the nano reasoner") from error
+
+
+def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
+    import cv2
+    import torch
+
+    from foreseg_simulation.worlds import World, require_world
+
+    from .nano.dense import DenseConfig
+    from .nano.preparing import Preparation, prepare
+    from .nano.training import NanoTraining, train_language
+    from .runs.checkpoints import checkpoints_of
+
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    worlds = tuple(World(name) for name in options.world or WORLDS)
+    for world in worlds:
+        require_world(world)
+    if not is_prepared:
+        preparation = Preparation(
+            worlds=worlds,
+            num_recordings=options.recordings,
+            num_held_out=max(1, options.recordings // 32),
+            num_clips=options.clips,
+            dense=DenseConfig(minutes=options.dense_minutes),
+            seed=options.seed,
+        )
+        prepare(preparation, options.out)
+    training = NanoTraining(
+        max_steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.rate,
+        bf16=not options.float32,
+        seed=options.seed,
+    )
+    train_language(training, options.out, resume=bool(checkpoints_of(options.out)))
