@@ -11,17 +11,22 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ForesegError
 
+from .drawings import DrawingsCommand, generate_drawings
 from .generation import SPLITS, Command, generate
 from .worlds import World, scenes_of
 
 PRESETS = {
     "val-v1": Command(
         worlds=(World.SHAPES, World.TABLETOP), clips=100, streams=12, seed=20260501, split="val"
-    )
+    ),
+    "val-v2": Command(
+        worlds=(World.SHAPES,), clips=0, streams=0, longs=60, seed=20261129, split="val"
+    ),
 }
 
 
@@ -65,21 +70,33 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--world", action="append", type=_world, help="repeatable; default: shapes")
     add("--clips", type=int, help="short clips of each world (default 0)")
     add("--streams", type=int, help="stream episodes of each world (default 0)")
+    add("--long", type=int, help="long clips of the shapes world's stories (default 0)")
+    add("--drawings", type=int, help="stories as small raw arrays to train from; nothing else")
+    add("--max-mb", type=int, default=2000, metavar="MB", help="of drawings (default 2000)")
     add("--seed", type=int, help="of everything (default 0)")
     add("--split", choices=SPLITS, help="default: train")
-    add("--size", type=_size, metavar="WxH", help="of the frames (default 320x240)")
+    add(
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="of the frames (default 320x240, drawings 112x84)",
+    )
     add("--workers", type=_workers, default=2, metavar="N", help="processes (default 2)")
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    own = ("clips", "streams", "seed", "split", "size")
+    own = ("clips", "streams", "long", "seed", "split", "size")
     given = {name: value for name in own if (value := getattr(arguments, name)) is not None}
     worlds = tuple(arguments.world or ())
+    if arguments.drawings is not None:
+        _draw(arguments, given)
+        return
     if arguments.preset is None:
         command = Command(
             worlds=worlds or (World.SHAPES,),
             clips=given.get("clips", 0),
             streams=given.get("streams", 0),
+            longs=given.get("long", 0),
             seed=given.get("seed", 0),
             split=given.get("split", "train"),
             size_wh=given.get("size", (320, 240)),
@@ -97,6 +114,26 @@ def _generate(arguments: argparse.Namespace) -> None:
         print(f"{what}: " + ", ".join(f"{name} {n}" for name, n in counts[what].items()))
     for kind, share in summary["share_hard"].items():
         print(f"hard among the foresight questions of {kind}s: {share:.0%}")
+
+
+def _draw(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
+    """Draw stories for training: no dataset of pictures, so clips and presets have no place."""
+    others: list[str] = [name for name in ("clips", "streams", "long") if name in given]
+    others += [name for name in ("preset", "world") if getattr(arguments, name)]
+    if others:
+        named = ", ".join(f"--{name}" for name in others)
+        msg = f"--drawings makes a folder of drawings alone; leave out {named}"
+        raise _UsageError(msg)
+    command = DrawingsCommand(
+        stories=arguments.drawings,
+        seed=given.get("seed", 0),
+        split=given.get("split", "train"),
+        size_wh=given.get("size", (112, 84)),
+        max_bytes=arguments.max_mb * 1_000_000,
+    )
+    counts = generate_drawings(command, arguments.out, workers=arguments.workers)["counts"]
+    print(f"{arguments.out}: {counts['drawings']} drawings, {counts['samples']} samples")
+    print(f"{counts['bytes'] / 1e6:.0f} MB; --form drawings reads it")
 
 
 def _add_preview(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,7 @@ class ClipKind(enum.Enum):
 
     CLIP = "clip"
     STREAM = "stream"
+    LONG = "long"  # of a story; see `long_clip`
 
 
 class ExpressionKind(enum.Enum):
@@ -85,6 +86,7 @@ class Expression:
         evidence: positions of the frames that show why, ascending.
         keyframe: position of the frame to point at the target on.
         spans: the truth over time; none in clips.
+        judged: positions that scores are of, ascending; none: all.
     """
 
     text: str
@@ -99,6 +101,7 @@ class Expression:
     evidence: tuple[int, ...]
     keyframe: int
     spans: tuple[Span, ...] = ()
+    judged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

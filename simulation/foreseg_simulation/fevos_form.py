@@ -132,6 +132,8 @@ def _expression(clip: Clip, expression: Expression) -> Json:
     }
     if expression.lead_s is not None:
         written["lead_s"] = round(expression.lead_s, 3)
+    if expression.judged:
+        written["judged_frames"] = list(expression.judged)
     if clip.kind is ClipKind.STREAM:
         written["truths"] = [
             {

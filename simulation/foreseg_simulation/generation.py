@@ -21,11 +21,13 @@ from tqdm import tqdm
 from foreseg.errors import InputError
 
 from .clip import Clip, ClipKind, cut_clip, cut_stream
-from .fevos_form import Json, assemble, part_path, write_json, write_part
+from .fevos_form import PARTS, Json, assemble, part_path, write_json, write_part
+from .long_clip import cut_long
+from .stories.story import STORY_VERSION
 from .worlds import PACES, WORLD_VERSIONS, World, require_world, scene_maker, scenes_of
 
 GENERATOR_VERSION = 2  # 2: the objects' names stand in the expressions' file
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "dev")
 
 _COMMAND = "command.json"
 _ATTEMPTS = 40  # scene seeds that may offer nothing to ask, before it counts as an error
@@ -41,8 +43,10 @@ class Command:
         clips: short clips of each world.
         streams: stream episodes of each world.
         seed: of everything.
-        split: "train" or "val"; equal seeds differ between them.
+        split: "train", "val" or "dev" (for choosing a checkpoint: seeds of its own, but training's
+            words and kinds of shape); equal seeds differ between them.
         size_wh: of the frames, pixels, at least 160 x 120.
+        longs: long clips of the shapes world's stories.
     """
 
     worlds: tuple[World, ...]
@@ -51,10 +55,16 @@ class Command:
     seed: int
     split: str
     size_wh: tuple[int, int] = (320, 240)
+    longs: int = 0
 
     def __post_init__(self) -> None:
-        if self.clips < 0 or self.streams < 0 or not self.clips + self.streams:
+        counts = (self.clips, self.streams, self.longs)
+        if min(counts) < 0 or not sum(counts):
             msg = f"expected clips or streams, got {self.clips} clips and {self.streams} streams"
+            msg += f", {self.longs} long clips" if self.longs else ""
+            raise InputError(msg)
+        if self.longs and World.SHAPES not in self.worlds:
+            msg = "long clips are of the shapes world; add it, or leave them out"
             raise InputError(msg)
         if self.split not in SPLITS:
             msg = f"split is {self.split!r}, expected one of {', '.join(SPLITS)}"
@@ -72,6 +82,7 @@ class Command:
 
     def to_json(self) -> Json:
         """What tells one command from another, the versions included."""
+        stories = {"longs": self.longs, "stories": STORY_VERSION} if self.longs else {}
         return {
             "generator": GENERATOR_VERSION,
             "worlds": {world.value: WORLD_VERSIONS[world] for world in self.worlds},
@@ -80,6 +91,7 @@ class Command:
             "seed": self.seed,
             "split": self.split,
             "size_wh": list(self.size_wh),
+            **stories,
         }
 
 
@@ -115,7 +127,7 @@ def generate(command: Command, out: Path, *, workers: int = 1) -> Json:
     """
     for world in command.worlds:
         require_world(world)
-    _claim(command, out)
+    claim(command.to_json(), out)
     jobs = list(jobs_of(command))
     missing = [job for job in jobs if not part_path(out, job.video).is_file()]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="clip", disable=None) as bar:
@@ -136,14 +148,16 @@ def generate(command: Command, out: Path, *, workers: int = 1) -> Json:
 def jobs_of(command: Command) -> Iterator[Job]:
     """List every clip of a command, world by world, the streams last."""
     for world in command.worlds:
-        for kind, count in ((ClipKind.CLIP, command.clips), (ClipKind.STREAM, command.streams)):
+        longs = command.longs if world is World.SHAPES else 0
+        counts = {ClipKind.CLIP: command.clips, ClipKind.STREAM: command.streams}
+        for kind, count in (*counts.items(), (ClipKind.LONG, longs)):
             for number in range(count):
                 yield Job(command=command, world=world, kind=kind, number=number)
 
 
 def make_clip(job: Job) -> tuple[Clip, Json]:
     """Make one clip, and what it was made of."""
-    return make_clip_of(job, scene_of(job))
+    return _make_long(job) if job.kind is ClipKind.LONG else make_clip_of(job, scene_of(job))
 
 
 def make_clip_of(job: Job, name: str) -> tuple[Clip, Json]:
@@ -162,6 +176,18 @@ def make_clip_of(job: Job, name: str) -> tuple[Clip, Json]:
         if clip is not None:
             return clip, {"world": job.world.value, "scene": name, "seed": seed}
     msg = f"the scene {name!r} offered nothing to ask with {_ATTEMPTS} seeds for {job.video}; take another seed"
+    raise InputError(msg)
+
+
+def _make_long(job: Job) -> tuple[Clip, Json]:
+    rng = np.random.default_rng(job.entropy(job.number))
+    command = job.command
+    for _ in range(_ATTEMPTS):
+        seed = int(rng.integers(_MAX_SEED))
+        clip = cut_long(seed, command.split, rng, size_wh=command.size_wh)
+        if clip is not None:
+            return clip, {"world": job.world.value, "scene": "story", "seed": seed}
+    msg = f"no story offered anything to ask with {_ATTEMPTS} seeds for {job.video}"
     raise InputError(msg)
 
 
@@ -200,10 +226,13 @@ def _be_single() -> None:
     cv2.setNumThreads(1)
 
 
-def _claim(command: Command, out: Path) -> None:
-    """Note the command in a new folder, or see that it is the same as before."""
-    path = out / "parts" / _COMMAND
-    wanted = command.to_json()
+def claim(wanted: Json, out: Path) -> None:
+    """Note the command in a new folder, or see that it is the same as before.
+
+    Raises:
+        InputError: the folder holds something else, or another command's dataset.
+    """
+    path = out / PARTS / _COMMAND
     if not path.is_file():
         if out.is_file() or (out.is_dir() and any(out.iterdir())):
             msg = f"{out} is not empty and holds no dataset of foreseg-sim; choose another folder"

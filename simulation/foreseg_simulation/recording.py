@@ -7,7 +7,7 @@ Does not know: which frames become a clip.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +15,7 @@ import numpy as np
 
 from foreseg.masks import MaskRle, rle_from_mask
 
-from .foresight import ForesightFrame, ForesightScene, FutureTruth
+from .foresight import ForesightScene, FutureTruth
 from .questions import PastEvent
 from .textures import U8Array
 
@@ -48,7 +48,10 @@ class Shot:
 def record(scene: ForesightScene, num_frames: int) -> list[Shot]:
     """Record a scene's first frames."""
     names = scene.names
-    return [_shot(frame, names) for frame in itertools.islice(scene.frames(), num_frames)]
+    return [
+        shot_of(frame.image, frame.instance_ids, names, frame.stamp_ns, frame.truths)
+        for frame in itertools.islice(scene.frames(), num_frames)
+    ]
 
 
 def events_of(shots: Sequence[Shot]) -> list[PastEvent]:
@@ -70,15 +73,30 @@ def image_of(shot: Shot) -> U8Array:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def _shot(frame: ForesightFrame, names: Mapping[int, str]) -> Shot:
-    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+def shot_of(
+    image: U8Array,
+    instance_ids: U8Array,
+    names: Iterable[int],
+    stamp_ns: int,
+    truths: tuple[FutureTruth, ...] = (),
+) -> Shot:
+    """Compress a frame.
+
+    Args:
+        image: (H, W, 3) RGB.
+        instance_ids: (H, W), 0 background.
+        names: ids of the objects that are kept.
+        stamp_ns: its time.
+        truths: at that time.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    areas = np.bincount(frame.instance_ids.ravel(), minlength=256)
+    areas = np.bincount(instance_ids.ravel(), minlength=256)
     return Shot(
-        stamp_ns=frame.stamp_ns,
+        stamp_ns=stamp_ns,
         jpeg=data.tobytes(),
-        objects={i: _seen(frame.instance_ids == i) for i in names if areas[i]},
-        truths=frame.truths,
+        objects={i: _seen(instance_ids == i) for i in names if areas[i]},
+        truths=truths,
     )
 
 

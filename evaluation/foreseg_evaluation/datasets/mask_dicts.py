@@ -160,7 +160,7 @@ def _read(reading: Reading, layout: _Layout, rationales: Rationales) -> list[Epi
                         question=question,
                         spans=spans or (),
                         annotated=() if spans is None else video.everywhere,
-                        scored=tuple(_covered(spans or (), len(video.everywhere))),
+                        scored=_scored(expression, spans or (), video),
                         rate_hz=rate_hz,
                     )
                     episodes.append(replace(episode, object_names=names))
@@ -283,6 +283,20 @@ def _names(video: Entry) -> dict[str, str]:
 def _words(entry: Entry, name: str) -> str:
     found = entry.find(name)
     return "" if found is None or found.value == "" else found.text()
+
+
+def _scored(expression: Entry, spans: tuple[TruthSpan, ...], video: Video) -> tuple[int, ...]:
+    """Positions that are judged: those that the file names, else all that have a truth."""
+    covered = tuple(_covered(spans, len(video.everywhere)))
+    named = expression.find("judged_frames")
+    if named is None:
+        return covered
+    listed = [entry.integer() for _, entry in named.entries()]
+    if not listed or listed != sorted(set(listed)) or not set(listed) <= set(covered):
+        raise wrong(named, "expected ascending positions of frames that have a truth")
+    if video.order != range(len(video.everywhere)):
+        raise wrong(video.entry["frames"], "must be in order where judged_frames count frames")
+    return tuple(listed)
 
 
 def _covered(spans: tuple[TruthSpan, ...], num_frames: int) -> Iterator[int]:

@@ -17,6 +17,7 @@ from foreseg_evaluation.episode import Dataset, Episode
 from foreseg_evaluation.problems import ProblemLog, refuse
 
 from .davis import read_davis2016, read_davis2017
+from .drawings import read_drawings
 from .mask_dicts import read_fevos, read_mevis, read_revos
 from .reading import Reading
 from .reason_seg import read_reason_seg
@@ -56,11 +57,18 @@ class Form:
 FORMS = {
     "fevos": Form(
         read=read_fevos,
-        splits=("train", "val"),
+        splits=("train", "val", "dev"),
         default_split="val",
         rate_hz=6.0,
         rate_note=_GUESSED,
         about="foresight questions, official or made by the simulation",
+    ),
+    "drawings": Form(
+        read=read_drawings,
+        splits=("train", "val", "dev"),
+        default_split="train",
+        rate_hz=6.0,
+        about="the simulation's stories as raw arrays, to train from",
     ),
     "revos": Form(
         read=read_revos,
