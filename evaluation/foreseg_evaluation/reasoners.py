@@ -24,6 +24,7 @@ from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
 
 from .episode import Dataset, Episode
+from .prompt_forms import PromptForm, prompt_of
 
 _BOX_SHARE = (0.1, 0.4)  # of the frame's sides: a random box's smallest and largest side
 
@@ -33,23 +34,24 @@ class Keyframe(enum.Enum):
 
     FIRST = "first"  # the first frame that shows a target
     BEST = "best"  # the frame that shows most of it, or the newest if time runs
+    RANDOM_SPAN = "random_span"  # the best of a random span, as long as the one with the targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OracleReasoner:
-    """Answers with the truth at the newest frame it was shown: as boxes or as masks.
+    """Answers with the truth at the newest frame it was shown: as boxes, points or masks.
 
     Attributes:
         episode: whose truth it tells.
         keyframe: where it points.
-        as_masks: mask prompts in place of boxes.
+        form: of its prompts.
         is_live: only frames up to the newest that it was shown may be pointed at, and the truth
             is the one that holds there.
     """
 
     episode: Episode
     keyframe: Keyframe
-    as_masks: bool
+    form: PromptForm
     is_live: bool
 
     @property
@@ -74,7 +76,7 @@ class OracleReasoner:
         if position is None or not masks:
             yield NoTarget(reason="no true target is in view")
         else:
-            prompts = tuple(prompt_from_mask(mask, as_mask=self.as_masks) for mask in masks)
+            prompts = tuple(prompt_of(self.form, mask) for mask in masks)
             text = _answer_at(self.episode, position)
             yield TargetsFound(keyframe_index=FrameIndex(position), prompts=prompts, text=text)
         yield AnswerDone()
@@ -90,6 +92,9 @@ class OracleReasoner:
             wanted = episode.annotated
         areas = {i: int(np.count_nonzero(episode.truth(i))) for i in wanted}
         seen = {i: area for i, area in areas.items() if area}
+        if seen and self.keyframe is Keyframe.RANDOM_SPAN:
+            span = random_span(episode.id, episode.num_frames, max(seen) - min(seen) + 1)
+            seen = {i: area for i, area in seen.items() if i in span}
         if not seen:
             return None
         return min(seen) if self.keyframe is Keyframe.FIRST else max(seen, key=lambda i: seen[i])
@@ -155,6 +160,13 @@ def random_box(key: str, size_wh: tuple[int, int]) -> BoxXyxy:
     sides = rng.uniform(*_BOX_SHARE, 2) * size
     corner = rng.uniform(0, size - sides)
     return BoxXyxy(*map(float, (*corner, *(corner + sides))))
+
+
+def random_span(key: str, num_frames: int, length: int) -> range:
+    """Positions somewhere in a video: the same ones whenever the key is the same."""
+    rng = np.random.default_rng([1, zlib.crc32(key.encode())])
+    first = int(rng.integers(num_frames - length + 1))
+    return range(first, first + length)
 
 
 def majority_answer(dataset: Dataset) -> str:

@@ -4,7 +4,8 @@
 ```yaml
 about: one line
 reasoner: kinematic        # a kind of `foreseg run` (as openai:FILE.json), or oracle_mask, oracle_box,
-                           # oracle_first_mask, random_box, majority
+                           # oracle_first_mask, oracle_best_box, oracle_best_points (a box, a point
+                           # on the target and one beside it), oracle_random_span, random_box, majority
                            # where objects are given and nothing is asked (DAVIS, SA-V):
                            # oracle_first_mask, oracle_box or random_box is what is given
 reasoner_options: {}       # of that kind
@@ -43,6 +44,7 @@ from foreseg.tracker.sam2 import Sam2Tracker
 from .baselines import flow_tracker, repeat_tracker
 from .episode import Dataset, Episode
 from .first_prompts import FirstPrompts, first_prompts
+from .prompt_forms import PromptForm
 from .reasoners import (
     Keyframe,
     MajorityReasoner,
@@ -59,11 +61,14 @@ _BASELINE_TRACKERS: Mapping[str, Callable[[int], Tracker]] = MappingProxyType(
 _KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {"str": (str,), "float": (int, float), "bool": (bool,)}
 )
-_ORACLES: Mapping[str, tuple[Keyframe, bool]] = MappingProxyType(
+_ORACLES: Mapping[str, tuple[Keyframe, PromptForm]] = MappingProxyType(
     {
-        "oracle_mask": (Keyframe.BEST, True),
-        "oracle_box": (Keyframe.FIRST, False),
-        "oracle_first_mask": (Keyframe.FIRST, True),
+        "oracle_mask": (Keyframe.BEST, PromptForm.MASK),
+        "oracle_best_box": (Keyframe.BEST, PromptForm.BOX),
+        "oracle_best_points": (Keyframe.BEST, PromptForm.BOX_POINTS),
+        "oracle_random_span": (Keyframe.RANDOM_SPAN, PromptForm.BOX),
+        "oracle_box": (Keyframe.FIRST, PromptForm.BOX),
+        "oracle_first_mask": (Keyframe.FIRST, PromptForm.MASK),
     }
 )
 
@@ -224,10 +229,8 @@ class System:
         """Make the reasoner for an episode; `is_live`: the future is not there yet."""
         kind = self.config.reasoner
         if kind in _ORACLES:
-            keyframe, as_masks = _ORACLES[kind]
-            return OracleReasoner(
-                episode=episode, keyframe=keyframe, as_masks=as_masks, is_live=is_live
-            )
+            keyframe, form = _ORACLES[kind]
+            return OracleReasoner(episode=episode, keyframe=keyframe, form=form, is_live=is_live)
         if kind == "random_box":
             return RandomBoxReasoner(episode=episode)
         if kind == "majority":

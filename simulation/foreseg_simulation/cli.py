@@ -141,13 +141,19 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--world", type=_world, default=World.SHAPES, help="default: shapes")
     add("--scene", help="only this one")
+    add("--stories", type=int, metavar="N", help="long clips of stories instead, a row each")
+    add("--split", choices=SPLITS, default="val", help="of the stories (default val)")
     add("--seed", type=int, default=0, help="of the clips (default 0)")
     add("--out", type=Path, required=True, metavar="FILE", help="a .png or .mp4")
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from .preview import write_preview
+    from .preview import write_preview, write_stories_preview
 
+    if arguments.stories is not None:
+        write_stories_preview(arguments.seed, arguments.split, arguments.stories, arguments.out)
+        print(arguments.out)
+        return
     write_preview(arguments.world, arguments.scene, arguments.seed, arguments.out)
     print(arguments.out)
 

@@ -16,7 +16,8 @@ from .stories.story import RATE_HZ, Story, make_story
 
 MOST_SEEN = 0.2  # of the frames
 _NUM_QUESTIONS = (3, 5)
-_MOST_JUDGED = 60  # frames with a target, and as many without
+_MOST_JUDGED = 60  # frames with a target
+_UNSHOWN = 4  # frames with a target for each without that is judged
 _NS_PER_S = 1_000_000_000
 
 
@@ -25,8 +26,8 @@ def cut_long(
 ) -> Clip | None:
     """Draw a story and ask 3 to 5 questions about it; None if nothing fits.
 
-    Scores are taken of frames with a target and of as many without: else silence would be right on
-    four frames of five.
+    Scores are taken of frames with a target and of a quarter as many without: over all frames,
+    silence would be right on four of five.
 
     Args:
         scene_seed: of the story.
@@ -91,11 +92,11 @@ def _expression(story: Story, posed: Posed, areas: np.ndarray) -> Expression:
 
 
 def _judged(target_ids: tuple[int, ...], areas: np.ndarray) -> tuple[int, ...]:
-    """Frames with a target, and as many without, evenly over the clip."""
+    """Frames with a target, and a quarter as many without, evenly over the clip."""
     shown = areas[:, list(target_ids)].any(axis=1) if target_ids else np.zeros(len(areas), bool)
-    with_target, without = np.flatnonzero(shown), np.flatnonzero(~shown)
-    most = min(len(with_target), _MOST_JUDGED) or _MOST_JUDGED
-    picked = [_evenly(with_target, most), _evenly(without, most)]
+    with_target = _evenly(np.flatnonzero(shown), _MOST_JUDGED)
+    most = -(-len(with_target) // _UNSHOWN) if target_ids else _MOST_JUDGED
+    picked = [with_target, _evenly(np.flatnonzero(~shown), most)]
     return tuple(sorted(int(p) for p in np.concatenate(picked)))
 
 

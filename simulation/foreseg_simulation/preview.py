@@ -16,12 +16,13 @@ from foreseg.errors import InputError
 from foreseg.masks import mask_from_rle
 
 from .clip import Clip, ClipKind, Expression
-from .generation import Command, Job, make_clip_of
+from .generation import Command, Job, jobs_of, make_clip, make_clip_of
 from .recording import Shot, image_of
 from .textures import U8Array
 from .worlds import World, scene_maker, scenes_of
 
 _COLUMNS = 4  # frames of a clip on a sheet
+_STORY_COLUMNS = 6
 _CELL_WH = (240, 180)
 _TEXT_ROW_PX = 15
 _CAPTION_ROWS = 3
@@ -53,6 +54,31 @@ def write_preview(world: World, scene: str | None, seed: int, out: Path) -> None
         raise InputError(msg)
 
 
+def write_stories_preview(seed: int, split: str, count: int, out: Path) -> None:
+    """Draw some long clips, a row each.
+
+    Args:
+        seed: of the clips.
+        split: whose shapes and words.
+        count: how many, at least 1.
+        out: a .png.
+
+    Raises:
+        InputError: no count, a seed below 0, or another kind of file.
+    """
+    if out.suffix != ".png" or count < 1:
+        msg = f"stories are drawn as a .png of at least one row, got {count} and {out.name}"
+        raise InputError(msg)
+    command = Command(
+        worlds=(World.SHAPES,), clips=0, streams=0, longs=count, seed=seed, split=split
+    )
+    sheets = [
+        _sheet("story", make_clip(job)[0], columns=_STORY_COLUMNS) for job in jobs_of(command)
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write_image(out, np.concatenate(sheets))
+
+
 def _clip(world: World, scene: str, seed: int, kind: ClipKind) -> Clip:
     command = Command(worlds=(world,), clips=1, streams=1, seed=seed, split="val")
     number = list(scenes_of(world)).index(scene)
@@ -60,12 +86,13 @@ def _clip(world: World, scene: str, seed: int, kind: ClipKind) -> Clip:
     return clip
 
 
-def _sheet(name: str, clip: Clip) -> U8Array:
+def _sheet(name: str, clip: Clip, *, columns: int = _COLUMNS) -> U8Array:
     """Some frames of a clip in a row, the answer's target tinted, the words beneath."""
     expression = max(clip.expressions, key=lambda e: (e.is_future, len(e.target_ids)))
-    even = np.linspace(0, len(clip.shots) - 1, _COLUMNS).round().astype(int).tolist()
-    wanted = dict.fromkeys([even[-1], *reversed(expression.evidence), *even])
-    chosen = sorted(list(wanted)[:_COLUMNS])
+    even = np.linspace(0, len(clip.shots) - 1, columns).round().astype(int).tolist()
+    best = [] if clip.kind is ClipKind.CLIP else [expression.keyframe]
+    wanted = dict.fromkeys([even[-1], *best, *reversed(expression.evidence), *even])
+    chosen = sorted(list(wanted)[:columns])
     cells = [_cell(clip.shots[i], i, expression) for i in chosen]
     row = np.concatenate(cells, axis=1)
     lead = "" if expression.lead_s is None else f", event in {expression.lead_s:.1f} s"

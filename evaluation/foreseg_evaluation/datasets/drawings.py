@@ -8,7 +8,7 @@ drawings come about, scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from foreseg.frames import U8Array
 from foreseg.masks import Mask
-from foreseg_evaluation.episode import Episode, Question, QuestionKind
+from foreseg_evaluation.episode import Episode, Evidence, Question, QuestionKind
 from foreseg_evaluation.problems import refuse
 
 from .entries import Entry, checked_name, read_json, wrong
@@ -86,7 +86,7 @@ def _read_drawing(name: str, reading: Reading) -> list[Episode]:
     drawn = [entry.integer() for _, entry in record["frames"].entries()]
     if len(drawn) != shape[0]:
         raise wrong(record["frames"], f"names {len(drawn)} frames, {frames.name} has {shape[0]}")
-    objects = [(key, int(key)) for key, _ in record["names"].entries() if key.isdecimal()]
+    names = {key: entry.text() for key, entry in record["names"].entries() if key.isdecimal()}
     episodes = []
     for cut_name, cut in record["cuts"].entries():
         rows = [entry.integer() for _, entry in cut["rows"].entries()]
@@ -101,23 +101,29 @@ def _read_drawing(name: str, reading: Reading) -> list[Episode]:
         )
         media = EpisodeMedia(
             frames=drawing,
-            masklets={key: _Labelled(drawing=drawing, label=label) for key, label in objects},
+            masklets={key: _Labelled(drawing=drawing, label=int(key)) for key in names},
         )
         for number, question in record["questions"].entries():
-            if question["cuts"].find(cut_name) is None:
+            shown = question["cuts"].find(cut_name)
+            if shown is None:
                 continue
             with reading.skipping():
-                episodes.append(
-                    _episode(
-                        name, f"{number}-{cut_name}", media, question, reading.rate(cut["rate_hz"])
-                    )
-                )
+                rate_hz = reading.rate(cut["rate_hz"])
+                expression_id = f"{number}-{cut_name}"
+                episode = _episode(name, expression_id, media, question, shown, rate_hz)
+                episodes.append(replace(episode, object_names=names))
     return episodes
 
 
 def _episode(
-    video: str, expression_id: str, media: EpisodeMedia, question: Entry, rate_hz: float
+    video: str,
+    expression_id: str,
+    media: EpisodeMedia,
+    question: Entry,
+    shown: Entry,
+    rate_hz: float,
 ) -> Episode:
+    """A question over one cut, `shown`: what its answer rests on there."""
     count = len(media.frames.names)
     ids = question["obj_id"].idents()
     unknown = [i for i in ids if i not in media.masklets]
@@ -128,6 +134,12 @@ def _episode(
     except ValueError as error:
         raise wrong(question["type"], f"got {question['type'].value!r}") from error
     answer = question["ans"].text()
+    evidence = Evidence(
+        keyframe=shown["keyframe"].integer(),
+        frames=tuple(entry.integer() for _, entry in shown["evidence"].entries()),
+    )
+    if not all(0 <= p < count for p in (evidence.keyframe, *evidence.frames)):
+        raise wrong(shown, f"expected positions of {count} frames")
     return make_episode(
         video,
         expression_id,
@@ -139,6 +151,7 @@ def _episode(
             skill=question["skill"].text(),
             difficulty=question["difficulty"].text(),
             rationale=question["reasoning"].text(),
+            evidence=evidence,
         ),
         spans=whole(count, ids, answer),
         annotated=tuple(range(count)),

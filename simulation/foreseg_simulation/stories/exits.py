@@ -17,7 +17,7 @@ from .asking import Ask, Band, Crossing, Part, StoryTopic, Times
 from .cast import Cast, Thing, Way
 
 _RADIUS = (0.042, 0.056)
-_FAR = 0.6
+_FAR = 0.25
 _POST_HALF = 0.21
 _REACHED = (0.28, 0.36)  # of the view's width when the clip ends
 _ON_THE_WAY_S = (2.2, 3.2)

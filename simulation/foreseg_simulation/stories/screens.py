@@ -19,7 +19,7 @@ SHRINK_S = 1.0  # how long it has shrunk when the clip ends
 SHRUNK = 0.9  # what is left of it then: enough to hide
 
 _RADIUS = (0.045, 0.062)
-_FAR = 0.4
+_FAR = 0.25
 _PAIR_SHARE = 0.45  # that two go at once
 _STAYS = 0.6  # that a slot is a going in while somebody could come out
 _EMPTY_SHARE = 0.3  # that an empty screen shrinks if there is one

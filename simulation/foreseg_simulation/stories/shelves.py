@@ -26,7 +26,7 @@ _SPACING = 1.75 * _RADIUS  # they touch
 _NUM_FALLING = (0, 0, 1, 2, 2, 2, 3, 3, 4)
 _STEEP_RAD = 0.65
 _TWIN_SHARE = 0.5
-_FAR = 0.45
+_FAR = 0.25
 _STAND = 0.07 * _HALF + 0.85 * _RADIUS  # of a middle above the shelf's
 
 

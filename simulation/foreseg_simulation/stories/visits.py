@@ -22,7 +22,7 @@ from .cast import Cast, Place, Thing, Way
 EDGES = ("left", "right", "top", "bottom")
 LAYER = 6
 
-_FAR = 0.3  # of its radius: how small a visitor is when it comes
+_FAR = 0.22  # of its radius: how small a visitor is when it comes
 _RADIUS = (0.08, 0.16)
 _SMALL_RADIUS = (0.042, 0.06)  # under 1 % of the frame
 _SMALL_SHARE = 0.35

@@ -74,16 +74,16 @@ def test_some_targets_are_small_and_some_are_several() -> None:
     assert {len(e.target_ids) for _, e in with_targets()} >= {1, 2}
 
 
-def test_half_of_the_judged_frames_show_a_target() -> None:
+def test_four_of_five_judged_frames_show_a_target() -> None:
     for clip in clips():
         for e in clip.expressions:
             assert list(e.judged) == sorted(set(e.judged))
             shown = [any(i in clip.shots[p].objects for i in e.target_ids) for p in e.judged]
-            assert sum(shown) == (len(shown) // 2 if e.target_ids else 0)
-            assert shown
+            unshown = len(shown) - sum(shown)
+            assert unshown == (-(-sum(shown) // 4) if e.target_ids else len(shown)) > 0
 
 
-GOLDEN = (1, "GOLDENHASH")  # version of the stories, and what val-v2's first clips ask
+GOLDEN = (1, "8e8d4b7389346e73")  # version of the stories, and what val-v2's first clips ask
 
 
 def test_the_second_validation_set_stays_as_it_is_until_its_version_counts_up() -> None:
@@ -95,7 +95,7 @@ def test_the_second_validation_set_stays_as_it_is_until_its_version_counts_up() 
         digest.update(repr((source, dict(clip.names), len(clip.shots))).encode())
         for e in clip.expressions:
             told = (e.text, e.answer, e.target_ids, e.is_hard, e.reasoning, e.evidence)
-            digest.update(repr(told).encode())
+            digest.update(repr((*told, e.keyframe, e.judged)).encode())
     assert (STORY_VERSION, digest.hexdigest()[:16]) == GOLDEN
 
 
@@ -144,6 +144,13 @@ def test_drawings_are_read_as_episodes_whose_masks_are_the_label_maps(drawings: 
         shown = np.array([episode.truth(p).any() for p in episode.annotated])
         question = episode.question
         assert question is not None
+        assert question.evidence is not None
+        assert shown[question.evidence.keyframe] == shown.any()
+        assert {episode.object_names[i] for i in episode.spans[0].object_ids} == {
+            word.removeprefix("the ")
+            for word in question.answer.replace(" and ", ", ").split(", ")
+            if word != "nothing"
+        }
         assert shown.any() == (question.answer != "nothing") == bool(episode.spans[0].object_ids)
         if episode.video == name_of(0) and "-whole" in episode.id:
             record = json.loads((drawings / f"{name_of(0)}.json").read_text())
