@@ -45,7 +45,7 @@ class Coming(Squares):
 def told(keyframe: Keyframe, form: PromptForm = PromptForm.BOX, name: str = "clip/0") -> Spoken:
     episode = make_episode(name=name, num_frames=NUM_FRAMES, media=Coming())
     reasoner = OracleReasoner(episode=episode, keyframe=keyframe, form=form, is_live=False)
-    return ask_over_all(reasoner, episode)
+    return ask_over_all(reasoner, episode, max_side_px=640)
 
 
 def test_the_first_frame_shows_a_sliver_and_the_best_one_all() -> None:
