@@ -182,6 +182,20 @@ def test_grpo_goes_on_from_what_sft_made(
     assert "rewards/consistency/mean" in (tmp_path / "metrics.csv").read_text("utf-8")
 
 
+def test_a_tracker_that_cannot_start_ends_the_run_before_it_trains(
+    worlds: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["grpo", "--recipe", "veason-grpo-tiny", "--model", str(start)]
+    words += ["--set=tracker=nosuch", "--dataset", str(worlds), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as leaving:
+        main(words)
+    assert leaving.value.code == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "foreseg-train:" in x]
+    assert "a worker cannot start" in line
+    assert "nosuch" in line
+    assert not (tmp_path / "rows").exists()
+
+
 def test_show_rewards_scores_true_and_given_completions(
     worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
