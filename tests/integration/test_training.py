@@ -214,7 +214,7 @@ def test_show_rewards_scores_true_and_given_completions(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--recipe", "nosuch"], "one of veason-grpo"),
+        (["--recipe", "nosuch"], "one of fevos-grpo"),
         (["--recipe", "veason-grpo"], "of the stage grpo, not sft"),
         (["--recipe", "veason-sft", "--set", "lr=1"], "has 'lr'; known are"),
         (["--recipe", "veason-sft", "--set", "epochs=many"], "epochs wants float, got 'many'"),
