@@ -104,9 +104,7 @@ class Questions:
         asking = self._held.get(event.ask_id)
         if asking is None or not event.frames:
             return
-        if event.ask_id not in self._origins:  # labels count from the oldest frame at that time
-            history = self._executor.histories[asking.query.camera]
-            self._origins[event.ask_id] = history.view().timeline[0].index
+        self._origins[event.ask_id] = self._executor.label_origin(event.ask_id)
         known = {ref.index: ref for ref in (*asking.frames, *event.frames)}
         self._set(replace(asking, frames=tuple(known[index] for index in sorted(known))))
 

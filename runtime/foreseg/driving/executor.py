@@ -16,6 +16,7 @@ import numpy as np
 
 from foreseg.config import Config
 from foreseg.dialogue import Answer, Query
+from foreseg.driving.label_origins import LabelOrigins
 from foreseg.errors import ForesegError, InputError
 from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow, U8Array
 from foreseg.history.ring import History
@@ -91,6 +92,15 @@ class FrameEvictedError(ForesegError):
     """A job needs a frame that the history has no more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """What an asking may see, and how it is labelled."""
+
+    camera: CameraId
+    oldest: FrameIndex  # frame; what lies before is of another stream, or came since
+    origin: FrameIndex  # of label 0
+
+
 class Executor:
     """Histories and trackers of all cameras."""
 
@@ -127,7 +137,8 @@ class Executor:
         }
         self._scenes = {camera: SceneMemory() for camera in cameras}
         self._measured_ns: dict[CameraId, int] = {}
-        self._origins: dict[AskId, tuple[CameraId, FrameIndex]] = {}
+        self._label_origins = LabelOrigins()
+        self._askings: dict[AskId, _Asking] = {}
         self._output: JobOutput | None = None
 
     @property
@@ -182,8 +193,10 @@ class Executor:
             self._scenes[camera].remember(query.id, newest.image)
         view = self._histories[camera].view().since_restart()
         timeline = view.timeline
-        origin = timeline[0].index if timeline else FrameIndex(0)
-        self._origins[ask_id] = (camera, origin)
+        oldest = timeline[0].index if timeline else FrameIndex(0)
+        last = timeline[-1].index if timeline else oldest
+        origin = self._label_origins.origin(camera, query.id, oldest, last)
+        self._askings[ask_id] = _Asking(camera=camera, oldest=oldest, origin=origin)
         return self._hold(ask_id, policy.select(view))
 
     def more_frames(self, ask_id: AskId, indices: Sequence[FrameIndex]) -> FrameWindow:
@@ -191,9 +204,9 @@ class Executor:
 
         Each comes with its own true index. What lies before the first window is not given.
         """
-        camera, origin = self._origins[ask_id]
-        history = self._histories[camera]
-        at_hand = {history.nearest(index, origin) for index in indices if index >= origin}
+        asking = self._askings[ask_id]
+        history, oldest = self._histories[asking.camera], asking.oldest
+        at_hand = {history.nearest(index, oldest) for index in indices if index >= oldest}
         return self._hold(ask_id, sorted(index for index in at_hand if index is not None))
 
     def window_taken(self, ask_id: AskId, window: FrameWindow, at_ns: int) -> WindowTaken:
@@ -203,9 +216,13 @@ class Executor:
 
     def release_window(self, ask_id: AskId) -> None:
         """Let go what an asking holds."""
-        held = self._origins.pop(ask_id, None)
+        held = self._askings.pop(ask_id, None)
         if held is not None:
-            self._histories[held[0]].release(f"ask-{ask_id}")
+            self._histories[held.camera].release(f"ask-{ask_id}")
+
+    def label_origin(self, ask_id: AskId) -> FrameIndex:
+        """From where the labels of an asking count, whose window is held."""
+        return self._askings[ask_id].origin
 
     def newest_frame(self, camera: CameraId) -> FrameRef:
         """The newest frame.
@@ -297,10 +314,10 @@ class Executor:
         )
 
     def _hold(self, ask_id: AskId, indices: Sequence[FrameIndex]) -> FrameWindow:
-        camera, origin = self._origins[ask_id]
-        wanted = [index for index in indices if index >= origin]
-        frames = self._histories[camera].hold(f"ask-{ask_id}", wanted)
-        return FrameWindow(frames=frames, origin_index=origin)
+        asking = self._askings[ask_id]
+        wanted = [index for index in indices if index >= asking.oldest]
+        frames = self._histories[asking.camera].hold(f"ask-{ask_id}", wanted)
+        return FrameWindow(frames=frames, origin_index=asking.origin)
 
 
 def _paint_held(label_map: LabelMap, tracks: Sequence[Track]) -> None:

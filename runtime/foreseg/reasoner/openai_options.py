@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from foreseg.errors import ConfigError
@@ -17,11 +17,14 @@ from foreseg.files import read_file
 from foreseg.language.openai_server import OpenAiServer, ServerSettings
 from foreseg.methods.base import Method
 from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.labels import LabelForm
 from foreseg.reasoner.options import (
     AUTO,
+    SAMPLING,
     MethodOptions,
     Scalar,
     coordinates_from_name,
+    labels_from_name,
     method_from_options,
     options_from_values,
 )
@@ -42,8 +45,13 @@ class OpenAiOptions:
     method: str = "veason"
     fast: bool = False  # videoseg
     num_frames: int = 0  # veason; 0 = the method's own
+    num_key_frames: int = 0  # videoseg; 0 = the method's own
+    num_reference_frames: int = -1  # videoseg; -1 = the method's own
     span_s: float = 0.0  # 0 = all that the history has
     form: str = ""  # the only one that the model knows; "" = the method's own
+    tells_budget: bool = True  # the words say how long the thoughts may be
+    labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
+    sampler: str = ""  # videoseg: the server's name of a model that samples; "" = `model`
     coordinates: str = AUTO  # as the model's name tells
     image_side_px: int = 448
     patch_px: int = 28
@@ -64,7 +72,14 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         ConfigError: for an unknown name, a value that cannot work, or a key that is not there.
     """
     options = options_from_values(values, OpenAiOptions(), "openai")
-    return VlmReasoner(_method(options), OpenAiServer(server_settings(options)))
+    settings = server_settings(options)
+    sampler = None
+    if options.sampler:
+        if options.method not in SAMPLING:
+            msg = f"a sampler is for the method videoseg, got {options.method}"
+            raise ConfigError(msg)
+        sampler = OpenAiServer(replace(settings, model=options.sampler))
+    return VlmReasoner(_method(options), OpenAiServer(settings), sampler)
 
 
 def server_settings(options: OpenAiOptions) -> ServerSettings:
@@ -91,15 +106,10 @@ def _method(options: OpenAiOptions) -> Method:
         image_side_px=options.image_side_px,
         coordinates=coordinates_of(options.coordinates, options.model),
         patch_px=options.patch_px,
+        labels=labels_from_name(options.labels),
     )
-    chosen = MethodOptions(
-        method=options.method,
-        fast=options.fast,
-        num_frames=options.num_frames,
-        span_s=options.span_s,
-        form=options.form,
-    )
-    return method_from_options(chosen, view)
+    values = {field.name: getattr(options, field.name) for field in fields(MethodOptions)}
+    return method_from_options(MethodOptions(**values), view)
 
 
 def coordinates_of(name: str, model: str) -> Coordinates:

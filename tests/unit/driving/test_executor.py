@@ -10,6 +10,7 @@ from tests.support.scene import image_of
 from foreseg.config import Config
 from foreseg.dialogue import Query, QueryId
 from foreseg.driving.executor import Executor
+from foreseg.driving.label_origins import MAX_OFFSET
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.history.windows import UniformWindow
@@ -75,6 +76,27 @@ def test_a_window_has_nothing_of_the_stream_before_a_restart() -> None:
         executor.push(DEFAULT_CAMERA, image, stamp_ns=seconds * 10**9, at_ns=number)
     window = executor.take_window(AskId(1), query, UniformWindow(num_frames=8))
     indices = [int(frame.index) for frame in window.frames]
-    assert (indices[0], indices[-1], window.origin_index) == (40, 59, 40)
+    assert (indices[0], indices[-1]) == (40, 59)
+    assert 0 <= window.label_of(window.frames[0].index) <= MAX_OFFSET
     more = executor.more_frames(AskId(1), [FrameIndex(39), FrameIndex(45)])
     assert [int(frame.index) for frame in more.frames] == [45]
+
+
+def test_a_frame_keeps_its_label_from_asking_to_asking() -> None:
+    executor = Executor(Config(), (DEFAULT_CAMERA,), ColourTracker)
+    labels = []
+    for number in range(30):
+        executor.push(
+            DEFAULT_CAMERA, image_of(number, SIZE_WH), stamp_ns=number * 10**9, at_ns=number
+        )
+        if number in (9, 29):
+            query = Query(id=QueryId("q"), text="which one?")
+            window = executor.take_window(AskId(number), query, UniformWindow(num_frames=30))
+            labels.append({int(index): window.label_of(index) for index in window.indices})
+            assert executor.label_origin(AskId(number)) == window.origin_index
+            executor.release_window(AskId(number))
+    assert labels[0].items() <= labels[1].items()
+    other = executor.take_window(
+        AskId(99), Query(id=QueryId("other"), text="?"), UniformWindow(num_frames=2)
+    )
+    assert other.label_of(FrameIndex(0)) != labels[0][0]
