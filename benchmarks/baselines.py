@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from foreseg.work.choose import executor_from
 from foreseg_evaluation.cli import finish
 from foreseg_evaluation.report import Summary, bounds_in_words, number_in_words, summarise
 from foreseg_evaluation.results import EpisodeResult, read_results
@@ -80,7 +81,8 @@ def evaluate(options: argparse.Namespace, name: str, protocol: Protocol) -> list
         def begin(total: int) -> None:
             bar.reset(total=total)
 
-        run(spec, out, workers=options.workers, begin=begin, progress=bar.update)
+        executor = executor_from(workers=options.workers, ray="")
+        run(spec, out, executor=executor, begin=begin, progress=bar.update)
     if not (out / "report.html").is_file():
         finish(out)
     return read_results(out)

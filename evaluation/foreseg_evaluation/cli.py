@@ -16,6 +16,7 @@ from pathlib import Path
 from foreseg.cli import BAD_INPUT, DONE, FAILED, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError
 from foreseg.reasoner.calibration import write_calibration
+from foreseg.work.choose import add_workers, executor_from
 
 from .calibration import answers_of, fit_calibration, reliability
 from .datasets import FORMS, read_dataset
@@ -93,7 +94,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="also fit the confidences of this run; for the parameter reasoner.calibration",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    add_workers(parser, default=1)
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="part I of N, from 0")
     parser.add_argument(
         "--max-episodes", type=int, default=0, help="evenly picked; 0 = every episode"
@@ -106,7 +107,7 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    for name, least in (("workers", 1), ("max_episodes", 0), ("min_seconds", 0)):
+    for name, least in (("max_episodes", 0), ("min_seconds", 0)):
         if not getattr(options, name) >= least:
             msg = (
                 f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
@@ -155,12 +156,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         max_episodes=options.max_episodes,
         min_seconds=options.min_seconds,
     )
+    executor = executor_from(workers=options.workers, ray=options.ray)
     with tqdm(unit="episode", desc=options.system or "episodes", disable=None) as bar:
 
         def begin(total: int) -> None:
             bar.reset(total=total)
 
-        dataset = run(spec, options.out, workers=options.workers, begin=begin, progress=bar.update)
+        dataset = run(spec, options.out, executor=executor, begin=begin, progress=bar.update)
     _tell_problems(dataset)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates a dataset episode by episode: resumable, over processes, and over shards.
+"""Evaluates a dataset episode by episode: resumable, over processes or a cluster, and over shards.
 
 Each episode's result is one file. Running again goes on with those that are missing or failed; the
 folders of several machines' shards merge by copying. A crash in an episode is a failed episode with
@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
 from foreseg.driving.trace import read_steps
 from foreseg.errors import ConfigError, InputError
+from foreseg.work.base import Executor, SerialExecutor
 
 from .datasets import read_dataset
 from .devices import device_profile
@@ -55,7 +55,7 @@ from .system import System, SystemConfig
 _log = logging.getLogger(__name__)
 
 _FIRST_SEEN_FORMS = {"sa_v"}
-_MAX_DEATHS = 20  # of worker processes; more is no accident
+_DIED = "its process died: killed, out of memory, or crashed in native code"
 
 
 class Protocol(Enum):
@@ -189,7 +189,7 @@ def run(
     spec: RunSpec,
     out: Path,
     *,
-    workers: int = 1,
+    executor: Executor | None = None,
     begin: Callable[[int], None] = lambda _total: None,
     progress: Callable[[int], object] = lambda _count: None,
 ) -> Dataset:
@@ -198,7 +198,7 @@ def run(
     Args:
         spec: what and how.
         out: a new folder, or that of the same run.
-        workers: processes; 1 = this one.
+        executor: what the episodes are spread over; None or serial: this process does them.
         begin: called with the number of episodes.
         progress: called with how many more are done.
 
@@ -228,14 +228,14 @@ def run(
             result_path(out, episode.id).unlink(missing_ok=True)
         begin(len(episodes))
         progress(len(episodes) - len(todo))
-        if workers == 1:
+        if executor is None or isinstance(executor, SerialExecutor):
             for episode in todo:
                 write_result(out, attempt(evaluator, episode, strict=spec.strict))
                 progress(1)
             return dataset
     finally:
         evaluator.close()
-    _run_processes(spec, out, todo, workers, progress)
+    _evaluate_elsewhere(spec, out, todo, executor, progress)
     return dataset
 
 
@@ -397,76 +397,45 @@ def _versions() -> dict[str, str]:
     return found
 
 
-# ---- worker processes ----
+# ---- elsewhere ----
 
-_worker: tuple[Evaluator, dict[str, Episode], Path, bool] | None = None
-
-
-def _start_worker(spec: RunSpec, out: Path) -> None:
-    global _worker  # noqa: PLW0603 (what a pool's process keeps between episodes)
-    import cv2
-
-    cv2.setNumThreads(1)
-    dataset = _dataset(spec)
-    episodes = {episode.id: episode for episode in dataset.episodes}
-    _worker = (Evaluator(spec, dataset), episodes, out, spec.strict)
+_known: tuple[RunSpec, Evaluator, dict[str, Episode]] | None = None
 
 
-def _work(episode_id: str) -> None:
-    assert _worker is not None  # noqa: S101 (the pool starts workers with _start_worker)
-    evaluator, episodes, out, strict = _worker
-    mark = _mark(out, episode_id)
-    mark.parent.mkdir(exist_ok=True)
-    mark.touch()
-    write_result(out, attempt(evaluator, episodes[episode_id], strict=strict))
-    mark.unlink()
-
-
-def _mark(out: Path, episode_id: str) -> Path:
-    return result_path(out, episode_id).with_suffix(".running")
-
-
-def _run_processes(
+def _evaluate_elsewhere(
     spec: RunSpec,
     out: Path,
     todo: Sequence[Episode],
-    workers: int,
+    executor: Executor,
     progress: Callable[[int], object],
 ) -> None:
-    for old in (out / "episodes").glob("*.running"):
-        old.unlink()
-    left = {episode.id: episode for episode in todo}
-    for _ in range(_MAX_DEATHS):
-        if not left:
-            return
-        try:
-            for episode_id in _pooled(spec, out, list(left), workers):
-                del left[episode_id]
-                progress(1)
-        except BrokenProcessPool:
-            for episode in tuple(left.values()):
-                if result_path(out, episode.id).is_file() and not _mark(out, episode.id).exists():
-                    del left[episode.id]
-                    progress(1)
-                elif _mark(out, episode.id).exists():
-                    _mark(out, episode.id).unlink()
-                    error = "its process died: killed, out of memory, or crashed in native code"
-                    write_result(out, failed_result(episode, error))
-                    del left[episode.id]
-                    progress(1)
-    msg = f"{_MAX_DEATHS} worker processes died; the rest is left: run again with fewer --workers"
-    raise InputError(msg)
+    """Only this process writes: others need the dataset, and not the run's folder."""
+    whole = replace(
+        spec,
+        dataset=spec.dataset.resolve(),
+        predictions=None if spec.predictions is None else spec.predictions.resolve(),
+        traces=None if spec.traces is None else spec.traces.resolve(),
+    )
+    outcomes = executor.run(partial(_evaluated, spec=whole), [episode.id for episode in todo])
+    with closing(outcomes):
+        for outcome in outcomes:
+            dead = failed_result(todo[outcome.index], _DIED)
+            write_result(out, outcome.values[0] if outcome.values else dead)
+            progress(1)
 
 
-def _pooled(spec: RunSpec, out: Path, ids: Sequence[str], workers: int) -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(ids)),
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(spec, out),
-    ) as pool:
-        futures = {pool.submit(_work, episode_id): episode_id for episode_id in ids}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+def _evaluated(episode_id: str, spec: RunSpec) -> EpisodeResult:
+    """The result of an episode; the dataset and the engines stay for the next one."""
+    global _known  # noqa: PLW0603 (what a worker keeps between episodes)
+    if _known is None or _known[0] != spec:
+        import cv2
+
+        cv2.setNumThreads(1)
+        if _known is not None:
+            _known[1].close()
+            _known = None
+        dataset = _dataset(spec)
+        evaluator = Evaluator(spec, dataset)
+        _known = spec, evaluator, {episode.id: episode for episode in dataset.episodes}
+    _, evaluator, episodes = _known
+    return attempt(evaluator, episodes[episode_id], strict=spec.strict)

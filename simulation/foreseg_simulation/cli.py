@@ -15,6 +15,8 @@ from typing import Any
 
 from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ForesegError
+from foreseg.work.base import Executor
+from foreseg.work.choose import add_workers, executor_from
 
 from .drawings import DrawingsCommand, generate_drawings
 from .generation import SPLITS, Command, generate
@@ -81,15 +83,16 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="of the frames (default 320x240, drawings 112x84)",
     )
-    add("--workers", type=_workers, default=2, metavar="N", help="processes (default 2)")
+    add_workers(parser, default=2)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    executor = executor_from(workers=arguments.workers, ray=arguments.ray)
     own = ("clips", "streams", "long", "seed", "split", "size")
     given = {name: value for name in own if (value := getattr(arguments, name)) is not None}
     worlds = tuple(arguments.world or ())
     if arguments.drawings is not None:
-        _draw(arguments, given)
+        _draw(arguments, given, executor)
         return
     if arguments.preset is None:
         command = Command(
@@ -107,7 +110,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise _UsageError(msg)
     else:
         command = PRESETS[arguments.preset]
-    summary = generate(command, arguments.out, workers=arguments.workers)
+    summary = generate(command, arguments.out, executor=executor)
     counts = summary["counts"]
     print(f"{arguments.out}: {counts['videos']} videos, {counts['frames']} frames")
     for what in ("types", "skills", "scenes"):
@@ -116,7 +119,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         print(f"hard among the foresight questions of {kind}s: {share:.0%}")
 
 
-def _draw(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
+def _draw(arguments: argparse.Namespace, given: dict[str, Any], executor: Executor) -> None:
     """Draw stories for training: no dataset of pictures, so clips and presets have no place."""
     others: list[str] = [name for name in ("clips", "streams", "long") if name in given]
     others += [name for name in ("preset", "world") if getattr(arguments, name)]
@@ -131,7 +134,7 @@ def _draw(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
         size_wh=given.get("size", (112, 84)),
         max_bytes=arguments.max_mb * 1_000_000,
     )
-    counts = generate_drawings(command, arguments.out, workers=arguments.workers)["counts"]
+    counts = generate_drawings(command, arguments.out, executor=executor)["counts"]
     print(f"{arguments.out}: {counts['drawings']} drawings, {counts['samples']} samples")
     print(f"{counts['bytes'] / 1e6:.0f} MB; --form drawings reads it")
 
@@ -183,13 +186,6 @@ def _size(text: str) -> tuple[int, int]:
         msg = f"{text!r} is no size; expected width x height as in 320x240"
         raise argparse.ArgumentTypeError(msg)
     return int(found[1]), int(found[2])
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text!r} is no number of processes; expected at least 1"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def cut_recording(
         kind=ClipKind.CLIP,
         size_wh=size_wh,
         rate_hz=CLIP_RATE_HZ / cut.stride,
-        names=names,
+        names=dict(names),  # of a view, which cannot travel between processes
         shots=shots,
         expressions=tuple(asked[i] for i in rng.permutation(len(asked))),
     )
@@ -215,7 +215,7 @@ def cut_stream(
         kind=ClipKind.STREAM,
         size_wh=size_wh,
         rate_hz=STREAM_RATE_HZ,
-        names=scene.names,
+        names=dict(scene.names),  # of a view, which cannot travel between processes
         shots=shots,
         expressions=(first, *second),
     )

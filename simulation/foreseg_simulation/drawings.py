@@ -10,10 +10,10 @@ costs no decoding. Bounded by bytes. Does not know: who reads it, models.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from foreseg.errors import InputError
+from foreseg.work.base import Executor, SerialExecutor
 
 from .fevos_form import Json, write_json
 from .generation import SPLITS, claim
@@ -113,8 +114,10 @@ class Cut:
         return range(self.first, self.first + self.stride * self.count, self.stride)
 
 
-def generate_drawings(command: DrawingsCommand, out: Path, *, workers: int = 1) -> Json:
-    """Draw what is missing, then write the index.
+def generate_drawings(
+    command: DrawingsCommand, out: Path, *, executor: Executor | None = None
+) -> Json:
+    """Draw what is missing, then write the index; workers write what they draw.
 
     Returns:
         The content of `drawings.json`: the command, the counts, and the drawings' names.
@@ -129,7 +132,7 @@ def generate_drawings(command: DrawingsCommand, out: Path, *, workers: int = 1) 
         total=len(numbers), initial=len(numbers) - len(missing), unit="drawing", disable=None
     )
     with bar:
-        for _ in _made(command, missing, out, workers):
+        for _ in _made(command, missing, out, executor or SerialExecutor()):
             bar.update()
     episodes, size = 0, 0
     for number in numbers:
@@ -264,23 +267,19 @@ def _question(
 
 
 def _made(
-    command: DrawingsCommand, numbers: Sequence[int], out: Path, workers: int
+    command: DrawingsCommand, numbers: Sequence[int], out: Path, executor: Executor
 ) -> Iterator[None]:
-    if workers == 1 or len(numbers) <= 1:
-        for number in numbers:
-            draw(command, number, out)
+    task = partial(_drawn, command=command, out=out.resolve())
+    with closing(executor.run(task, numbers)) as outcomes:
+        for outcome in outcomes:
+            if outcome.has_died:
+                name = name_of(numbers[outcome.index])
+                msg = f"whoever drew {name} died, every time: out of memory, or crashed in native code"
+                raise InputError(msg)
             yield
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_be_single) as pool:
-        futures = [pool.submit(draw, command, number, out) for number in numbers]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
-def _be_single() -> None:
-    """One thread a process: the processes share the cores already."""
+def _drawn(number: int, command: DrawingsCommand, out: Path) -> None:
+    """What a worker does; one thread each, for workers share the cores already."""
     cv2.setNumThreads(1)
+    draw(command, number, out)

@@ -8,9 +8,8 @@ line.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from foreseg.errors import InputError
+from foreseg.work.base import Executor, SerialExecutor
 
 from .clip import Clip, ClipKind, cut_clip, cut_stream
 from .fevos_form import PARTS, Json, assemble, part_path, write_json, write_part
@@ -115,8 +115,13 @@ class Job:
         return [self.command.seed, SPLITS.index(self.command.split), *place]
 
 
-def generate(command: Command, out: Path, *, workers: int = 1) -> Json:
+def generate(command: Command, out: Path, *, executor: Executor | None = None) -> Json:
     """Make what is missing of a dataset, then its files.
+
+    Args:
+        command: what it is made of.
+        out: its folder.
+        executor: what the clips are spread over; None: this process makes them.
 
     Returns:
         The content of `dataset.json`.
@@ -131,7 +136,7 @@ def generate(command: Command, out: Path, *, workers: int = 1) -> Json:
     jobs = list(jobs_of(command))
     missing = [job for job in jobs if not part_path(out, job.video).is_file()]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="clip", disable=None) as bar:
-        for _ in _made(missing, out, workers):
+        for _ in _write_made(missing, out, executor or SerialExecutor()):
             bar.update()
     metas = assemble(out, command.split, [job.video for job in jobs])
     summary = {
@@ -199,31 +204,23 @@ def scene_of(job: Job) -> str:
     return names[order[place]]
 
 
-def _make_part(job: Job, out: Path) -> str:
-    clip, source = make_clip(job)
-    write_part(out, job.video, clip, source)
-    return job.video
-
-
-def _made(jobs: Sequence[Job], out: Path, workers: int) -> Iterator[str]:
-    """Make parts in any order; what is not begun is dropped when one fails or is interrupted."""
-    if workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield _make_part(job, out)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_be_single) as pool:
-        futures = [pool.submit(_make_part, job, out) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _be_single() -> None:
-    """One thread a process: the processes share the cores already."""
+def _made(job: Job) -> tuple[Clip, Json]:
+    """What a worker does; one thread each, for workers share the cores already."""
     cv2.setNumThreads(1)
+    return make_clip(job)
+
+
+def _write_made(jobs: Sequence[Job], out: Path, executor: Executor) -> Iterator[str]:
+    """Make parts in any order; only this process writes. What is not begun is dropped at the end."""
+    with closing(executor.run(_made, jobs)) as outcomes:
+        for outcome in outcomes:
+            video = jobs[outcome.index].video
+            if outcome.has_died:
+                msg = f"whoever made {video} died, every time: out of memory, or crashed in native code"
+                raise InputError(msg)
+            clip, source = outcome.values[0]
+            write_part(out, video, clip, source)
+            yield video
 
 
 def claim(wanted: Json, out: Path) -> None:

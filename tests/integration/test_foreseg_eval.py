@@ -22,6 +22,7 @@ import foreseg_evaluation.run as running
 from foreseg.errors import ConfigError
 from foreseg.history.windows import RecentWindow
 from foreseg.masks import rle_from_mask
+from foreseg.work.processes import ProcessExecutor
 from foreseg_evaluation.cli import finish, main
 from foreseg_evaluation.datasets import read_dataset
 from foreseg_evaluation.episode import Episode
@@ -165,7 +166,7 @@ def test_the_death_of_a_process_is_a_failed_episode(worlds: Path, tmp_path: Path
         name="killer", reasoner="tests.integration.test_foreseg_eval:Killer", tracker="repeat"
     )
     spec = RunSpec(dataset=worlds, form="fevos", split="val", system=system, max_episodes=2)
-    run(spec, tmp_path / "run", workers=2)
+    run(spec, tmp_path / "run", executor=ProcessExecutor(2))
     results = read_results(tmp_path / "run")
     assert [result.status for result in results] == ["failed", "failed"]
     assert "process died" in results[0].error
@@ -177,10 +178,10 @@ def test_an_old_failure_does_not_pass_for_done_where_a_process_dies(
     system = SystemConfig(
         name="killer", reasoner="tests.integration.test_foreseg_eval:Killer", tracker="repeat"
     )
-    spec = RunSpec(dataset=worlds, form="fevos", split="val", system=system, max_episodes=4)
+    spec = RunSpec(dataset=worlds, form="fevos", split="val", system=system, max_episodes=2)
     for episode in running.chosen(spec, read_dataset(worlds, "fevos", split="val")):
         running.write_result(tmp_path / "run", running.failed_result(episode, "long ago"))
-    run(spec, tmp_path / "run", workers=2)
+    run(spec, tmp_path / "run", executor=ProcessExecutor(2))
     errors = {result.error for result in read_results(tmp_path / "run")}
     assert len(errors) == 1
     assert "process died" in errors.pop()

@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("httpx", reason="the extra [server] is not installed")
 pytest.importorskip("torch", reason="rows are for torch's trainers")
-from tests.support.chat_server import Act, Call, ChatServer, fails
+from tests.support.chat_server import ChatServer, fails
+from tests.support.teacher import replies, reply_of
 
 from foreseg.methods.veason import VeasonMethod
 from foreseg_evaluation.datasets import read_dataset
@@ -21,7 +22,6 @@ from foreseg_simulation.generation import Command, generate
 from foreseg_simulation.worlds import World
 from foreseg_training.cli import main
 from foreseg_training.samples import Filtered, SampleDrawer
-from foreseg_training.teacher.chain_words import EXAMPLES_NONE
 from foreseg_training.teacher.ratings import NAMES
 from foreseg_training.vlm.rows import completion_of
 
@@ -34,32 +34,6 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     generate(command, root)
     return root
-
-
-def reply_of(call: Call) -> str:
-    """A good teacher, that knows one object only."""
-    keyframe = re.search(r"The frame to point at: < ?(\d+)>", call.words)
-    answer = re.search(r"The answer in words: (.*)", call.words)
-    if keyframe is None or answer is None:
-        return EXAMPLES_NONE[0]
-    chain = {
-        "scene": "Some shapes stand on a grey ground, and a few of them move.",
-        "why_this_frame": f"In frame {keyframe[1]} it is large and nothing hides it.",
-        "where": f"I look at how things go on. {answer[1]}",
-        "keyframe": int(keyframe[1]),
-        "objects": ["the one"],
-    }
-    return f"```json\n{json.dumps(chain)}\n```"
-
-
-def replies(text: object) -> Act:
-    def act(call: Call) -> None:
-        said = text(call) if callable(text) else text
-        choice = {"index": 0, "message": {"content": said}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 500, "completion_tokens": 60}
-        call.send_whole({"choices": [choice], "usage": usage})
-
-    return act
 
 
 def train(server: ChatServer, worlds: Path, out: Path, *words: str) -> int:
