@@ -109,6 +109,8 @@ EXTRAS = {
         "datasets>=4.0",
         "peft>=0.17",
         "pyyaml>=6.0",
+        "tokenizers>=0.20",
+        "tqdm>=4.60",
         "trl>=1.0",
     ],
 }
@@ -177,7 +179,7 @@ setup(
     | {
         "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx", "models/*/*.npz"],
         "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
-        "foreseg_training": ["py.typed", "recipes/*.yaml"],
+        "foreseg_training": ["py.typed", "accelerate/*.yaml", "recipes/*.yaml"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

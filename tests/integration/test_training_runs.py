@@ -22,7 +22,14 @@ pytest.importorskip("trl", reason="training is TRL's: the extra [train]")
 pytest.importorskip("datasets", reason="trainers take rows of datasets")
 pytest.importorskip("cv2", reason="frames are resized by OpenCV")
 
-from tests.support.tiny_training import GOLDEN, figures, train  # noqa: E402
+from tests.support.tiny_training import (  # noqa: E402
+    GOLDEN,
+    GOLDEN_FIGURES,
+    figures,
+    fixed_words,
+    train,
+)
+from transformers import Qwen2_5_VLForConditionalGeneration  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
 from foreseg_training.runs.checkpoints import checkpoints_of, is_whole  # noqa: E402
@@ -56,9 +63,11 @@ def letters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VeasonRewards, "functions", VeasonRewards.functions)
 
 
-def started(*words: str) -> subprocess.CompletedProcess[str]:
-    """`tiny_training` in a process of its own."""
-    command = [sys.executable, "-m", "tests.support.tiny_training", *words]
+def started(*words: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """`tiny_training` in a process of its own, or in several that share the work."""
+    shared = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command = [sys.executable, "-m", *(shared if processes > 1 else [])]
+    command += ["tests.support.tiny_training", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -83,6 +92,7 @@ def test_a_killed_run_goes_on_as_if_it_never_was(
 ) -> None:
     del letters_alone
     ended = started(stage, str(tmp_path), death)
+    tmp_path /= stage
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     found = checkpoints_of(tmp_path)
     assert found[-1].name == f"checkpoint-{newest}"
@@ -120,3 +130,23 @@ def test_another_run_is_not_gone_on_with(unbroken: Unbroken) -> None:
         train("sft", out, {})
     with pytest.raises(ConfigError, match="nothing to resume from"):
         train("sft", out / "nowhere", {}, resume=True)
+
+
+def test_two_processes_train_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, letters_alone: None
+) -> None:
+    """Two steps of each stage over gloo; what is said is fixed, for each process draws its own."""
+    del letters_alone
+    ended = started("sft,grpo", str(tmp_path), "max_steps=2", "words=fixed", processes=2)
+    assert ended.returncode == 0, ended.stderr
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "generate", fixed_words)
+    for stage, names in GOLDEN_FIGURES.items():
+        train(stage, tmp_path / "one" / stage, {"max_steps": "2"})
+        one, two = figures(tmp_path / "one" / stage), figures(tmp_path / stage)
+        assert [row["step"] for row in two] == ["1", "2"]
+        for name in (*names, "grad_norm", "num_tokens"):
+            found = [float(row[name]) for row in two]
+            wanted = [float(row[name]) for row in one]
+            assert found == pytest.approx(wanted, rel=1e-3, abs=1e-6), (stage, name)
+        card = json.loads((tmp_path / stage / "model" / "run_card.json").read_text("utf-8"))
+        assert card["hardware"]["processes"] == 2

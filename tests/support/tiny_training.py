@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny runs of both stages, the same in a test and in the processes that it starts.
 
-As a program: `python -m tests.support.tiny_training STAGE OUT [NAME=VALUE ...]` trains as `train` does. Two names
-are its own: `die_at=N` kills the process after step N, `die_saving=N` in the middle of the checkpoint
-of step N. Processes that `accelerate launch` starts share the work. `python -m tests.support.tiny_training golden`
+As a program: `python -m tests.support.tiny_training STAGES OUT [NAME=VALUE ...]` trains as `train` does, each stage in
+its folder of OUT. Three names are its own: `die_at=N` kills the process after step N, `die_saving=N`
+in the middle of the checkpoint of step N; `words=fixed` has completions drawn by the place of a prompt
+among those of all processes, which share the work where several are started. `python -m tests.support.tiny_training golden`
 writes `tests/golden/training.json` anew, where samples, words or recipes changed on purpose.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import Qwen2_5_VLForConditionalGeneration, Trainer
 
 from foreseg_evaluation.episode import Episode, Question, QuestionKind, TruthSpan
 from foreseg_training.runs.metrics_file import MetricsFile
@@ -100,6 +101,7 @@ def tiny_start() -> Path:
 def train(stage: str, out: Path, changes: Mapping[str, str], *, resume: bool = False) -> Path:
     """Train a stage; GRPO's reward is the share of letters, which random words have, too."""
     torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
     recipe = read_recipe(f"veason-{stage}-tiny", {**COMMON, **CHANGES[stage], **changes})
     if stage == "sft":
         from foreseg_training.vlm.sft import train_sft as run
@@ -142,6 +144,17 @@ def _letters_alone(
     return [letters], [weights["letters"]]
 
 
+def fixed_words(_: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **__: Any) -> Any:
+    """Eight bytes after each prompt, drawn by it and by its place among those of all processes."""
+    first = int(os.environ.get("RANK", "0")) * len(input_ids)
+    asked = (input_ids * attention_mask).sum(dim=1).tolist()
+    rows = [
+        np.random.default_rng((prompt, first + i)).integers(32, 127, 8)
+        for i, prompt in enumerate(asked)
+    ]
+    return torch.cat([input_ids, torch.from_numpy(np.stack(rows))], dim=1)
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -172,12 +185,17 @@ def main(arguments: list[str]) -> None:
     if arguments == ["golden"]:
         golden()
         return
-    stage, out, *words = arguments
+    stages, out, *words = arguments
     changes = dict(word.split("=", 1) for word in words)
     for name, act in (("die_at", _die_at), ("die_saving", _die_saving)):
         if name in changes:
             act(int(changes.pop(name)))
-    train(stage, Path(out), changes)
+    if changes.pop("words", "") == "fixed":
+        Qwen2_5_VLForConditionalGeneration.generate = fixed_words
+    share = int(os.environ.get("WORLD_SIZE", "1"))
+    for stage in stages.split(","):
+        at_once = {"per_device": str(int(CHANGES[stage]["per_device"]) // share)}
+        train(stage, Path(out) / stage, {**at_once, **changes})
 
 
 if __name__ == "__main__":

@@ -94,15 +94,13 @@ def on_cpu(device: str) -> bool:
         return False
     environment = os.environ
     launched = any(environment.get(flag, "false").lower() == "true" for flag in _FLAGS) or (
-        int(environment.get("WORLD_SIZE", "1")) > 1
-        and environment.get("ACCELERATE_USE_CPU", "true").lower() == "false"
+        environment.get("ACCELERATE_USE_CPU", "true").lower() == "false"
     )
     if device == "cuda" or launched:
         wanted = "--device cuda" if device == "cuda" else "accelerate's configuration"
         msg = (
-            f"{wanted} wants a GPU, and torch {torch.__version__} sees none: train with --device cpu"
-            " and accelerate/two-cpu-processes.yaml or none, or install a torch with CUDA and look"
-            " at nvidia-smi"
+            f"{wanted} wants a GPU, and torch {torch.__version__} sees none: train with --device cpu,"
+            " or install a torch with CUDA and look at nvidia-smi"
         )
         raise ConfigError(msg)
     return True

@@ -57,9 +57,23 @@ def _restores_by_name(trainer: Any) -> None:  # noqa: ANN401
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-            own.load_state_dict(found.state_dict())
+            known = found.state_dict()
+            own.load_state_dict(
+                {**known, **_others(Path(checkpoint), set(own.state_dict()) - set(known))}
+            )
 
     trainer._load_from_checkpoint = load  # noqa: SLF001
+
+
+def _others(checkpoint: Path, names: set[str]) -> dict[str, Any]:
+    """Weights that were joined to the model, as heads of masks are, under their own names."""
+    from safetensors import safe_open
+
+    found: dict[str, Any] = {}
+    for path in checkpoint.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: file.get_tensor(name) for name in names & set(file.keys())}
+    return found
 
 
 def _skips_orders(trainer: Any, epochs: int) -> None:  # noqa: ANN401
