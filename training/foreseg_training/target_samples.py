@@ -43,6 +43,8 @@ class TargetSample:
         prompts: of each of these a box, its centre, and a point beside it where there is room.
         rationale: a reference chain of thought; "" = there is none.
         difficulty: 1 (easy) to 10.
+        video: whose frames are shown.
+        position: of the target frame in it.
     """
 
     id: str
@@ -53,6 +55,8 @@ class TargetSample:
     prompts: tuple[SpatialPrompt, ...]
     rationale: str
     difficulty: float
+    video: str
+    position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,8 @@ class TargetDrawer:
             prompts=_prompts(episode, position, masks, rng),
             rationale=rationale,
             difficulty=difficulty_of(question),
+            video=episode.video,
+            position=position,
         )
 
     def _target(

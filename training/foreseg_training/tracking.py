@@ -43,6 +43,7 @@ class TrackTask:
         size_wh: (W, H) of a frame.
         keyframe: place in `positions` of the frame that the boxes are on.
         boxes: source pixels, inside the frame.
+        prompts: instead of boxes, where there are some.
     """
 
     video: str
@@ -50,6 +51,7 @@ class TrackTask:
     size_wh: tuple[int, int]
     keyframe: int
     boxes: tuple[BoxXyxy, ...]
+    prompts: tuple[SpatialPrompt, ...] = ()
 
 
 Tracked = tuple[MaskRle, ...]  # a mask for each shown frame: the union of the objects
@@ -141,9 +143,9 @@ class ShownTracker:
         if self._shown != (task.video, task.positions):
             self._frames = self._read(task)
             self._shown = (task.video, task.positions)
-        if len(task.boxes) > self._tracker.max_objects:
-            self._tracker = Sam2Tracker(self._bundle, max_objects=len(task.boxes))
-        prompts = [SpatialPrompt(box=box) for box in task.boxes]
+        prompts = task.prompts or tuple(SpatialPrompt(box=box) for box in task.boxes)
+        if len(prompts) > self._tracker.max_objects:
+            self._tracker = Sam2Tracker(self._bundle, max_objects=len(prompts))
         return track_prompts(self._tracker, self._frames, prompts, task.keyframe)
 
     def _read(self, task: TrackTask) -> tuple[Frame, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ pytest.importorskip("scipy", reason="boxes are matched with SciPy")
 from tests.support.episodes import Squares, make_episode
 from tests.support.language_models import words_of
 
+from foreseg.config import TrackerConfig
 from foreseg.errors import ConfigError, InputError
 from foreseg.language.base import LanguageRequest
 from foreseg.methods.grounding import Coordinates, View
@@ -24,6 +26,7 @@ from foreseg.methods.segments import Segment
 from foreseg_evaluation.episode import Episode, QuestionKind, TruthSpan
 from foreseg_training.sampler_samples import SamplerDrawer
 from foreseg_training.samples import Filtered
+from foreseg_training.tracking import TrackingHere, write_videos
 from foreseg_training.vlm.lesson import Lesson
 from foreseg_training.vlm.lessons import lessons_of
 from foreseg_training.vlm.recipe import Recipe, read_recipe
@@ -134,7 +137,7 @@ def test_what_the_sampler_learns_leads_to_the_frame() -> None:
     ("changes", "said"),
     [
         ({"trains": "sampler"}, "trains wants answer in the stage grpo, got sampler"),
-        ({"method": "fevos"}, "method wants one of"),
+        ({"method": "fevos", "tells_budget": True}, "on answers in text, fevos is not"),
         ({"trains": "nothing"}, "trains wants one of answer, sampler, both"),
         ({"labels": "ranks"}, "labels wants one of absolute, rank"),
         ({"segment_share": 1.5}, "segment_share wants 0 to 1"),
@@ -173,4 +176,16 @@ def test_the_shipped_recipes_are_whole_and_have_a_tiny_of_each(name: str) -> Non
     paper = read_recipe(f"videoseg-{name}")
     if name == "grpo":
         assert (paper.batch_size, paper.num_generations, paper.learning_rate) == (16, 8, 1e-6)
-        assert paper.reward_weights == WEIGHTS
+        assert paper.reward_weights == {**WEIGHTS, "mask": 0}
+
+
+def test_the_true_prompt_gives_the_true_mask_by_the_shipped_tracker(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the nano tracker runs on ONNX Runtime")
+    recipe = replace(recipe_of(any_target_share=0.0), reward_weights={**WEIGHTS, "mask": 1.0})
+    videos = write_videos(tmp_path / "videos.pickle", [MOVING])
+    tracking = TrackingHere(videos, TrackerConfig())
+    lessons = lessons_of(recipe, VIEW)
+    (lesson,) = lessons.draw([MOVING], Filtered(), has_completions=False)
+    assert lessons.scores(lesson.completion(), lesson.columns, tracking)["mask"] == 1
+    wrong = '<answer>[{"bbox_2d": [80, 5, 100, 15], "point_2d": [90, 10]}]</answer>'
+    assert lessons.scores(wrong, lesson.columns, tracking)["mask"] == 0

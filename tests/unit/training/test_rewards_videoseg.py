@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +15,19 @@ import pytest
 pytest.importorskip("scipy", reason="boxes are matched with SciPy")
 
 from foreseg.errors import ConfigError
-from foreseg.masks import rle_from_mask
+from foreseg.masks import mask_from_box, rle_from_mask
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
+from foreseg_training.tracking import Tracked, TrackTask
+from foreseg_training.vlm.rewards_masked import prompt_from_rows
 from foreseg_training.vlm.rewards_videoseg import PointedTruth, VideosegRewards
 from foreseg_training.vlm.thoughts import ThoughtCounter
 
 PAPER = {"format": 1.0, "accuracy": 1.0, "repetition": 1.0, "negative": 1.0}
 SIZE_WH = (420.0, 210.0)  # of the frame in the model's units: x counts twice, y four times
 BOX, CENTER, BESIDE = [100, 50, 150, 100], [125, 75], [160, 75]  # 20 px beyond the box, of 840
+NAN = math.nan
 EASY, HARD = 2.0, 9.0  # 32 tokens; 96
 
 
@@ -167,3 +173,69 @@ def test_thoughts_are_counted_in_the_completions_own_tokens() -> None:
     assert counter.count(text, (start + 1, start + 2), ids) == 1  # within a token
     assert counter.count(text, (start, start), ids) == 0
     assert counter.count(text, (start, end), None) == round(4 / 0.7)
+
+
+class BoxesAsMasks:
+    """A tracker to whom an object is its whole box; gives up prompts without a negative point."""
+
+    def __init__(self) -> None:
+        self.tasks: list[TrackTask] = []
+
+    def run(self, tasks: Sequence[TrackTask]) -> list[Tracked | None]:
+        self.tasks += tasks
+        return [self._mask(task) for task in tasks]
+
+    def _mask(self, task: TrackTask) -> Tracked | None:
+        (prompt,) = task.prompts
+        if len(prompt.points) < 2 or prompt.box is None:
+            return None
+        return (rle_from_mask(mask_from_box(prompt.box, task.size_wh)),)
+
+
+def masked(*texts: str, truth: PointedTruth | None = None) -> list[float | None]:
+    columns: dict[str, list[Any]] = {}
+    made = rewards(weights={**PAPER, "mask": 1.0}, tracking=BoxesAsMasks())
+    true = (truth or replace(truth_of(), video="clip", position=3)).to_json()
+    made.videoseg(list(texts), truth=[true] * len(texts), log_extra=columns.__setitem__)
+    return columns["mask"]
+
+
+def test_masks_count_where_a_recipe_wants_them() -> None:
+    half = item(bbox_2d=[100, 50, 124, 100])
+    assert masked(said(item()), said(item(), item()), said(half)) == [1, 0.5, 0]
+    assert masked(said(item()), said(), said("a cup")) == [1, 0, 0]
+    made = rewards(weights={**PAPER, "mask": 2.0}, tracking=BoxesAsMasks())
+    assert made.scored(said(item()), truth_of().to_json()).total == 10
+
+
+def test_a_prompt_is_handed_to_the_tracker_in_source_pixels() -> None:
+    tracking = BoxesAsMasks()
+    true = replace(truth_of(), video="clip", position=3)
+    rewards(weights={"mask": 1.0}, tracking=tracking).scored(said(item()), true.to_json())
+    (task,) = tracking.tasks
+    assert (task.video, task.positions, task.size_wh) == ("clip", (3,), (168, 84))
+    (prompt,) = task.prompts
+    assert prompt.box is not None
+    assert tuple(prompt.box) == (40, 20, 60, 40)
+    assert [tuple(point[:2]) for point in prompt.points] == [(50, 30), (64, 30)]
+
+
+def test_masks_that_cannot_be_made_take_the_part_from_their_whole_prompt() -> None:
+    without = item(negative_point_2d=None)
+    assert masked(said(item()), said(without)) == [None, None]
+    assert masked(said(item()), truth=truth_of(is_none=True)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("box", "points"),
+    [([NAN] * 4, []), ([3, 3, 3, 9], []), ([200, 5, 220, 9], []), ([NAN] * 4, [[200.0, 1.0]])],
+)
+def test_what_marks_nothing_of_a_frame_is_no_prompt(
+    box: list[float], points: list[list[float]]
+) -> None:
+    assert prompt_from_rows(box, points, [[1.0, 1.0]], (168, 84)) is None
+
+
+def test_a_weight_for_masks_wants_a_tracker() -> None:
+    with pytest.raises(ConfigError, match=r"the reward mask \(weight 1\.0\) wants a tracker"):
+        rewards(weights={"mask": 1.0})

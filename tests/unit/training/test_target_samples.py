@@ -35,7 +35,7 @@ class Growing:
     def mask(self, object_id: str, position: int) -> np.ndarray | None:
         mask = np.zeros(SIZE_WH[::-1], bool)
         if object_id == "twin":
-            mask[20:40, 62:70] = True
+            mask[20:40, 60:70] = True
         elif position >= FIRST_SEEN:
             mask[20 : 21 + position - FIRST_SEEN, 30:58] = True
         return mask

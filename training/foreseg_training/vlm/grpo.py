@@ -103,12 +103,12 @@ def _arguments(recipe: Recipe, out: Path, device: str, weights: list[float]) -> 
 def tracking_of(
     recipe: Recipe, episodes: Sequence[Episode], out: Path
 ) -> Iterator[Tracking | None]:
-    """The workers that track for the reward `consistency`, started; None where it has no weight.
+    """The workers that track for rewards, started; None where no such reward has a weight.
 
     Raises:
         InputError: they cannot start; says why.
     """
-    if not recipe.reward_weights.get("consistency"):
+    if not recipe.is_tracked:
         yield None
         return
     rank = os.environ.get("RANK", "0")  # each process has workers of its own

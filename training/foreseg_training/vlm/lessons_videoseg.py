@@ -54,25 +54,27 @@ class VideosegLessons:
         self, tracking: Tracking | None, counter: ThoughtCounter
     ) -> tuple[list[RewardFunction], list[float]]:
         """The one product; see `Lessons`."""
-        del tracking
-        return self._rewards(self._recipe.reward_weights, counter).functions()
+        return self._rewards(self._recipe.reward_weights, counter, tracking).functions()
 
     def scores(
         self, text: str, columns: Mapping[str, str], tracking: Tracking | None
     ) -> Mapping[str, float | None]:
         """The parts, the factor of length (thoughts counted in words), and the product."""
-        del tracking
         weights = self._recipe.reward_weights or {"format": 1.0}
-        scored = self._rewards(weights, ThoughtCounter()).scored(text, columns["truth"])
+        rewards = self._rewards(weights, ThoughtCounter(), tracking)
+        scored = rewards.scored(text, columns["truth"])
         return {**scored.parts, "length": scored.length, "videoseg": scored.total}
 
-    def _rewards(self, weights: Mapping[str, float], counter: ThoughtCounter) -> VideosegRewards:
+    def _rewards(
+        self, weights: Mapping[str, float], counter: ThoughtCounter, tracking: Tracking | None
+    ) -> VideosegRewards:
         return VideosegRewards(
             self._method,
             self._form,
             weights=weights,
             length_beta=self._recipe.length_beta,
             counter=counter,
+            tracking=tracking,
         )
 
     def _answers(

@@ -110,7 +110,7 @@ class Recipe:
         show_steps: steps between completions that are put on the run's page.
         kl_beta: grpo: weight of the divergence from where the run started.
         reward_weights: grpo: by the reward's name; those left out count nothing.
-        tracker, tracker_backend: grpo: the frozen tracker of the reward `consistency`: a bundle's
+        tracker, tracker_backend: grpo: the frozen tracker of the rewards `consistency` and `mask`: a bundle's
             name or folder, and what runs it, as the robot's settings have them.
         tracker_workers: processes that track, for each process that trains.
         tracker_timeout_s: for the tracking of one completion.
@@ -197,6 +197,11 @@ class Recipe:
             if not math.isfinite(weight):
                 msg = f"reward_weights want finite numbers, got {weight} for {name}"
                 raise ConfigError(msg)
+
+    @property
+    def is_tracked(self) -> bool:
+        """True if a reward needs a tracker."""
+        return any(self.reward_weights.get(name) for name in ("consistency", "mask"))
 
     def to_yaml(self) -> str:
         """The recipe with every number in it."""

@@ -25,6 +25,7 @@ from foreseg.methods.grammar import CompletionReader, Form
 from foreseg.methods.pointing import Pointed, PointedObject
 from foreseg.methods.reading import reasoning_span
 from foreseg.methods.videoseg import VideosegMethod
+from foreseg.prompts import SpatialPrompt
 from foreseg_training.pointers import FRAME_PX, on_frame
 from foreseg_training.rewards import (
     accuracy_reward,
@@ -37,9 +38,11 @@ from foreseg_training.rewards import (
 )
 from foreseg_training.runs.watched_rewards import RewardFunction, Scores, text_of
 from foreseg_training.target_samples import TargetSample
+from foreseg_training.tracking import Tracking
+from foreseg_training.vlm.rewards_masked import MaskAccuracy, prompt_from_rows
 from foreseg_training.vlm.thoughts import Encoded, ThoughtCounter
 
-PARTS = ("format", "accuracy", "repetition", "negative", "no_target")
+PARTS = ("format", "accuracy", "repetition", "negative", "mask", "no_target")
 NAN = math.nan
 
 
@@ -52,6 +55,8 @@ class PointedTruth:
     centers: Sequence[Sequence[float]]  # (M, 2)
     masks: Sequence[MaskRle]  # source pixels
     difficulty: float
+    video: str = ""  # of the target frame, by reference
+    position: int = 0  # of it there
 
     def to_json(self) -> str:
         """As text."""
@@ -82,6 +87,8 @@ def pointed_truth_of(method: VideosegMethod, sample: TargetSample) -> PointedTru
         centers=[[p.points[0].x * scale[0], p.points[0].y * scale[1]] for p in sample.prompts],
         masks=[rle_from_mask(mask) for mask in sample.masks.values()],
         difficulty=sample.difficulty,
+        video=sample.video,
+        position=sample.position,
     )
 
 
@@ -104,9 +111,10 @@ class VideosegRewards:
         weights: of the parts in the sum, by name; those left out count nothing.
         length_beta: loss of the factor for each token of thought beyond the budget; 0: none.
         counter: counts tokens of thought.
+        tracking: makes masks, for the part `mask`; None: it has no weight.
 
     Raises:
-        ConfigError: a part that is none, or no weight at all.
+        ConfigError: a part that is none, or no weight at all; a weight for `mask` without a tracker.
     """
 
     def __init__(
@@ -117,10 +125,15 @@ class VideosegRewards:
         weights: Mapping[str, float],
         length_beta: float,
         counter: ThoughtCounter,
+        tracking: Tracking | None = None,
     ) -> None:
         if set(weights) - set(PARTS) or not any(weights.values()):
             msg = f"reward_weights want some of {', '.join(PARTS)}, got {dict(weights)}"
             raise ConfigError(msg)
+        if weights.get("mask") and tracking is None:
+            msg = f"the reward mask (weight {weights['mask']}) wants a tracker"
+            raise ConfigError(msg)
+        self._masks = None if tracking is None else MaskAccuracy(tracking)
         self._method = method
         self._form = form
         self._weights = dict(weights)
@@ -150,9 +163,11 @@ class VideosegRewards:
             log_extra: likewise: takes each part of each completion.
         """
         ids: Sequence[Encoded | None] = completion_ids or [None] * len(completions)
+        texts = [text_of(said) for said in completions]
+        masked = self._masked(texts, truth)
         scored = [
-            self.scored(text_of(said), true, tokens)
-            for said, true, tokens in zip(completions, truth, ids, strict=True)
+            self._scored(text, true, tokens, mask)
+            for text, true, tokens, mask in zip(texts, truth, ids, masked, strict=True)
         ]
         for name in (*PARTS, "length"):
             values = [s.length if name == "length" else s.parts[name] for s in scored]
@@ -168,6 +183,24 @@ class VideosegRewards:
 
     def scored(self, text: str, truth: str, ids: Encoded | None = None) -> Scored:
         """What one completion is worth."""
+        return self._scored(text, truth, ids, self._masked([text], [truth])[0])
+
+    def _masked(self, texts: Sequence[str], truth: Sequence[str]) -> list[float | None]:
+        """The part `mask` of each completion; None also where there is no tracker."""
+        if self._masks is None:
+            return [None] * len(texts)
+        trues = [PointedTruth.from_json(true) for true in truth]
+        said = [self._parsed(text).objects for text in texts]
+        return self._masks(
+            [
+                [_prompt(item, t) for item in o] if t.masks else []
+                for o, t in zip(said, trues, strict=True)
+            ],
+            [true.masks for true in trues],
+            [(true.video, true.position) for true in trues],
+        )
+
+    def _scored(self, text: str, truth: str, ids: Encoded | None, mask: float | None) -> Scored:
         true = PointedTruth.from_json(truth)
         said = self._parsed(text)
         start, end = reasoning_span(text)
@@ -177,6 +210,7 @@ class VideosegRewards:
             "accuracy": _accuracy(said, true),
             "repetition": repetition_reward(text[start:end]),
             "negative": _negative(said, true),
+            "mask": mask,
             "no_target": no_target_reward(said.says_none, not true.boxes),
         }
         budget = token_budget(true.difficulty)
@@ -218,6 +252,17 @@ def _negative(said: Pointed, true: PointedTruth) -> float | None:
     rows = [_row(point, 2) for item in said.objects for point in item.negatives or (None,)]
     points = np.multiply(np.reshape(rows, (-1, 2)), (x, y))
     return negative_point_reward(points, true.on_frame()[None])
+
+
+def _prompt(item: PointedObject, true: PointedTruth) -> SpatialPrompt | None:
+    size_wh = (true.masks[0].width, true.masks[0].height)
+    x, y = size_wh[0] / true.size_wh[0], size_wh[1] / true.size_wh[1]
+    return prompt_from_rows(
+        np.multiply(_row(item.box, 4), (x, y, x, y)).tolist(),
+        [np.multiply(_row(point, 2), (x, y)).tolist() for point in item.points],
+        [np.multiply(_row(point, 2), (x, y)).tolist() for point in item.negatives],
+        size_wh,
+    )
 
 
 def _center(item: PointedObject) -> list[float]:

@@ -33,7 +33,7 @@ def shown_rewards(
     lessons = lessons_of(recipe, view)
     tracking = None
     with contextlib.ExitStack() as undo:
-        if recipe.reward_weights.get("consistency"):
+        if recipe.is_tracked:
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory()))
             config = TrackerConfig(bundle=recipe.tracker, backend=recipe.tracker_backend)
             tracking = TrackingHere(write_videos(folder / "videos.pickle", episodes), config)
