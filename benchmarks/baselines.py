@@ -35,6 +35,7 @@ STREAM_SCORES = {
     "wrong target, %": ("wrong_target_share", 100),
 }
 SAME = {"nano": "kinematic"}  # one and the same until the nano reasoner is trained
+ARMS = {"oracle-best-box", "oracle-best-points", "oracle-random-span"}  # `benchmarks/oracles.py`
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--max-episodes", type=int, default=0)
     parser.add_argument("--json", type=Path, help="the figures, for machines")
     options = parser.parse_args()
-    names = options.systems or [name for name in shipped_systems() if name not in SAME]
+    names = options.systems or [name for name in shipped_systems() if name not in {*SAME, *ARMS}]
     rows = []
     for protocol in Protocol:
         for name in names:

@@ -40,7 +40,7 @@ _WHOLE = 32  # frames of the cut over a whole story
 _TAIL = (3, 14)  # stride and frames of the cut before the end
 _ACT = (2, 18)  # likewise, of the cut around one act
 _LEAD_S = 1.6  # that an act's cut begins before it
-_QUESTIONS = 10
+_QUESTIONS = 8
 _LOCAL = (StoryTopic.FALL_ALL, StoryTopic.FALL_FIRST)  # what the last seconds tell
 _NEARBY = (StoryTopic.CAME_WITH, StoryTopic.CAME_AFTER)
 
