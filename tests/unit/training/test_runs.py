@@ -287,6 +287,23 @@ def test_knobs_of_another_stage_are_not_named(tmp_path: Path) -> None:
     assert str(caught.value) == "out of memory on this machine: lower per_device (now 8)"
 
 
+def test_vllm_is_wanted_by_name_where_it_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foreseg_training.vlm import arguments
+    from foreseg_training.vlm.recipe import read_recipe
+
+    monkeypatch.setattr(arguments.importlib.util, "find_spec", {}.get)
+    told = arguments.grpo_arguments(read_recipe("veason-grpo-tiny"), tmp_path, "cpu", [1.0])
+    assert "use_vllm" not in told
+    recipe = read_recipe("veason-grpo-tiny", {"rollouts": "vllm-colocate"})
+    with pytest.raises(ConfigError, match="want the package vllm: pip install vllm"):
+        arguments.grpo_arguments(recipe, tmp_path, "cpu", [1.0])
+    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: name)
+    told = arguments.grpo_arguments(recipe, tmp_path, "cpu", [1.0])
+    assert (told["use_vllm"], told["vllm_mode"]) == (True, "colocate")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_absent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults.on_cpu("auto")

@@ -6,7 +6,9 @@ Does not know: models, samples, rewards.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,54 @@ def common_arguments(recipe: Recipe, out: Path, device: str = "auto") -> dict[st
         "report_to": [],
         "logging_nan_inf_filter": False,  # else a loss that is no number is shown as the one before
     }
+
+
+def grpo_arguments(
+    recipe: Recipe, out: Path, device: str, weights: Sequence[float]
+) -> dict[str, Any]:
+    """What GRPO's trainers are told, for `GRPOConfig`.
+
+    TRL counts completions where the papers count prompts: `batch_size` x `num_generations` of them
+    make a step. Completions are sampled without a grammar, by `transformers` as by vLLM.
+
+    Args:
+        recipe: of the stage "grpo".
+        out: the run's folder.
+        device: as `common_arguments`.
+        weights: of the rewards, in their order.
+
+    Raises:
+        ConfigError: a GPU or vLLM is wanted and absent, or completions cannot be divided.
+    """
+    return {
+        **common_arguments(recipe, out, device),
+        "per_device_train_batch_size": recipe.per_device,
+        "gradient_accumulation_steps": accumulation(
+            recipe.batch_size * recipe.num_generations, recipe.per_device
+        ),
+        "num_generations": recipe.num_generations,
+        "max_completion_length": recipe.max_completion_tokens,
+        "temperature": recipe.temperature,
+        "beta": recipe.kl_beta,
+        "epsilon": recipe.epsilon,
+        "loss_type": "grpo",
+        "scale_rewards": "group",
+        "reward_weights": list(weights),
+        **_rollouts(recipe),
+    }
+
+
+def _rollouts(recipe: Recipe) -> dict[str, Any]:
+    """Who writes completions: the model as it is trained, or vLLM with its weights."""
+    if recipe.rollouts == "transformers":
+        return {}
+    if importlib.util.find_spec("vllm") is None:
+        msg = (
+            f"rollouts {recipe.rollouts} want the package vllm: pip install vllm, or take"
+            " rollouts transformers"
+        )
+        raise ConfigError(msg)
+    return {"use_vllm": True, "vllm_mode": recipe.rollouts.removeprefix("vllm-")}
 
 
 def accumulation(wanted: int, per_device: int) -> int:

@@ -22,7 +22,7 @@ from foreseg_evaluation.episode import Episode
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
 from foreseg_training.tracking import Tracking, tracking_pool, write_videos
-from foreseg_training.vlm.arguments import accumulation, common_arguments
+from foreseg_training.vlm.arguments import grpo_arguments
 from foreseg_training.vlm.model import (
     Setup,
     adapters,
@@ -82,21 +82,7 @@ def train_grpo(
 def _arguments(recipe: Recipe, out: Path, device: str, weights: list[float]) -> Any:  # noqa: ANN401 (a GRPOConfig)
     from trl import GRPOConfig
 
-    return GRPOConfig(
-        **common_arguments(recipe, out, device),
-        per_device_train_batch_size=recipe.per_device,
-        gradient_accumulation_steps=accumulation(
-            recipe.batch_size * recipe.num_generations, recipe.per_device
-        ),
-        num_generations=recipe.num_generations,
-        max_completion_length=recipe.max_completion_tokens,
-        temperature=recipe.temperature,
-        beta=recipe.kl_beta,
-        epsilon=recipe.epsilon,
-        loss_type="grpo",
-        scale_rewards="group",
-        reward_weights=weights,
-    )
+    return GRPOConfig(**grpo_arguments(recipe, out, device, weights))
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ TRAINS = ("answer", "sampler", "both")
 METHODS = ("veason", "videoseg", "visa", "fevos")
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+ROLLOUTS = ("transformers", "vllm-colocate", "vllm-server")
 _RANGES: dict[str, tuple[float, float]] = {
     "num_frames": (2, 64),
     "image_side_px": (16, 4096),
@@ -108,6 +109,8 @@ class Recipe:
         max_steps: 0: as many as `epochs` take.
         save_steps: steps between checkpoints.
         show_steps: steps between completions that are put on the run's page.
+        rollouts: grpo: who writes completions: "transformers", or vLLM in the same processes
+            ("vllm-colocate") or in its own (`trl vllm-serve`, "vllm-server").
         kl_beta: grpo: weight of the divergence from where the run started.
         reward_weights: grpo: by the reward's name; those left out count nothing.
         tracker, tracker_backend: grpo: the frozen tracker of the rewards `consistency` and `mask`: a bundle's
@@ -161,6 +164,7 @@ class Recipe:
     num_generations: int = 8
     max_completion_tokens: int = 1024
     temperature: float = 1.0
+    rollouts: str = "transformers"
     kl_beta: float = 0.005
     epsilon: float = 0.2
     tracker: str = "nano"
@@ -177,6 +181,7 @@ class Recipe:
             ("labels", self.labels, tuple(form.value for form in LabelForm)),
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
+            ("rollouts", self.rollouts, ROLLOUTS),
             ("form", self.form, tuple(form.value for form in Form)),
         ):
             if value not in known:

@@ -23,7 +23,7 @@ from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
-from foreseg_training.vlm.arguments import accumulation, common_arguments
+from foreseg_training.vlm.arguments import grpo_arguments
 from foreseg_training.vlm.model import special_tokens
 from foreseg_training.vlm.recipe import Recipe
 from foreseg_training.vlm.rows import Row, dataset_of
@@ -65,21 +65,7 @@ def train_seg_grpo(
     setup = set_up_seg(recipe, folder)
     rewards = SegRewards(setup.parts.tokenizer, setup.token_id, Form(recipe.form))
     functions, weights = rewards.functions(recipe.reward_weights)
-    arguments = GRPOConfig(
-        **common_arguments(recipe, out, device),
-        per_device_train_batch_size=recipe.per_device,
-        gradient_accumulation_steps=accumulation(
-            recipe.batch_size * recipe.num_generations, recipe.per_device
-        ),
-        num_generations=recipe.num_generations,
-        max_completion_length=recipe.max_completion_tokens,
-        temperature=recipe.temperature,
-        beta=recipe.kl_beta,
-        epsilon=recipe.epsilon,
-        loss_type="grpo",
-        scale_rewards="group",
-        reward_weights=weights,
-    )
+    arguments = GRPOConfig(**grpo_arguments(recipe, out, device, weights))
     trains_head = recipe.mask_loss_weight > 0
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
