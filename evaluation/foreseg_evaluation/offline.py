@@ -70,8 +70,9 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
             masks={TARGET: dict.fromkeys(range(episode.num_frames), empty)}, spoken=spoken
         )
     tracker = system.tracker(max(1, len(spoken.prompts)))
-    masks = track_prompts(tracker, EpisodeFrames(episode), spoken.prompts, spoken.keyframe)
-    return Prediction(masks={TARGET: dict(enumerate(masks))}, spoken=spoken)
+    tracked = track_prompts(tracker, EpisodeFrames(episode), spoken.prompts, spoken.keyframe)
+    masks = {**dict(enumerate(tracked)), **spoken.drawn}  # on frames that it drew, its own count
+    return Prediction(masks={TARGET: masks}, spoken=spoken)
 
 
 class EpisodeFrames(Sequence[Frame]):
@@ -134,7 +135,7 @@ def ask_over_all(
             if isinstance(part, FramesWanted):
                 more = _window(episode, sorted(set(part.indices)))
                 shown.update(int(frame.index) for frame in more.frames)
-                part = stream.send(reduce_window(more, max_side_px))
+                part = stream.send(reduce_window(more, part.side_px or max_side_px))
             else:
                 part = next(stream)
     except StopIteration:
@@ -195,6 +196,7 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
                 rationale=rationale,
                 keyframe=int(part.keyframe_index),
                 prompts=part.prompts,
+                drawn={int(each.frame_index): each.mask for each in part.masks_by_frame},
                 confidence=part.confidence,
                 tokens=tokens,
                 seconds=seconds,

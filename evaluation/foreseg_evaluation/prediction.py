@@ -27,6 +27,7 @@ class Spoken:
     keyframe: int | None = None  # position
     shown: tuple[int, ...] | None = None  # positions that it was given; None = not known
     prompts: tuple[SpatialPrompt, ...] = ()  # source pixels of the keyframe
+    drawn: Mapping[int, MaskRle] = field(default_factory=dict)  # by position: its own masks
     confidence: float = math.nan  # NaN = unknown
     tokens: int = 0
     seconds: float = 0.0  # asked -> answered

@@ -133,9 +133,10 @@ class RationalePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramesWanted:
-    """A multi-round sampler wants these frames next; the nearest ones at hand are sent."""
+    """A method wants these frames next; the nearest ones at hand are sent."""
 
     indices: tuple[FrameIndex, ...]
+    side_px: int = 0  # of their longer side at most; 0 = as the first ones came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,7 @@ class TargetsFound:
     prompts: tuple[SpatialPrompt, ...]  # source pixels of the keyframe
     text: str = ""
     confidence: float = math.nan
+    masks_by_frame: tuple[ObservedMask, ...] = ()  # that the model itself drew, keyframe included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ class TransformersOptions:
     num_frames: int = 0  # veason, fevos; 0 = the method's own
     num_key_frames: int = 0  # videoseg; 0 = the method's own
     num_reference_frames: int = -1  # videoseg; -1 = the method's own
+    decode_side_px: int = 0  # visa, fevos: of the frames to decode; 0 = the method's own
     form: str = ""  # the only one that the model knows; "" = the method's own
     tells_budget: bool = True  # veason, videoseg: the words say how long the thoughts may be
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count

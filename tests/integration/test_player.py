@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.colour_tracker import ColourTracker
+from tests.support.reasoners import sharp
 from tests.support.scene import SIZE_WH, Recorder, box_of, image_of, truth_of
 
 from foreseg.config import CatchUpConfig, Config, HistoryConfig, TrackerConfig
@@ -40,6 +41,37 @@ from foreseg.reasoner.base import AnswerStream, Reasoner
 
 CAMERA_HZ = 30
 INTERVAL_NS = NS // CAMERA_HZ
+
+
+def test_frames_to_decode_come_larger_than_those_to_look_at() -> None:
+    told: list[str] = []
+    for side in (800, 400):
+        player, output = _playing(sharp({}))
+        player.ask(Query(id=QueryId("q"), text="which?"))
+        for number in range(60):
+            image = image_of(0, (side, side * 3 // 4))
+            player.feed(DEFAULT_CAMERA, image, number * INTERVAL_NS)
+        player.settle()
+        (answer,) = output.answers
+        told.append(answer.reason)
+    assert told == [
+        "(336, 448, 3) and (480, 640, 3) of (800, 600)",
+        "(300, 400, 3) and (300, 400, 3) of (400, 300)",
+    ]
+
+
+def _playing(reasoner: Reasoner) -> tuple[Player, Recorder]:
+    config = Config()
+    executor = Executor(config, (DEFAULT_CAMERA,), ColourTracker)
+    output = Recorder()
+    player = Player(
+        State.start(config, (DEFAULT_CAMERA,)),
+        executor,
+        output,
+        reasoner=reasoner,
+        latencies=Latencies(tracker_ns=1_000_000, reasoner_ns=1_000_000),
+    )
+    return player, output
 
 
 class Pointer:

@@ -151,6 +151,9 @@ def test_what_was_trained_answers_as_its_card_says(
 ) -> None:
     (found,) = answered(trained, episodes)
     assert isinstance(found, NoTarget) or found.prompts[0].mask is not None
+    options = {"model": str(trained), "device": "cpu", "decode_side_px": 512}
+    with pytest.raises(ConfigError, match="trained with decode_side_px 256"):
+        transformers_reasoner(options)
     with pytest.raises(ConfigError, match="trained with num_frames 3"):
         transformers_reasoner({"model": str(trained), "device": "cpu", "num_frames": 5})
 

@@ -133,6 +133,19 @@ def _counted(window: FrameWindow) -> str:
     return f"{len(window.frames)} {'writable' if writable else 'read-only'} frames"
 
 
+def sharp(_options: Options) -> Scripted:
+    """Says how large its frames come, at first and when it wants them with up to 640 pixels."""
+
+    def script(_query: Query, window: FrameWindow) -> AnswerStream:
+        first = window.newest
+        more = yield FramesWanted(indices=(first.index,), side_px=640)
+        again = "gone" if more is None or not more.frames else more.newest.image.shape
+        yield NoTarget(reason=f"{first.image.shape} and {again} of {first.ref.size_wh}")
+        yield AnswerDone()
+
+    return Scripted(script)
+
+
 def broken(_options: Options) -> Scripted:
     msg = "weights not found"
     raise RuntimeError(msg)

@@ -289,7 +289,7 @@ class Player:
                     more = self._executor.more_frames(ask_id, part.indices)
                     also = self._executor.window_taken(ask_id, more, self._now_ns)
                     self._post(0, partial(_as_it_is, also))
-                    part = stream.send(reduce_window(more, max_side))
+                    part = stream.send(reduce_window(more, part.side_px or max_side))
                 else:
                     part = next(stream)
         except StopIteration:

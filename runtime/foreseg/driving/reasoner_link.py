@@ -173,7 +173,8 @@ class ReasonerLink:
     def _forward_frames(self, message: AskMessage | MoreFrames) -> None:
         """Pass on an asking, or more of its frames; what cannot be sent fails it."""
         try:
-            window = reduce_window(message.window, self._max_side_px)
+            side_px = message.side_px if isinstance(message, MoreFrames) else 0
+            window = reduce_window(message.window, side_px or self._max_side_px)
             message = replace(message, window=window)
             if not self._process.send(message) and isinstance(message, AskMessage):
                 self._waiting = message

@@ -305,7 +305,7 @@ class Worker:
         if isinstance(message.part, FramesWanted) and is_current:
             window = self._executor.more_frames(ask_id, message.part.indices)
             self._step(self._executor.window_taken(ask_id, window, now))
-            self._send(MoreFrames(ask_id=ask_id, window=window))
+            self._send(MoreFrames(ask_id=ask_id, window=window, side_px=message.part.side_px))
 
     def _step(self, event: Event) -> None:
         """Take an event, and those that carrying out its commands leads to at once."""

@@ -2,7 +2,7 @@
 """The method of FeVOS-R1, in the form of Sa2VA: think over frames of the whole span, then [SEG].
 
 One request a query. What its one token means is decoded on every frame that was shown (five, as in
-Sa2VA); there the paper's masks end, while here a tracker goes on from the frame on which they are
+Sa2VA); all these masks are handed on, and a tracker goes on from the frame on which they are
 judged best. The words are ours, and so are the answer before the reasoning and "no target".
 """
 
@@ -25,7 +25,14 @@ from foreseg.methods.answers import (
 from foreseg.methods.base import Plan, SegmentStep
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View, labelled
-from foreseg.methods.seg_answers import forced_ending, read_targets, reply_words, sentence
+from foreseg.methods.seg_answers import (
+    check_decode_side,
+    forced_ending,
+    read_targets,
+    reply_words,
+    sentence,
+    sharper,
+)
 
 MAX_FRAMES = 32
 
@@ -38,10 +45,12 @@ class FevosSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
+    decode_side_px: int = 1024  # of the frames on which the token is decoded, at most
     reasoning_tokens: int = 768
     answer_tokens: int = 64
 
     def __post_init__(self) -> None:
+        check_decode_side(self.decode_side_px)
         if not 1 <= self.num_frames <= MAX_FRAMES:
             msg = f"num_frames wants 1 to {MAX_FRAMES}, got {self.num_frames}"
             raise ConfigError(msg)
@@ -80,13 +89,14 @@ class FevosMethod:
             messages=(Message(role=Role.USER, content=content),),
             max_tokens=budget + self._settings.answer_tokens,
         )
+        frames = yield from sharper(window.frames, self._settings.decode_side_px)
         yield SegmentStep(
             request=SegmentRequest(
                 completion=completion,
-                frames=window.frames,
+                frames=frames,
                 ending=partial(forced_ending, form=form),
             ),
             form=form,
-            read=partial(read_targets, frames=window.frames),
+            read=partial(read_targets, frames=frames),
             reasoning_tokens=budget,
         )

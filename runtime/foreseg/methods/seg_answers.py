@@ -10,12 +10,22 @@ nothing that a model spells can look like one. Does not know how masks are decod
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from foreseg.dialogue import Abstained, AnswerFailed, NoTarget, TargetsFound
-from foreseg.frames import Frame
+import numpy as np
+
+from foreseg.dialogue import (
+    Abstained,
+    AnswerFailed,
+    FramesWanted,
+    NoTarget,
+    ObservedMask,
+    TargetsFound,
+)
+from foreseg.errors import ConfigError
+from foreseg.frames import Frame, FrameWindow
 from foreseg.language.base import Segmented
 from foreseg.masks import rle_from_mask
 from foreseg.methods.answers import (
@@ -36,6 +46,17 @@ _MARK = re.compile(f"{_OPEN}([0-9]{{1,6}}){_CLOSE}")
 _SENTENCE = re.compile(r"\b(?:yes|sure|it is|they are|and)\b|\W", re.IGNORECASE)  # says no name
 _NO_SUCH = "There is no such object."
 _UNMARKED = dict.fromkeys(map(ord, (_OPEN, _CLOSE)))
+
+
+def check_decode_side(side_px: int) -> None:
+    """Refuse a size at which no frame can travel.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 16 <= side_px <= 4096:  # noqa: PLR2004
+        msg = f"decode_side_px wants 16 to 4096, got {side_px}"
+        raise ConfigError(msg)
 
 
 def mark_of(number: int) -> str:
@@ -145,7 +166,38 @@ def _targets_on(
         keyframe_index=frames[best].index,
         prompts=distinct_prompts(prompts, frames[best], repairs),
         confidence=fmean(target.qualities[best] for target in kept),
+        masks_by_frame=_drawn(targets, frames) if len(frames) > 1 else (),
     )
+
+
+def _drawn(targets: Sequence[Segmented], frames: Sequence[Frame]) -> tuple[ObservedMask, ...]:
+    """The union of the targets' masks on each frame."""
+    return tuple(
+        ObservedMask(
+            frame_index=frame.index,
+            mask=rle_from_mask(np.any([target.masks[i] for target in targets], axis=0)),
+        )
+        for i, frame in enumerate(frames)
+    )
+
+
+def sharper(
+    frames: tuple[Frame, ...], side_px: int
+) -> Generator[FramesWanted, FrameWindow | None, tuple[Frame, ...]]:
+    """The frames to decode, at up to so many pixels: those that came smaller are wanted again.
+
+    What is at hand in no larger size stays as it came.
+    """
+    small = [frame for frame in frames if max(frame.image.shape[:2]) < _whole_px(frame, side_px)]
+    if not small:
+        return frames
+    more = yield FramesWanted(indices=tuple(frame.index for frame in small), side_px=side_px)
+    larger = {} if more is None else {frame.index: frame for frame in more.frames}
+    return tuple(larger.get(frame.index, frame) for frame in frames)
+
+
+def _whole_px(frame: Frame, side_px: int) -> int:
+    return min(side_px, max(frame.ref.size_wh))
 
 
 def _words_of(text: str, num_targets: int) -> str:

@@ -32,7 +32,15 @@ from foreseg.methods.base import Plan, SampleStep, SegmentStep
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import View
 from foreseg.methods.percentages import label_at_mean
-from foreseg.methods.seg_answers import TOKEN, forced_ending, read_targets, reply_words, sentence
+from foreseg.methods.seg_answers import (
+    TOKEN,
+    check_decode_side,
+    forced_ending,
+    read_targets,
+    reply_words,
+    sentence,
+    sharper,
+)
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16
@@ -72,11 +80,13 @@ class VisaSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = Form.BARE  # as its paper
+    decode_side_px: int = 1024  # of the target frame when the token is decoded, at most
     sampler_tokens: int = 32
     reasoning_tokens: int = 256
     answer_tokens: int = 64
 
     def __post_init__(self) -> None:
+        check_decode_side(self.decode_side_px)
         bounds = {
             "num_answers": (1, MAX_SAMPLES),
             "num_reference_frames": (0, MAX_FRAMES),
@@ -130,7 +140,8 @@ class VisaMethod:
             more = yield FramesWanted(indices=tuple(sorted(wanted)))
             if isinstance(more, FrameWindow):
                 frames.update({frame.index: frame for frame in more.frames})
-        target, references = self._chosen(frames, centre)
+        chosen, references = self._chosen(frames, centre)
+        (target,) = yield from sharper((chosen,), self._settings.decode_side_px)
         yield self.answer_step(query, target, references)
 
     def sample_step(self, query: Query, window: FrameWindow) -> SampleStep:

@@ -18,12 +18,14 @@ from foreseg.dialogue import (
     AnswerPart,
     FramesWanted,
     NoTarget,
+    ObservedMask,
     Query,
     RationalePart,
     TargetsFound,
 )
 from foreseg.errors import InputError
 from foreseg.frames import FrameIndex, FrameWindow
+from foreseg.masks import mask_from_rle
 from foreseg.reasoner.base import AnswerStream, Reasoner
 from foreseg.texts import reason_from_error, utf8_text
 
@@ -32,6 +34,8 @@ MAX_PARTS = 100_000
 MAX_TARGETS = 64
 MAX_ROUNDS = 64  # of frames wanted
 MAX_FRAMES_WANTED = 256  # in one round
+MAX_SIDE_PX = 4096  # of wanted frames, larger than the first ones
+MAX_WANTED_PX = 128 * 1024**2  # of these in one round: 400 MB
 MAX_TOKENS = 2**31 - 1  # that an answer may say it took
 
 ENDINGS = (AnswerDone, AnswerFailed)
@@ -121,7 +125,16 @@ class _Audit:
             return _broken(f"wanted frames more than {MAX_ROUNDS} times")
         if len(part.indices) > MAX_FRAMES_WANTED:
             return _broken(f"wanted {len(part.indices)} frames, at most {MAX_FRAMES_WANTED}")
-        return replace(part, indices=tuple(FrameIndex(operator.index(i)) for i in part.indices))
+        side_px = operator.index(part.side_px)
+        if not 0 <= side_px <= MAX_SIDE_PX:
+            return _broken(f"wanted frames of {side_px} pixels a side, at most {MAX_SIDE_PX}")
+        if len(part.indices) * side_px**2 > MAX_WANTED_PX:
+            return _broken(
+                f"wanted {len(part.indices)} frames of {side_px} pixels a side, at most"
+                f" {MAX_WANTED_PX} pixels in all"
+            )
+        indices = tuple(FrameIndex(operator.index(i)) for i in part.indices)
+        return replace(part, indices=indices, side_px=side_px)
 
     def _passed_targets(self, part: TargetsFound) -> AnswerPart:
         fault = self._verdict_fault(part.confidence)
@@ -135,6 +148,7 @@ class _Audit:
             return _broken(f"found {len(part.prompts)} targets, expected 1 to {MAX_TARGETS}")
         try:
             prompts = tuple(prompt.checked(size_wh) for prompt in part.prompts)
+            drawn = self._passed_masks(part.masks_by_frame)
         except InputError as error:
             return _broken(f"gave an unusable prompt: {error}")
         return TargetsFound(
@@ -142,7 +156,28 @@ class _Audit:
             prompts=prompts,
             text=self._cut(part.text),
             confidence=float(part.confidence),
+            masks_by_frame=drawn,
         )
+
+    def _passed_masks(self, drawn: tuple[ObservedMask, ...]) -> tuple[ObservedMask, ...]:
+        """Masks on frames that were given, each once, by frame index.
+
+        Raises:
+            InputError: a mask of another size, or of a frame that was not given.
+        """
+        found: dict[FrameIndex, ObservedMask] = {}
+        for each in drawn:
+            index = FrameIndex(operator.index(each.frame_index))
+            size_wh = self._sizes.get(index)
+            if size_wh is None:
+                msg = f"a mask on frame {index}, which it was not given"
+                raise InputError(msg)
+            if (each.mask.width, each.mask.height) != size_wh:
+                msg = f"a mask of {each.mask.width} x {each.mask.height} on a frame of {size_wh}"
+                raise InputError(msg)
+            mask_from_rle(each.mask)
+            found[index] = ObservedMask(frame_index=index, mask=each.mask)
+        return tuple(found[index] for index in sorted(found))
 
     def _verdict_fault(self, confidence: float) -> AnswerFailed | None:
         if self._has_verdict:

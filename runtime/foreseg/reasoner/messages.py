@@ -29,6 +29,7 @@ class MoreFrames:
 
     ask_id: int
     window: FrameWindow
+    side_px: int = 0  # as they were wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,7 +108,9 @@ def _method(options: OpenAiOptions) -> Method:
         patch_px=options.patch_px,
         labels=labels_from_name(options.labels),
     )
-    values = {field.name: getattr(options, field.name) for field in fields(MethodOptions)}
+    own = {field.name for field in fields(OpenAiOptions)}  # a server decodes no masks
+    names = [field.name for field in fields(MethodOptions) if field.name in own]
+    values = {name: getattr(options, name) for name in names}
     return method_from_options(MethodOptions(**values), view)
 
 

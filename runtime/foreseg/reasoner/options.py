@@ -26,6 +26,7 @@ from foreseg.methods.visa import VisaMethod, VisaSettings
 MAX_FILE_BYTES = 100_000
 METHODS = ("veason", "videoseg", "visa", "fevos")
 AUTO = "auto"  # of `coordinates`: as the model's family counts
+DECODING = ("visa", "fevos")  # of these, those whose answers are masks
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 TELLING = ("veason", "videoseg")  # those that think and can be silent about the budget
 
@@ -146,6 +147,7 @@ class MethodOptions:
         num_frames: of a method without one; 0: its own.
         num_key_frames: videoseg: of the key segment, in the last request; 0: its own.
         num_reference_frames: videoseg: likewise from elsewhere; -1: its own.
+        decode_side_px: visa, fevos: of the frames on which [SEG] is decoded, at most; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
         form: a `Form`'s name, the only one that the model knows; empty: the method's own.
         tells_budget: veason, videoseg: whether the words say how long the thoughts may be.
@@ -156,6 +158,7 @@ class MethodOptions:
     num_frames: int = 0
     num_key_frames: int = 0
     num_reference_frames: int = -1
+    decode_side_px: int = 0
     span_s: float = 0.0
     form: str = ""
     tells_budget: bool = True
@@ -187,10 +190,18 @@ def method_from_options(options: MethodOptions, view: View) -> Method:
     if name == "visa":
         choose = VisaSettings.fast if options.fast else VisaSettings
         settings = choose(span_s=span, view=view)
-        return VisaMethod(replace(settings, form=chosen or settings.form))
+        decoded = options.decode_side_px or settings.decode_side_px
+        return VisaMethod(replace(settings, form=chosen or settings.form, decode_side_px=decoded))
     if name == "fevos":
-        shown = options.num_frames or FevosSettings().num_frames
-        return FevosMethod(FevosSettings(num_frames=shown, span_s=span, view=view, form=chosen))
+        return FevosMethod(
+            FevosSettings(
+                num_frames=options.num_frames or FevosSettings().num_frames,
+                span_s=span,
+                view=view,
+                form=chosen,
+                decode_side_px=options.decode_side_px or FevosSettings().decode_side_px,
+            )
+        )
     shown = options.num_frames or VeasonSettings().num_frames
     return VeasonMethod(
         VeasonSettings(
@@ -225,6 +236,9 @@ def _check_option_of_method(options: MethodOptions, view: View) -> None:
             "num_key_frames wants at least 0 and num_reference_frames at least -1, got"
             f" {options.num_key_frames} and {options.num_reference_frames}"
         )
+        raise ConfigError(msg)
+    if options.decode_side_px and name not in DECODING:
+        msg = f"decode_side_px is for the methods {' and '.join(DECODING)}, got {name}"
         raise ConfigError(msg)
     if not options.tells_budget and name not in TELLING:
         msg = f"tells_budget is for the methods {' and '.join(TELLING)}, got {name}"

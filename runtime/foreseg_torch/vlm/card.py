@@ -44,6 +44,7 @@ class PromptCard:
     frame_pixels: int
     num_key_frames: int = 0  # videoseg; 0: as the method has it
     num_reference_frames: int = -1  # videoseg; -1: likewise
+    decode_side_px: int = 0  # visa, fevos; 0: as the method has it
     labels: str = "absolute"
     tells_budget: bool = True
     trains: str = ANSWER  # or "sampler": only what is asked before the answer; or "both"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("cv2", reason="evaluation needs the extra [evaluation]")
@@ -15,9 +16,9 @@ pytest.importorskip("onnxruntime", reason="the nano tracker runs on ONNX Runtime
 from tests.support.episodes import make_dataset, make_episode, make_objects_episode
 
 from foreseg.config import TrackerConfig
-from foreseg.dialogue import Query
+from foreseg.dialogue import AnswerDone, FramesWanted, ObservedMask, Query, TargetsFound
 from foreseg.errors import ConfigError
-from foreseg.frames import FrameWindow
+from foreseg.frames import FrameIndex, FrameWindow
 from foreseg.geometry import box_from_mask
 from foreseg.masks import MaskRle, mask_from_box, mask_from_rle, mask_iou, rle_from_mask
 from foreseg.reasoner.base import AnswerStream
@@ -40,6 +41,39 @@ def test_every_shipped_system_answers_every_position(name: str) -> None:
     assert sorted(prediction.masks[TARGET]) == ([] if is_ignorant else list(range(8)))
     assert is_ignorant == (system.config.reasoner == "kinematic")  # not its kind of question
     assert read_system(name).about
+
+
+def test_masks_that_a_model_drew_itself_are_what_counts_on_their_frames() -> None:
+    episode = make_episode(num_frames=8)
+    drawn = {i: episode.media.mask("blue", i) for i in (2, 5)}
+    masks = tuple(
+        ObservedMask(frame_index=FrameIndex(i), mask=rle_from_mask(mask))
+        for i, mask in drawn.items()
+    )
+    system = System(read_system("repeat-first-mask"), make_dataset(episode))
+
+    class Drawing(OracleReasoner):
+        def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+            yield FramesWanted(indices=tuple(map(FrameIndex, drawn)))
+            stream = super().ask(query, window)
+            part = next(stream)
+            while not isinstance(part, AnswerDone):
+                if isinstance(part, TargetsFound):
+                    part = replace(part, masks_by_frame=masks)
+                part = stream.send((yield part))
+            yield part
+
+    tracked = predict_offline(system, episode).masks[TARGET]
+    oracle = system.reasoner(episode, is_live=False)
+    assert isinstance(oracle, OracleReasoner)
+    system.reasoner = lambda *_, **__: Drawing(  # type: ignore[method-assign]
+        episode=episode, keyframe=oracle.keyframe, form=oracle.form, is_live=False
+    )
+    found = predict_offline(system, episode).masks[TARGET]
+    system.close()
+    for i in range(8):
+        truth = drawn.get(i, mask_from_rle(tracked[i]))
+        assert np.array_equal(mask_from_rle(found[i]), truth), i
 
 
 def j_at(name: str, position: int) -> float:

@@ -17,14 +17,15 @@ from foreseg.dialogue import (
     AnswerDone,
     AnswerFailed,
     AnswerPart,
+    FramesWanted,
     NoTarget,
     Query,
     RationalePart,
     TargetsFound,
 )
 from foreseg.errors import ConfigError
-from foreseg.frames import Frame
-from foreseg.masks import Mask, mask_from_rle
+from foreseg.frames import Frame, FrameWindow
+from foreseg.masks import Mask, mask_from_rle, rle_area
 from foreseg.methods.base import SegmentStep
 from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
@@ -82,6 +83,34 @@ def test_rationale_streams_and_the_best_frame_becomes_the_keyframe() -> None:
     mask = found.prompts[0].mask
     assert mask is not None
     assert np.array_equal(mask_from_rle(mask), box_mask(WINDOW.frames[2], 10, 0, 20, 10))
+
+
+def test_frames_that_came_small_are_wanted_at_the_size_at_which_they_are_decoded() -> None:
+    small = FrameWindow(
+        frames=tuple(replace(f, image=f.image[::2, ::2]) for f in WINDOW.frames),
+        origin_index=WINDOW.origin_index,
+    )
+    plan = FevosMethod(FevosSettings(decode_side_px=64)).plan(ASK, small)
+    wanted = next(plan)
+    assert wanted == FramesWanted(indices=WINDOW.indices, side_px=64)
+    some = FrameWindow(frames=WINDOW.frames[1:3], origin_index=WINDOW.origin_index)
+    step = plan.send(some)
+    assert isinstance(step, SegmentStep)
+    sides = [frame.image.shape[1] for frame in step.request.frames]
+    assert sides == [40, 80, 80, 40, 40]  # the others are at hand in no larger size
+    assert isinstance(
+        next(FevosMethod(FevosSettings(decode_side_px=40)).plan(ASK, small)), SegmentStep
+    )
+
+
+def test_the_masks_of_all_frames_are_handed_on_as_unions() -> None:
+    def paint(frame: Frame, number: int) -> tuple[Mask, float]:
+        side = 0 if frame.index == WINDOW.frames[1].index else 10
+        return box_mask(frame, 20 * number, 0, 20 * number + side, side), 0.9
+
+    found = found_in(parts_of(saying("<answer>They are [SEG] and [SEG].</answer>", paint=paint)))
+    assert [each.frame_index for each in found.masks_by_frame] == list(WINDOW.indices)
+    assert [rle_area(each.mask) for each in found.masks_by_frame] == [200, 0, 200, 200, 200]
 
 
 def test_one_token_is_asked_for_whatever_the_number_of_objects() -> None:
@@ -236,3 +265,5 @@ def test_the_ending_closes_what_is_open() -> None:
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_frames wants 1 to 32, got 33"):
         FevosSettings(num_frames=33)
+    with pytest.raises(ConfigError, match="decode_side_px wants 16 to 4096, got 8"):
+        FevosSettings(decode_side_px=8)

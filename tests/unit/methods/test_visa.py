@@ -171,6 +171,21 @@ def test_the_mask_is_decoded_at_full_size_though_less_is_shown() -> None:
     assert shown.shape == (14, 28, 3)
 
 
+def test_the_target_frame_is_wanted_large_and_the_others_are_not() -> None:
+    small = FrameWindow(
+        frames=tuple(replace(f, image=f.image[::2, ::2]) for f in FIRST.frames),
+        origin_index=FIRST.origin_index,
+    )
+    plan = VisaMethod(VisaSettings(view=VIEW, target=TargetFrame.FIRST)).plan(ASK, small)
+    wanted = [next(plan)]
+    while isinstance(wanted[-1], FramesWanted) and not wanted[-1].side_px:
+        wanted.append(plan.send(None))
+    assert wanted[-1] == FramesWanted(indices=(FILM[0].index,), side_px=1024)
+    step = plan.send(frames_at(0))
+    assert isinstance(step, SegmentStep)
+    assert step.request.frames == frames_at(0).frames
+
+
 def test_one_frame_needs_no_sampler() -> None:
     step = next(VisaMethod().plan(ASK, frames_at(7)))
     assert isinstance(step, SegmentStep)

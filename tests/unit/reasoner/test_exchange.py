@@ -16,12 +16,14 @@ from foreseg.dialogue import (
     AnswerPart,
     FramesWanted,
     NoTarget,
+    ObservedMask,
     RationalePart,
     TargetsFound,
 )
 from foreseg.driving.trace import encode
 from foreseg.frames import FrameIndex
 from foreseg.geometry import BoxXyxy
+from foreseg.masks import MaskRle, rle_from_mask
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 from foreseg.reasoner.exchange import MAX_REPLY_CHARS, MAX_TOKENS, checked_ask
 
@@ -41,6 +43,32 @@ def broken(*parts: AnswerPart) -> str:
     assert isinstance(ending, AnswerFailed), ending
     assert ending.reason.startswith("the reasoner broke its contract: ")
     return ending.reason
+
+
+def found_with(*drawn: ObservedMask) -> TargetsFound:
+    return TargetsFound(keyframe_index=KEYFRAME, prompts=(BOX,), masks_by_frame=drawn)
+
+
+def test_masks_that_a_model_drew_are_handed_on_if_they_fit_frames_that_it_was_given() -> None:
+    mask = np.zeros((48, 64), bool)
+    mask[4:9, 5:9] = True
+    fitting = ObservedMask(frame_index=KEYFRAME, mask=rle_from_mask(mask))
+    empty = replace(fitting, mask=rle_from_mask(np.zeros_like(mask)))
+    assert parts_of(found_with(fitting), AnswerDone())[0] == found_with(fitting)
+    assert parts_of(found_with(fitting, empty), AnswerDone())[0] == found_with(empty)  # once each
+    elsewhere = replace(fitting, frame_index=FrameIndex(KEYFRAME + 1))
+    assert "a mask on frame" in broken(found_with(elsewhere), AnswerDone())
+    small = replace(fitting, mask=rle_from_mask(mask[:20]))
+    assert "a mask of 64 x 20 on a frame of (64, 48)" in broken(found_with(small), AnswerDone())
+    torn = replace(fitting, mask=MaskRle(height=48, width=64, counts="1"))
+    assert "run lengths" in broken(found_with(torn), AnswerDone())
+
+
+def test_wanted_frames_are_bounded_in_size() -> None:
+    assert "frames of 5000 pixels a side" in broken(FramesWanted(indices=(), side_px=5000))
+    many = tuple(FrameIndex(i) for i in range(200))
+    assert "pixels in all" in broken(FramesWanted(indices=many, side_px=1024))
+    assert parts_of(FramesWanted(indices=many), NONE, AnswerDone())[-1] == AnswerDone()
 
 
 @pytest.mark.parametrize("tokens", [2**70, -5, MAX_TOKENS + 1])

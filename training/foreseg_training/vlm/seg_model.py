@@ -210,6 +210,7 @@ def _card_of(setup: SegSetup, recipe: Recipe) -> PromptCard:
         num_frames=recipe.num_frames if recipe.method == "fevos" else 0,
         image_side_px=recipe.image_side_px,
         frame_pixels=recipe.frame_pixels,
+        decode_side_px=recipe.decode_side_px,
         words=words_hash(setup.method),
     )
 
