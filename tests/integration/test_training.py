@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,6 +305,46 @@ def test_a_model_that_lacks_weights_is_refused_in_both_stages(
         main([*words, "--dataset", str(worlds), "--out", str(tmp_path / "out")])
     assert leaving.value.code == 2
     assert "is not whole: it lacks 1 tensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model_type": "llama", "vision_config": None}, "wanted is a model of the Qwen-VL kind"),
+        ({"hidden_size": 128}, "weights of another architecture than its config.json says"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}
+             | {"bnb_4bit_quant_type": "nf4"}},
+            "quantised to nf4, which is not trained",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_of_another_architecture_is_refused(
+    changes: dict[str, Any],
+    told: str,
+    start: Path,
+    episodes: tuple[Episode, ...],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(start, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if "hidden_size" in changes:
+        config["text_config"] |= changes
+    else:
+        config = {name: value for name, value in {**config, **changes}.items() if value}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(InputError, match=told):
+        train_sft(read_recipe("veason-sft-tiny", TINY), folder, episodes, tmp_path / "out")
+
+
+def test_a_gpu_is_asked_for_and_absent(
+    start: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="--device cuda wants a GPU"):
+        train_sft(read_recipe("veason-sft-tiny", TINY), start, episodes, tmp_path, device="cuda")
 
 
 def test_a_dataset_without_samples_is_refused_with_the_counts(

@@ -40,6 +40,8 @@ from foreseg_training.runs.telemetry import Telemetry  # noqa: E402
 from foreseg_training.runs.watched_rewards import WatchedRewards  # noqa: E402
 from foreseg_training.runs.whole_file import whole_folder, write_whole  # noqa: E402
 
+ACCELERATE = Path(faults.__file__).resolve().parents[1] / "accelerate"
+
 
 def checkpoint(out: Path, step: int) -> Path:
     folder = out / "checkpoints" / f"checkpoint-{step}"
@@ -359,3 +361,14 @@ def test_files_and_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:
         (part / "y").write_text("3", "utf-8")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "model"]
     assert [p.name for p in (tmp_path / "model").iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("path", sorted(ACCELERATE.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_its_configurations(path: Path) -> None:
+    pytest.importorskip("accelerate", reason="it places what is trained")
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    wanted = {"one": 1, "eight": 8, "two": 16}[path.stem.partition("-")[0]]
+    assert config.num_processes == wanted
+    assert config.mixed_precision == "no"  # the recipe decides

@@ -89,16 +89,33 @@ def model_to_train(recipe: Recipe, folder: Path) -> Any:  # noqa: ANN401 (of tra
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
         )
-    lacking = sorted(map(str, found["missing_keys"]))
     if not hasattr(model.model, "visual"):
         msg = f"{folder} is a {model.config.model_type!r}: its vision tower is not known here"
         raise InputError(msg)
+    _check_whole(folder, found)
+    model.model.visual.requires_grad_(requires_grad=False)
+    return model
+
+
+def _check_whole(folder: Path, found: dict[str, Any]) -> None:
+    """Refuse weights that are not those of the configuration beside them.
+
+    Raises:
+        InputError: some are missing, or have other shapes.
+    """
+    lacking = sorted(map(str, found["missing_keys"]))
     if lacking:
         msg = f"{folder} is not whole: it lacks {len(lacking)} tensors, {lacking[0]} among them"
         raise InputError(msg)
-    model.model.visual.requires_grad_(requires_grad=False)
-    return model
+    others = sorted(str(each[0]) for each in found["mismatched_keys"])
+    if others:
+        msg = (
+            f"{folder} has weights of another architecture than its config.json says: {len(others)}"
+            f" tensors have other shapes, {others[0]} among them"
+        )
+        raise InputError(msg)
 
 
 def adapters(recipe: Recipe) -> Any:  # noqa: ANN401 (a LoraConfig, or None)
