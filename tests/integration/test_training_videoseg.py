@@ -108,6 +108,17 @@ def test_from_a_dataset_over_both_stages_to_answers(
         asked(trained, episodes, tells_budget=True)
 
 
+def test_rewards_in_another_form_than_was_taught_are_refused(
+    taught: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    recipe = read_recipe("videoseg-grpo-tiny", GRPO)  # thinks first
+    with pytest.raises(ConfigError, match="form answer-only, the recipe says think-first: --set"):
+        train_grpo(recipe, taught, episodes, tmp_path)
+    changes = {**GRPO, "form": "answer-only", "tells_budget": "true"}
+    with pytest.raises(ConfigError, match="--set tells_budget=false"):
+        train_grpo(read_recipe("videoseg-grpo-tiny", changes), taught, episodes, tmp_path)
+
+
 def test_a_trained_sampler_samples_and_does_not_answer(
     taught: Path, sampler: Path, episodes: tuple[Episode, ...]
 ) -> None:

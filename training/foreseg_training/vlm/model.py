@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from foreseg.errors import InputError
+from foreseg.errors import ConfigError, InputError
 from foreseg_torch.reasoner import TransformersOptions, fitted_view
-from foreseg_torch.vlm.card import CARD, PromptCard, words_hash
+from foreseg_torch.vlm.card import CARD, PromptCard, read_card, words_hash
 from foreseg_torch.vlm.loading import VlmParts, loading, read_config, stored_precision, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder
@@ -44,8 +44,10 @@ def set_up(recipe: Recipe, folder: Path) -> Setup:
     """Read a model's parts, and make the method that it is trained for.
 
     Raises:
+        ConfigError: rewards for a form in which it was never taught to answer.
         InputError: no model of the Qwen-VL kind.
     """
+    check_form(recipe, folder)
     parts = vlm_parts(folder)
     options = TransformersOptions(
         num_frames=method_options(recipe).num_frames,
@@ -59,6 +61,26 @@ def set_up(recipe: Recipe, folder: Path) -> Setup:
         processor=FramesProcessor(parts.tokenizer, parts.geometry, view.frame_pixels),
         parts=parts,
     )
+
+
+def check_form(recipe: Recipe, folder: Path) -> None:
+    """Refuse to optimise a policy that was taught to be asked otherwise: it would start from nothing.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    card = read_card(folder)
+    if recipe.stage != "grpo" or card is None or card.trains == "sampler":
+        return
+    taught = {name: getattr(card, name) for name in ("method", "form", "labels", "tells_budget")}
+    for name, value in taught.items():
+        if getattr(recipe, name) != value:
+            shown = str(value).lower() if isinstance(value, bool) else value
+            msg = (
+                f"{folder} was trained with {name} {shown}, the recipe says {getattr(recipe, name)}:"
+                f" --set {name}={shown}, or begin from another model"
+            )
+            raise ConfigError(msg)
 
 
 def special_tokens(parts: VlmParts) -> frozenset[str]:
