@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from foreseg_evaluation.run import RunSpec, run
 from foreseg_evaluation.system import read_system
 from foreseg_simulation.generation import Command, generate
 from foreseg_simulation.worlds import World
+from foreseg_training.executor_pool import ExecutorPool
 from foreseg_training.teacher.asking import AskOptions
 from foreseg_training.teacher.make_chains import CHAINS, make_chains
 from foreseg_training.teacher.run import Teacher
@@ -154,3 +155,22 @@ def test_chains_are_the_same_though_a_machine_is_lost(cluster: Cluster, tmp_path
     assert len(losing.tries) == len(dataset.episodes)
     here, there = (tmp_path / name / CHAINS for name in ("here", "there"))
     assert here.read_bytes() == there.read_bytes()
+
+
+def slowly(word: str) -> str:
+    if word == "hang":
+        signal.pause()
+    return word
+
+
+def make() -> Callable[[str], str]:
+    return slowly
+
+
+def test_a_pool_of_rewards_keeps_its_connection_and_its_time(cluster: Cluster) -> None:
+    with ExecutorPool(make, RayExecutor(cluster.address), task_timeout_s=1.0) as pool:
+        assert pool.run(["a", "hang", "b"]) == ["a", None, "b"]
+        assert pool.run(["c"]) == ["c"]
+        assert ray.is_initialized()
+    assert pool.failures == {"TimeoutError: it took longer than 1 s": 1}
+    assert not ray.is_initialized()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -86,6 +87,10 @@ def _parser() -> Parser:
         command.add_argument("--model", type=Path, required=True, help="folder to start from")
         command.add_argument("--out", type=Path, required=True, help="folder for what comes of it")
         command.add_argument("--resume", action="store_true", help="from the last checkpoint")
+        if stage == "grpo":
+            command.add_argument(
+                "--ray", default="", metavar="ADDRESS", help="track for rewards on a Ray cluster"
+            )
         command.add_argument(
             "--device", default="auto", choices=("auto", "cuda", "cpu"), help="default: auto"
         )
@@ -149,7 +154,10 @@ def _train(options: argparse.Namespace) -> None:
     from foreseg_training.runs.run_card import DataSource
     from foreseg_training.vlm.recipe import read_recipe
 
-    recipe = read_recipe(options.recipe, _changes(options.set))
+    changes = _changes(options.set)
+    if getattr(options, "ray", ""):
+        changes["tracker_ray"] = json.dumps(options.ray)
+    recipe = read_recipe(options.recipe, changes)
     if recipe.stage != options.command:
         msg = f"the recipe {options.recipe} is of the stage {recipe.stage}, not {options.command}"
         raise ConfigError(msg)

@@ -25,8 +25,10 @@ from foreseg.masks import MaskRle
 from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.both_ways import track_prompts
 from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.work.ray_cluster import RayExecutor
 from foreseg_evaluation.datasets.media import EpisodeMedia
 from foreseg_evaluation.episode import Episode
+from foreseg_training.executor_pool import ExecutorPool
 from foreseg_training.samples import unfit
 from foreseg_training.worker_pool import WorkerPool
 
@@ -168,7 +170,7 @@ class ShownTracker:
 
 
 class Tracking(Protocol):
-    """Tracks many tasks; a `WorkerPool`, or `TrackingHere`."""
+    """Tracks many tasks; a `WorkerPool`, an `ExecutorPool`, or `TrackingHere`."""
 
     def run(self, tasks: Sequence[TrackTask]) -> Sequence[Tracked | None]:
         """Masks for each task, in their order; None for one that was given up."""
@@ -185,6 +187,9 @@ class TrackingHere:
         return [self._work(task) for task in tasks]
 
 
+AnyPool = WorkerPool[TrackTask, Tracked] | ExecutorPool[TrackTask, Tracked]
+
+
 def tracking_pool(
     videos: VideoFile, config: TrackerConfig, *, num_workers: int, task_timeout_s: float
 ) -> WorkerPool[TrackTask, Tracked]:
@@ -194,3 +199,11 @@ def tracking_pool(
         num_workers=num_workers,
         task_timeout_s=task_timeout_s,
     )
+
+
+def ray_tracking_pool(
+    videos: VideoFile, config: TrackerConfig, *, address: str, task_timeout_s: float
+) -> ExecutorPool[TrackTask, Tracked]:
+    """The same on a Ray cluster, whose machines have the videos and the tracker at the same paths."""
+    make = partial(ShownTracker, videos, config)
+    return ExecutorPool(make, RayExecutor(address), task_timeout_s=task_timeout_s)

@@ -8,17 +8,19 @@ or machine is lost is done again elsewhere, and that is counted. Ray is imported
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreseg.errors import InputError, MissingExtraError
 from foreseg.work.base import MAX_DEATHS, Outcome, Outcomes, R, T
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
 MAX_TRIES = 3
 POLL_S = 5.0  # between two looks at how many processors there are
@@ -29,10 +31,26 @@ _LOG = logging.getLogger(__name__)
 
 
 class RayExecutor:
-    """The processors of a cluster, one for each task."""
+    """The processors of a cluster, one for each task.
+
+    As a context it stays connected between its runs.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._stack = ExitStack()
+
+    def __enter__(self) -> RayExecutor:  # noqa: PYI034 (Self is Python 3.11)
+        self._stack.enter_context(_connected(self._address))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
 
     def run(self, task: Callable[[T], R], items: Iterable[T]) -> Outcomes[R]:
         """Yield the outcomes as they come; the cluster may grow and shrink meanwhile."""
@@ -78,7 +96,8 @@ def _probe(address: str) -> None:
 def _given_out(
     ray: ModuleType, task: Callable[[T], R], items: Iterable[T]
 ) -> Generator[Outcome[R], None, None]:
-    remote, shared = ray.remote(num_cpus=1, max_retries=0)(_done), ray.put(task)
+    remote = ray.remote(num_cpus=1, max_retries=0)(_done)
+    shared = ray.put((task, Path.cwd()))
     rest = iter(enumerate(items))
     again: list[tuple[int, T]] = []
     running: dict[object, tuple[int, T]] = {}
@@ -117,8 +136,10 @@ def _given_out(
             ray.cancel(reference, force=True)
 
 
-def _done(task: Callable[[T], R], item: T) -> R:
-    """What a worker runs: Ray takes a function, and a task may be a `partial`."""
+def _done(shared: tuple[Callable[[T], R], Path], item: T) -> R:
+    """What a worker runs, in the folder of whoever asks, so that paths mean the same."""
+    task, folder = shared
+    os.chdir(folder)
     return task(item)
 
 

@@ -21,7 +21,13 @@ from foreseg.errors import ConfigError
 from foreseg_evaluation.episode import Episode
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
-from foreseg_training.tracking import Tracking, tracking_pool, write_videos
+from foreseg_training.tracking import (
+    AnyPool,
+    Tracking,
+    ray_tracking_pool,
+    tracking_pool,
+    write_videos,
+)
 from foreseg_training.vlm.arguments import grpo_arguments
 from foreseg_training.vlm.model import (
     Setup,
@@ -98,12 +104,18 @@ def tracking_of(
         yield None
         return
     rank = os.environ.get("RANK", "0")  # each process has workers of its own
-    pool = tracking_pool(
-        write_videos(out / f"videos-{rank}.pickle", episodes),
-        TrackerConfig(bundle=recipe.tracker, backend=recipe.tracker_backend),
-        num_workers=recipe.tracker_workers,
-        task_timeout_s=recipe.tracker_timeout_s,
-    )
+    videos = write_videos(out / f"videos-{rank}.pickle", episodes)
+    config = TrackerConfig(bundle=recipe.tracker, backend=recipe.tracker_backend)
+    timeout_s = recipe.tracker_timeout_s
+    pool: AnyPool
+    if recipe.tracker_ray:
+        pool = ray_tracking_pool(
+            videos, config, address=recipe.tracker_ray, task_timeout_s=timeout_s
+        )
+    else:
+        pool = tracking_pool(
+            videos, config, num_workers=recipe.tracker_workers, task_timeout_s=timeout_s
+        )
     try:
         with pool:
             yield pool

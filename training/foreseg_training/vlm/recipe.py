@@ -117,6 +117,7 @@ class Recipe:
             name or folder, and what runs it, as the robot's settings have them.
         tracker_workers: processes that track, for each process that trains.
         tracker_timeout_s: for the tracking of one completion.
+        tracker_ray: address of a Ray cluster that tracks instead; "" = the workers do.
     """
 
     stage: str
@@ -171,6 +172,7 @@ class Recipe:
     tracker_backend: str = "cpu"
     tracker_workers: int = 2
     tracker_timeout_s: float = 60.0
+    tracker_ray: str = ""
     reward_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

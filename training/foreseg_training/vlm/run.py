@@ -48,7 +48,7 @@ from foreseg_training.vlm.recipe import Recipe
 RECORD, RECIPE, METRICS, PAGE = "run.json", "recipe.yaml", "metrics.csv", "completions.html"
 MAY_CHANGE = (  # on resuming
     *("epochs", "max_steps", "save_steps", "show_steps"),
-    *("tracker_workers", "tracker_timeout_s", "tracker_backend"),
+    *("tracker_workers", "tracker_timeout_s", "tracker_backend", "tracker_ray"),
 )
 PICTURES = ("images", "image", "decoded_images")  # columns
 _TOKENS = "num_tokens"
