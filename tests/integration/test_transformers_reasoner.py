@@ -18,8 +18,10 @@ from tests.support.reasoners import query, window_of  # noqa: E402
 from tests.support.tiny_vlm import KINDS, save_tiny_vlm  # noqa: E402
 
 from foreseg import cli  # noqa: E402
-from foreseg.dialogue import TargetsFound  # noqa: E402
+from foreseg.dialogue import QueryId, TargetsFound  # noqa: E402
+from foreseg.driving.label_origins import LabelOrigins  # noqa: E402
 from foreseg.errors import ForesegError  # noqa: E402
+from foreseg.frames import DEFAULT_CAMERA, FrameIndex  # noqa: E402
 from foreseg.methods.grounding import Coordinates  # noqa: E402
 from foreseg.reasoner.base import ReasonerSpec  # noqa: E402
 from foreseg.reasoner.exchange import checked_ask  # noqa: E402
@@ -91,7 +93,11 @@ def test_foreseg_run_brings_masks_from_a_model_in_this_process(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
-    answer = '{"keyframe_timestamp": 6, "bbox_2d_list": [[42, 28, 84, 65]]}'  # of 168 x 112
+    zero = LabelOrigins().origin(DEFAULT_CAMERA, QueryId("query-1"), FrameIndex(0), FrameIndex(0))
+    label = 6 - int(zero)
+    answer = (
+        f'{{"keyframe_timestamp": {label}, "bbox_2d_list": [[42, 28, 84, 65]]}}'  # of 168 x 112
+    )
     scripted(monkeypatch, f"<think>Red.</think>\n<answer>{answer}</answer>", folders["qwen2_5_vl"])
     (tmp_path / "here").symlink_to(folders["qwen2_5_vl"])
     settings = settings_in(tmp_path, model="./here", threads=1)  # quantised to nf4 on the way
