@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="callbacks are for torch's trainers")
 pytest.importorskip("PIL", reason="the page has Pillow's pictures")
 from PIL import Image  # noqa: E402
+from safetensors import SafetensorError  # noqa: E402
 
 from foreseg.errors import ConfigError, InputError  # noqa: E402
 from foreseg_training.runs import faults  # noqa: E402
@@ -256,6 +257,10 @@ def test_a_reward_that_is_no_number_names_sample_and_reward(score: float) -> Non
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "or train adapters"),
         (MemoryError(), "num_generations"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (
+            SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+            "the disk is full",
+        ),
         (
             RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
             "--resume goes on",

@@ -26,6 +26,7 @@ _NO_DISK = (
     "file write failed",
     "failed writing file",
     "unexpected pos",
+    "error while serializing",  # safetensors, of any write
 )
 _FLAGS = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
 
@@ -49,10 +50,14 @@ def told(numbers: Mapping[str, object], out: Path) -> Iterator[None]:
             part in words for part in _NO_MEMORY
         ):
             raise InputError(_out_of_memory(numbers)) from error
-        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_full = isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+        )
         if is_full or any(part in words for part in _NO_DISK):
             msg = (
-                f"{out} cannot be written, the disk is full or was cut off: make space, then"
+                f"{out} cannot be written, the disk is full or refuses: make space, then"
                 " --resume goes on from the last whole checkpoint"
             )
             raise InputError(msg) from error
