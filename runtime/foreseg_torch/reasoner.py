@@ -60,7 +60,7 @@ class TransformersOptions:
     num_reference_frames: int = -1  # videoseg; -1 = the method's own
     decode_side_px: int = 0  # visa, fevos: of the frames to decode; 0 = the method's own
     form: str = ""  # the only one that the model knows; "" = the method's own
-    tells_budget: bool = True  # veason, videoseg: the words say how long the thoughts may be
+    tells_budget: bool = True  # all but visa: the words say how long the thoughts may be
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
     adapter: str = ""  # a folder of PEFT's for the model; videoseg's sampler works without it
     sampler: str = ""  # videoseg, visa: a folder that samples; "" = the model, without its adapter

@@ -45,6 +45,7 @@ class FevosSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
+    tells_budget: bool = True  # the words say how long the thoughts may be
     decode_side_px: int = 1024  # of the frames on which the token is decoded, at most
     reasoning_tokens: int = 768
     answer_tokens: int = 64
@@ -81,9 +82,8 @@ class FevosMethod:
         shown = self._settings.view.shown(window)
         form = form_of(query, self._settings.form)
         budget = reasoning_tokens_of(query, form, self._settings.reasoning_tokens)
-        after = (
-            f"{query_words(query)} Segment what answers the query.\n{reply_words(form, budget)}"
-        )
+        reply = reply_words(form, budget, tells_budget=self._settings.tells_budget)
+        after = f"{query_words(query)} Segment what answers the query.\n{reply}"
         content = (frames_words(shown), *labelled(shown), after)
         completion = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),

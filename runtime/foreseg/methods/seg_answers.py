@@ -91,9 +91,9 @@ def sentence(num_targets: int = 1) -> str:
     return f"They are {', '.join([TOKEN] * (num_targets - 1))} and {TOKEN}."
 
 
-def reply_words(form: Form, reasoning_tokens: int) -> str:
-    """How a completion is to look."""
-    words = format_words(form, reasoning_tokens, sentence())
+def reply_words(form: Form, reasoning_tokens: int, *, tells_budget: bool = True) -> str:
+    """How a completion is to look; arguments as of `format_words`."""
+    words = format_words(form, reasoning_tokens, sentence(), tells_budget=tells_budget)
     return f"{words}\n{TOKEN} stands for all the objects that answer the query, together."
 
 

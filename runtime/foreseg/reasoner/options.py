@@ -28,7 +28,7 @@ METHODS = ("veason", "videoseg", "visa", "fevos")
 AUTO = "auto"  # of `coordinates`: as the model's family counts
 DECODING = ("visa", "fevos")  # of these, those whose answers are masks
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
-TELLING = ("veason", "videoseg")  # those that think and can be silent about the budget
+TELLING = ("veason", "videoseg", "fevos")  # those that think and can be silent about the budget
 
 Scalar = str | int | float | bool
 
@@ -150,7 +150,7 @@ class MethodOptions:
         decode_side_px: visa, fevos: of the frames on which [SEG] is decoded, at most; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
         form: a `Form`'s name, the only one that the model knows; empty: the method's own.
-        tells_budget: veason, videoseg: whether the words say how long the thoughts may be.
+        tells_budget: all but visa: whether the words say how long the thoughts may be.
     """
 
     method: str = "veason"
@@ -199,6 +199,7 @@ def method_from_options(options: MethodOptions, view: View) -> Method:
                 span_s=span,
                 view=view,
                 form=chosen,
+                tells_budget=options.tells_budget,
                 decode_side_px=options.decode_side_px or FevosSettings().decode_side_px,
             )
         )

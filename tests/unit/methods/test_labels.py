@@ -11,7 +11,8 @@ from tests.support.reasoners import query, window_of
 from foreseg.dialogue import Query, QueryId, TargetsFound
 from foreseg.errors import ConfigError, InputError
 from foreseg.frames import FrameIndex
-from foreseg.methods.base import AnswerStep, Method
+from foreseg.methods.base import AnswerStep, Method, SegmentStep
+from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grounding import View
 from foreseg.methods.labels import LabelForm, RankedWindow, labelled_window
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
@@ -92,7 +93,7 @@ def test_a_budget_is_told_or_kept_quiet(tokens: int) -> None:
         ({"method": "visa", "num_reference_frames": 0}, "num_reference_frames is for the method"),
         ({"method": "videoseg", "num_reference_frames": -2}, "at least -1, got 0 and -2"),
         ({"method": "videoseg", "num_key_frames": 99}, "num_key_frames wants 1 to 32, got 99"),
-        ({"method": "fevos", "tells_budget": False}, "tells_budget is for the methods veason and"),
+        ({"method": "visa", "tells_budget": False}, "tells_budget is for the methods veason and"),
     ],
 )
 def test_an_option_of_another_method_is_refused(options: dict[str, object], said: str) -> None:
@@ -111,3 +112,14 @@ def test_frames_of_the_last_request_are_an_option() -> None:
         is_asked = type(step).__name__ == "SampleStep"
         step = plan.send(["<answer>100</answer>"] * 4 if is_asked else None)
     assert labels_in(step.request) == [4, 12]
+
+
+def test_a_model_that_segments_may_not_be_told_its_budget_either() -> None:
+    question = Query(id=QueryId("q"), text="what falls?", max_reasoning_tokens=100)
+    for tells in (True, False):
+        settings = FevosSettings(view=View(image_side_px=56), tells_budget=tells)
+        plan = FevosMethod(settings).plan(question, WINDOW)
+        step = next(plan)
+        while not isinstance(step, SegmentStep):
+            step = plan.send(None)
+        assert ("in at most 70 words" in words_of(step.request.completion)) is tells

@@ -79,7 +79,7 @@ class Recipe:
         form: in which completions are asked for, and trained.
         trains: videoseg: "answer", its last request; sft alone: "sampler", what is asked before it,
             or "both".
-        tells_budget: veason, videoseg: the words say how long the thoughts may be.
+        tells_budget: all but visa: the words say how long the thoughts may be.
         labels: veason: "absolute", or "rank".
         num_frames: shown in a prompt at most; of videoseg's last request the next two count.
         num_key_frames: videoseg: from a stretch around the target frame.

@@ -78,7 +78,10 @@ def set_up_seg(recipe: Recipe, folder: Path) -> SegSetup:
     if recipe.method == "visa":
         method = VisaMethod(VisaSettings(view=view, form=form))
     else:
-        method = FevosMethod(FevosSettings(num_frames=num_frames, view=view, form=form))
+        settings = FevosSettings(
+            num_frames=num_frames, view=view, form=form, tells_budget=recipe.tells_budget
+        )
+        method = FevosMethod(settings)
     return SegSetup(
         method=method,
         processor=FramesProcessor(parts.tokenizer, parts.geometry, view.frame_pixels),
@@ -211,6 +214,7 @@ def _card_of(setup: SegSetup, recipe: Recipe) -> PromptCard:
         image_side_px=recipe.image_side_px,
         frame_pixels=recipe.frame_pixels,
         decode_side_px=recipe.decode_side_px,
+        tells_budget=recipe.tells_budget or recipe.method == "visa",  # VISA has no thoughts
         words=words_hash(setup.method),
     )
 
