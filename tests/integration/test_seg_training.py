@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tests.support.sam2_models import tiny_hiera
 from tests.support.tiny_vlm import save_tiny_vlm
 
+from foreseg import cli
 from foreseg.dialogue import AnswerDone, FramesWanted, NoTarget, Query, QueryId, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import FrameWindow
@@ -158,6 +159,17 @@ def test_what_was_trained_answers_as_its_card_says(
         transformers_reasoner({"model": str(trained), "device": "cpu", "num_frames": 5})
 
 
+def test_what_was_trained_runs_over_a_clip(trained: Path, worlds: Path, tmp_path: Path) -> None:
+    settings = {"model": str(trained), "method": "fevos", "precision": "fp32", "device": "cpu"}
+    (tmp_path / "model.json").write_text(json.dumps(settings), "utf-8")
+    clip = min((worlds / "JPEGImages").iterdir())
+    words = ["run", str(clip), "--reasoner", f"transformers:{tmp_path / 'model.json'}"]
+    words += ["--query", "what will the ball hit next?", "--no-video", "--out", str(tmp_path)]
+    assert cli.main(words) == cli.DONE
+    (line,) = (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["status"] in {"OK", "NO_TARGET"}
+
+
 def test_a_run_that_was_cut_goes_on_to_the_same_weights(
     start: Path, trained: Path, episodes: tuple[Episode, ...]
 ) -> None:
@@ -204,6 +216,7 @@ def test_grpo_scores_what_is_decoded_and_the_mask_loss_trains_the_decoder(
     head = {name for name in changed if "projection" in name or "mask_decoder" in name}
     assert bool(head) is (weight > 0)
     assert ("mask_loss" in told) is (weight > 0)
+    assert len(answered(folder, episodes)) == 1
 
 
 def test_visa_is_trained_whole_by_the_command_and_answers(

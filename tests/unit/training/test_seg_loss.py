@@ -72,7 +72,8 @@ class Tiny(torch.nn.Module):
 
     def forward(self, input_ids: object, labels: object = None, **_: object) -> dict[str, object]:
         del labels
-        return {"hidden": self.model(input_ids=input_ids)}
+        hidden = self.model(input_ids=input_ids)
+        return {"loss": hidden.last_hidden_state.detach().sum()}
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +99,22 @@ def test_only_labelled_tokens_of_wanted_rows_are_decoded_and_gradients_reach_the
     output = model.forward(input_ids=ids, labels=labels)
     losses = forward.losses()
     assert len(losses) == 1  # the second says no token, the third is not wanted
-    torch.testing.assert_close(output["mask_loss"], torch.stack(losses))
+    before = model.model.table.weight.detach()[ids].sum()
+    torch.testing.assert_close(output["loss"], before)  # the cost is apart
+    reached, ends = set(), [output["loss"].grad_fn]
+    while ends:  # but what it uses is found from what comes out
+        node = ends.pop()
+        reached.add(node)
+        ends += [more for more, _ in node.next_functions if more and more not in reached]
+    used = {id(getattr(node, "variable", None)) for node in reached}
+    assert id(model.mask_head.projection[0].weight) in used
     losses[0].backward()
     assert model.model.table.weight.grad[TOKEN].abs().sum() > 0
     assert model.mask_head.projection[0].weight.grad.abs().sum() > 0
     assert forward.losses() == []
-    assert "mask_loss" not in model.forward(input_ids=ids, labels=labels)
+    assert model.forward(input_ids=ids, labels=labels)["loss"].grad_fn is None
     forward.want([truth(2), None, None])
-    assert "mask_loss" not in model.forward(input_ids=ids)  # generation has no labels
+    assert model.forward(input_ids=ids)["loss"].grad_fn is None  # generation has no labels
 
 
 def test_a_union_is_all_that_its_tokens_mean(model: Tiny) -> None:

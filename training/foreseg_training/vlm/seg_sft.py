@@ -3,7 +3,8 @@
 
 TRL's `SFTTrainer`; the loss is its own plus `MaskForward`'s, mean over the completions that say the
 token: L = CE + (bce_weight BCE + dice_weight Dice), VISA's. Differentiated is all that is trained:
-the token's state is that of the very forward pass whose words are learnt. Deviations: VISA's visual
+the token's state is that of the very forward pass whose words are learnt. Several processes take
+the mean of their means. Deviations: VISA's visual
 questions (Video-ChatGPT, without masks) are not read here; FeVOS-R1 leaves its numbers unsaid, they
 are Sa2VA's, whose points are drawn where the mask is unsure, ours anywhere.
 """
