@@ -56,7 +56,7 @@ from foreseg_export.cli import main as export_main
 from foreseg_export.vlm import save_quantised
 from foreseg_torch.seg import language_model as seg_language_model
 from foreseg_torch.seg.language_model import SegLanguageModel
-from foreseg_torch.seg.model import MaskHead, source_masks
+from foreseg_torch.seg.model import MaskHead, SegVlm, source_masks
 from foreseg_torch.seg.store import assemble_seg_vlm, load_seg_vlm, save_seg_vlm
 from foreseg_torch.vlm.loading import Precision, load_vlm
 
@@ -314,6 +314,48 @@ def test_a_streams_states_and_masks_are_those_of_teacher_forcing(
         assert all(mask_iou(a, b) > 0.99 for a, b in zip(item.masks, wanted, strict=True))
         quality = output.masks[0].quality[:, number].tolist()
         assert item.qualities == pytest.approx(quality, abs=ROUNDING)
+
+
+@pytest.mark.filterwarnings("ignore:.*checkpointing.* is deprecated:FutureWarning")  # peft asks so
+def test_a_batch_under_adapters_says_what_its_rows_say(folder: Path) -> None:
+    peft = pytest.importorskip("peft", reason="adapters are peft's: the extra [train]")
+    made = load_seg_vlm(folder, precision=Precision.FP32, device="cpu")
+    model = SegLanguageModel(made)
+    inputs = model.inputs(request_of(text="what?").completion.messages)
+    whole = inputs.as_arguments()
+    more = torch.tensor([model.loaded.tokenizer("It is [SEG].").input_ids])
+    whole["input_ids"] = torch.cat((whole["input_ids"], more), dim=1)
+    whole["attention_mask"] = torch.ones_like(whole["input_ids"])
+    types = whole["mm_token_type_ids"]
+    whole["mm_token_type_ids"] = torch.cat((types, torch.zeros_like(more, dtype=types.dtype)), 1)
+    said_at = completion_of(whole["input_ids"], inputs.num_tokens)
+    pixels = made.model.head.pixels_of([FRAMES[0].image])
+    with torch.no_grad():
+        one = made.model(whole, said_at, [pixels])
+        config = peft.LoraConfig(target_modules=r".*language_model.*\.q_proj")
+        under = peft.get_peft_model(made.model.vlm, config)
+        seg = SegVlm(under, made.model.head, made.model.token_id)
+        both = {name: torch.cat((value, value)) for name, value in whole.items()}
+        both["input_ids"][1, inputs.num_tokens :] = more[0, 0]  # the second row says no token
+        two = seg(both, completion_of(both["input_ids"], inputs.num_tokens), [pixels, pixels])
+    assert one.token_logits.shape == (1, more.shape[1] + 1, under.config.text_config.vocab_size)
+    torch.testing.assert_close(
+        two.token_logits[:1], one.token_logits, atol=ROUNDING, rtol=ROUNDING
+    )
+    torch.testing.assert_close(two.states[0], one.states[0], atol=ROUNDING, rtol=ROUNDING)
+    assert [len(states) for states in two.states] == [1, 0]
+    assert two.masks[1].logits.shape == (1, 0, 16, 16)
+    trained = replace(made, model=seg, is_trained=True)
+    with pytest.raises(ConfigError, match="is under adapters, which a folder cannot hold"):
+        save_seg_vlm(trained, folder.parent / "merged", notes="")
+    save_seg_vlm(trained, folder.parent / "merged", notes="", merge=True)
+    assert load_seg_vlm(folder.parent / "merged", device="cpu").is_trained
+
+
+def test_only_trained_models_are_saved_as_such(folder: Path, tmp_path: Path) -> None:
+    made = load_seg_vlm(folder, precision=Precision.FP32, device="cpu")
+    with pytest.raises(ConfigError, match="is not trained"):
+        save_seg_vlm(made, tmp_path / "out", notes="")
 
 
 def test_gradients_of_words_and_masks_reach_every_part(folder: Path) -> None:

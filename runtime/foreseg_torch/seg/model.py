@@ -110,6 +110,9 @@ class MaskHead(nn.Module):
     def decoded(self, prompts: Tensor, maps: list[Tensor]) -> DecodedMasks:
         """Decode N sparse prompts (N, P, C) on F encoded frames."""
         frames = maps[-1].shape[0]
+        if not len(prompts):  # a completion without the token
+            empty = maps[0].new_zeros(frames, 0, *maps[0].shape[-2:])
+            return DecodedMasks(logits=empty, quality=empty[..., 0, 0])
         _, dense = self.sam.prompt_encoder(None, None, None, None)
         masks, iou, _, object_logit = self.sam.mask_decoder(
             image_embeddings=maps[-1],

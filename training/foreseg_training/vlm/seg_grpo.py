@@ -9,7 +9,8 @@ model (its adapters), weighed by the advantage. The rewards, the thresholded mas
 choice of tokens are not. With `mask_loss_weight` above 0 (Sa2VA's reinforcement has such a loss; the
 paper says "end-to-end" and no more), the masks' cost on the best completion of each group is added,
 mean over groups: differentiated through SAM2's mask decoder, the projection and the state of its
-[SEG] token into the language model; the completion is as it was sampled.
+[SEG] token into the language model; the completion is as it was sampled. Under adapters the rows of
+[SEG] train, too, and the reference of the divergence has the trained row: peft's wrapper keeps it.
 """
 
 from __future__ import annotations
