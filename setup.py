@@ -55,6 +55,8 @@ EXTRAS = {
         "tqdm>=4.60",
         "transformers>=5.23",  # features of frames are kept between askings
     ],
+    # the nano reasoner, beside an engine
+    "nano": ["opencv-python-headless>=4.6", "tokenizers>=0.20"],
     "sam2": ["sam2>=1.1"],  # install with `pip install --no-deps sam2`: no torchvision
     # a language model behind a server
     "server": ["httpx>=0.27"],
@@ -116,6 +118,7 @@ EXTRAS = {
 }
 EXTRAS["demo"] = [
     *EXTRAS["cpu"],
+    *EXTRAS["nano"],
     *EXTRAS["video"],
     *EXTRAS["simulation"],
     *EXTRAS["evaluation"],

@@ -68,6 +68,7 @@ CORE_EXTRAS = {
         "media/sources.py",
         "media/sinks.py",
         "media/pen.py",
+        "language/images.py",
         "language/openai_server.py",
         "tracker/preprocess.py",
         "tracker/postprocess.py",

@@ -45,7 +45,7 @@ DISTRIBUTIONS = {
 }
 # package -> extras that must bring what it imports
 PACKAGE_EXTRAS = {
-    "runtime/foreseg": ("cpu", "cuda", "tensorrt", "server", "cluster", "video"),
+    "runtime/foreseg": ("cpu", "cuda", "nano", "tensorrt", "server", "cluster", "video"),
     "runtime/foreseg_torch": ("vlm", "export", "train"),
     "export/foreseg_export": ("export",),
     "training/foreseg_training": ("train", "simulation"),

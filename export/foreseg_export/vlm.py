@@ -18,9 +18,9 @@ from pathlib import Path
 
 from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
+from foreseg.reasoner.prompt_card import CARD, read_card
 from foreseg_export.vlm_quality import NOT_COMPARED, ValidationSet, measured_quality
 from foreseg_torch.new_folder import new_folder
-from foreseg_torch.vlm.card import CARD, read_card
 from foreseg_torch.vlm.loading import MB, LoadedVlm, Precision, load_vlm, quiet
 from foreseg_torch.vlm.manifest import (
     FORMAT_VERSION,

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from foreseg.errors import ConfigError
-from foreseg.frames import Frame
 from foreseg.language.base import LanguageModel
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.labels import LabelForm
+from foreseg.reasoner.fitted_view import FittedView
 from foreseg.reasoner.options import (
     AUTO,
     SAMPLING,
@@ -28,18 +28,17 @@ from foreseg.reasoner.options import (
     method_from_options,
     options_from_values,
 )
+from foreseg.reasoner.prompt_card import check_trained, check_words, options_with_card, read_card
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
 from foreseg_torch.vlm.adapter import WithoutAdapter, load_adapter
-from foreseg_torch.vlm.card import check_trained, check_words, options_with_card, read_card
 from foreseg_torch.vlm.language_model import (
     FRAME_PIXELS,
     VISION_CACHE_MB,
     TransformersLanguageModel,
 )
 from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
-from foreseg_torch.vlm.vision_inputs import fitted_wh
 
 MAX_SHOWN = 12  # frames in a request of a method that chooses them itself
 MAX_THREADS = 256
@@ -72,21 +71,6 @@ class TransformersOptions:
     vision_cache_mb: float = VISION_CACHE_MB
     max_memory_mb: float = 0.0  # 0 = no limit
     threads: int = 0  # of torch; 0 = as it chooses
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedView(View):
-    """Frames are read at most at `frame_pixels`, as `ImageGeometry.fitted_wh` has it."""
-
-    frame_pixels: int
-
-    def size_wh(self, frame: Frame) -> tuple[float, float]:
-        """A shown frame's size in the model's own units."""
-        if self.coordinates is not Coordinates.PIXELS:
-            return View.size_wh(self, frame)
-        height, width = frame.image.shape[:2]
-        fitted = fitted_wh((width, height), self.patch_px, self.frame_pixels)
-        return float(fitted[0]), float(fitted[1])
 
 
 def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:

@@ -33,9 +33,9 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import snapshot_download
 
 from foreseg.errors import ConfigError, InputError, MissingExtraError
+from foreseg.language.images import ImageGeometry
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, verified_manifest
-from foreseg_torch.vlm.vision_inputs import ImageGeometry
 
 CONTEXT_TOKENS = 4_096  # the estimate of memory holds keys and values of so many
 MB = 1e6

@@ -18,7 +18,8 @@ from transformers import BatchFeature, ProcessorMixin
 
 from foreseg.errors import InputError
 from foreseg.frames import U8Array
-from foreseg_torch.vlm.vision_inputs import ImageGeometry, Tokenizer, inputs_from_text
+from foreseg.language.images import ImageGeometry
+from foreseg_torch.vlm.vision_inputs import Tokenizer, inputs_from_text
 
 
 class FramesProcessor(ProcessorMixin):

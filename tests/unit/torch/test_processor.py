@@ -17,9 +17,9 @@ from tests.support.tiny_vlm import IMAGE, tiny_tokenizer  # noqa: E402
 
 from foreseg.errors import InputError  # noqa: E402
 from foreseg.language.base import Message, Role  # noqa: E402
+from foreseg.language.images import ImageGeometry  # noqa: E402
 from foreseg_torch.vlm.processor import FramesProcessor  # noqa: E402
 from foreseg_torch.vlm.vision_inputs import (  # noqa: E402
-    ImageGeometry,
     inputs_from_messages,
     prompt_from_messages,
 )

@@ -15,9 +15,8 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from foreseg.errors import ConfigError  # noqa: E402
 from foreseg.language.base import Message, Role  # noqa: E402
+from foreseg.language.images import ImageGeometry, fitted_wh  # noqa: E402
 from foreseg_torch.vlm.vision_inputs import (  # noqa: E402
-    ImageGeometry,
-    fitted_wh,
     inputs_from_messages,
     prompt_from_messages,
 )

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from foreseg.language.images import ImageGeometry
 from foreseg.masks import mask_from_rle
 from foreseg_simulation.recording import Shot, image_of
-from foreseg_torch.vlm.vision_inputs import ImageGeometry
 
 from .recordings import Recording
 

@@ -18,13 +18,14 @@ import numpy as np
 from tqdm import tqdm
 
 from foreseg.language.base import Message
+from foreseg.language.images import ImageGeometry
 from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
+from foreseg.reasoner.fitted_view import FittedView
+from foreseg.reasoner.prompt_card import CARD, PromptCard, words_hash
 from foreseg_simulation.worlds import World
-from foreseg_torch.reasoner import FittedView
-from foreseg_torch.vlm.card import CARD, PromptCard, words_hash
 from foreseg_torch.vlm.loading import vlm_parts
-from foreseg_torch.vlm.vision_inputs import ImageGeometry, prompt_from_messages
+from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 
 from .architecture import NanoReasonerConfig, build_nano_reasoner, save_nano_reasoner
 from .dense import DenseConfig, encoded, train_tower

@@ -19,7 +19,7 @@ from transformers import (
     ProgressCallback,
 )
 
-from foreseg_torch.vlm.card import CARD
+from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
 from foreseg_training.runs.checkpoints import MarkCheckpoints, newest_checkpoint
 from foreseg_training.runs.metrics_file import MetricsFile

@@ -18,8 +18,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from foreseg.errors import ConfigError, InputError
+from foreseg.reasoner.prompt_card import CARD, PromptCard, read_card, words_hash
 from foreseg_torch.reasoner import TransformersOptions, fitted_view
-from foreseg_torch.vlm.card import CARD, PromptCard, read_card, words_hash
 from foreseg_torch.vlm.loading import VlmParts, loading, read_config, stored_precision, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder

@@ -21,6 +21,7 @@ from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
 from foreseg.methods.seg_answers import TOKEN
 from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.reasoner.prompt_card import CARD, PromptCard, words_hash
 from foreseg_torch.reasoner import TransformersOptions, fitted_view
 from foreseg_torch.seg.model import SegVlm, backbone
 from foreseg_torch.seg.store import (
@@ -30,7 +31,6 @@ from foreseg_torch.seg.store import (
     save_seg_vlm,
     seg_method_of,
 )
-from foreseg_torch.vlm.card import CARD, PromptCard, words_hash
 from foreseg_torch.vlm.loading import LoadedVlm, Precision, VlmParts, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder

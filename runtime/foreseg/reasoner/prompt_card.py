@@ -18,15 +18,16 @@ import numpy as np
 
 from foreseg.dialogue import Query, QueryId
 from foreseg.errors import ConfigError, InputError
+from foreseg.files import read_file
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.language.base import Message
 from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentStep
 from foreseg.reasoner.options import Scalar
-from foreseg_torch.json_file import read_json_object
 
 CARD = "method.json"
 ANSWER = "answer"
 MAX_STEPS = 64  # of a plan
+MAX_CARD_BYTES = 100_000
 _SHOWN_WH = (56, 56)
 
 
@@ -98,16 +99,38 @@ def read_card(folder: Path) -> PromptCard | None:
     Raises:
         InputError: it is damaged.
     """
-    if not (folder / CARD).exists():
+    path = folder / CARD
+    if not path.exists():
         return None
-    values = read_json_object(folder / CARD)
+    try:
+        content = read_file(path, MAX_CARD_BYTES)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}"
+        raise InputError(msg) from error
+    return card_from_json(content, str(path))
+
+
+def card_from_json(content: bytes, where: str) -> PromptCard:
+    """A card as it lies in its file, whose name `where` errors tell.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        values: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        msg = f"{where} cannot be read: {error}"
+        raise InputError(msg) from error
+    if not isinstance(values, dict):
+        msg = f"{where} wants a JSON object, got {type(values).__name__}"
+        raise InputError(msg)
     kinds = {"str": str, "int": int, "bool": bool}
     fields = {field.name: field for field in dataclasses.fields(PromptCard)}
     needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     if not needed <= set(values) <= set(fields) or any(
         type(value) is not kinds[str(fields[name].type)] for name, value in values.items()
     ):
-        msg = f"{folder / CARD} wants {', '.join(fields)}, got {', '.join(map(str, values))}"
+        msg = f"{where} wants {', '.join(fields)}, got {', '.join(map(str, values))}"
         raise InputError(msg)
     return PromptCard(**values)
 
