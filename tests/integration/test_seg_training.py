@@ -219,6 +219,38 @@ def test_grpo_scores_what_is_decoded_and_the_mask_loss_trains_the_decoder(
     assert len(answered(folder, episodes)) == 1
 
 
+@pytest.mark.parametrize("lora_r", ["2", "0"])
+def test_a_second_stage_that_was_cut_goes_on_to_the_same_weights(
+    trained: Path,
+    episodes: tuple[Episode, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lora_r: str,
+) -> None:
+    """The first step's checkpoint stands for a run that died after it."""
+    scripted(monkeypatch, [SAID, "[ SEG ]"])
+    changes = {"max_steps": "2", "save_steps": "1", "num_generations": "2", "per_device": "2"}
+    changes |= {"mask_loss_weight": "1.0", "learning_rate": "0.01", "lora_r": lora_r}
+    recipe = read_recipe("fevos-grpo-tiny", changes)
+    folder = train_seg_grpo(recipe, trained, episodes, tmp_path)
+    whole, table = tensors(folder), (tmp_path / "metrics.csv").read_text("utf-8")
+    assert any("mask_decoder" in name for name in differing(trained, folder))
+    (tmp_path / "checkpoints" / "checkpoint-2").rename(tmp_path / "gone")
+    again = tensors(train_seg_grpo(recipe, trained, episodes, tmp_path, resume=True))
+    assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
+    rows = [text.splitlines() for text in (table, (tmp_path / "metrics.csv").read_text("utf-8"))]
+    losses = [[line.split(",")[1] for line in lines] for lines in rows]
+    assert losses[0] == losses[1]
+
+
+def test_rewards_are_refused_for_a_form_that_was_not_taught(
+    trained: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    recipe = read_recipe("fevos-grpo-tiny", {"form": "answer-only"})
+    with pytest.raises(ConfigError, match="was trained with form think-first, the recipe says"):
+        train_seg_grpo(recipe, trained, episodes, tmp_path)
+
+
 def test_visa_is_trained_whole_by_the_command_and_answers(
     parts: Path,
     worlds: Path,

@@ -24,6 +24,7 @@ from foreseg_evaluation.episode import Episode  # noqa: E402
 from foreseg_simulation.generation import Command, generate  # noqa: E402
 from foreseg_simulation.worlds import World  # noqa: E402
 from foreseg_torch.reasoner import transformers_reasoner  # noqa: E402
+from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
 from foreseg_training.cli import main  # noqa: E402
 from foreseg_training.runs.checkpoints import newest_checkpoint  # noqa: E402
 from foreseg_training.samples import Filtered, SampleDrawer  # noqa: E402
@@ -93,6 +94,7 @@ def test_sft_trains_the_language_model_alone(start: Path, trained: Path) -> None
     assert not any("visual" in name for name in changed)
     card = read_recipe(str(trained / "recipe.yaml"))
     assert (card.stage, card.max_steps) == ("sft", 2)
+    assert not list(trained.parent.glob("rows*"))
 
 
 def test_what_was_trained_runs_in_the_reasoner_as_its_card_says(
@@ -163,11 +165,12 @@ def test_small_steps_are_not_lost_where_arithmetic_is_narrow(
 def test_adapters_are_merged_into_the_saved_model(
     start: Path, episodes: tuple[Episode, ...], tmp_path: Path
 ) -> None:
-    recipe = read_recipe("veason-sft-tiny", {**TINY, "lora_r": "2", "learning_rate": "0.01"})
+    changes = {**TINY, "lora_r": "2", "lora_targets": "q,v", "learning_rate": "0.01"}
+    recipe = read_recipe("veason-sft-tiny", changes)
     folder = train_sft(recipe, start, episodes, tmp_path)
     changed = differing(start, folder)
-    assert changed
-    assert all(name.endswith("_proj.weight") and "visual" not in name for name in changed)
+    assert {name.split(".")[-2] for name in changed} == {"q_proj", "v_proj"}
+    assert not any("visual" in name for name in changed)
     assert isinstance(asked(folder, episodes)[-1], (AnswerDone, AnswerFailed))
 
 
@@ -196,7 +199,7 @@ def test_a_tracker_that_cannot_start_ends_the_run_before_it_trains(
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "foreseg-train:" in x]
     assert "a worker cannot start" in line
     assert "nosuch" in line
-    assert not (tmp_path / "rows").exists()
+    assert not list(tmp_path.glob("rows*"))
 
 
 def test_show_rewards_scores_true_and_given_completions(
@@ -225,6 +228,15 @@ def test_show_rewards_scores_true_and_given_completions(
         (["--recipe", "veason-sft", "--set", "epochs"], "--set wants NAME=VALUE"),
         (["--recipe", "veason-sft", "--model", "nosuch"], "nosuch"),
         (["--recipe", "veason-sft-tiny", "--set", "per_device=3"], "cannot be divided by 3"),
+        (
+            ["--recipe", "veason-sft-tiny", "--out", "/proc/nosuch"],
+            "--out wants a folder that can",
+        ),
+        (["--recipe", "veason-sft-tiny", "--out", __file__], "--out wants a folder that can"),
+        (
+            ["--recipe", "veason-sft-tiny", "--set", "lora_r=2", "--set", "lora_targets=q,x"],
+            "lora_targets want some of",
+        ),
         (["--recipe", "veason-sft-tiny", "--resume"], "nothing to resume from"),
         (["--recipe", "veason-sft-tiny", "--set", "schedule=nosuch"], "schedule wants one of"),
         (["--recipe", "veason-sft-tiny", "--set", "method=["], "is no YAML"),
@@ -355,3 +367,26 @@ def test_a_dataset_without_samples_is_refused_with_the_counts(
     mute = [replace(episode, question=None) for episode in episodes]
     with pytest.raises(InputError, match=f"{len(mute)} without a question"):
         train_sft(read_recipe("veason-sft-tiny", TINY), start, mute, tmp_path)
+
+
+def test_a_dataset_that_lost_its_masks_is_refused(
+    start: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    lost = [
+        replace(episode, spans=tuple(replace(span, object_ids=()) for span in episode.spans))
+        for episode in episodes
+    ]
+    with pytest.raises(InputError, match="no sample has a target, of which to learn where: "):
+        train_sft(read_recipe("veason-sft-tiny", TINY), start, lost, tmp_path)
+
+
+def test_a_model_without_its_tokenizer_is_refused(start: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mute"
+    folder.mkdir()
+    for path in start.iterdir():
+        if not path.name.startswith("tokenizer"):
+            (folder / path.name).symlink_to(path)
+    with pytest.raises(InputError, match="mute wants the tokenizer of its model"):
+        vlm_parts(folder)

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from foreseg_training.vlm.recipe import Recipe
 
 SEG_METHODS = ("visa", "fevos")  # whose answers are [SEG] tokens
+MAX_PROBLEMS = 20  # of a dataset, told one by one
 
 _EXAMPLES = """examples:
   foreseg-sim generate --world shapes --clips 200 --split train --out worlds
@@ -50,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Advice that nobody can take: a package for 4 bits, which are not trained; an old name in TRL.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", ".*checkpointing.* is deprecated", FutureWarning)
     try:
         options.run(options)
     except (ForesegError, OSError) as error:
@@ -145,9 +151,27 @@ def _read(options: argparse.Namespace) -> Dataset:
         dataset = with_rationales(dataset, options.chains)
     if options.difficulties is not None:
         dataset = with_difficulties(dataset, options.difficulties)
-    for line in (*dataset.assumptions, *dataset.problems):
+    told = (*dataset.assumptions, *dataset.problems[:MAX_PROBLEMS])
+    for line in told:
         sys.stderr.write(f"foreseg-train: {line}\n")
+    if (more := len(dataset.problems) - MAX_PROBLEMS) > 0:
+        sys.stderr.write(f"foreseg-train: and {more} more of such problems with {dataset.root}\n")
     return dataset
+
+
+def _make_folder(out: Path) -> None:
+    """A run's folder, before anything slow is done for it.
+
+    Raises:
+        InputError: it cannot be made or written into.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        msg = f"--out wants a folder that can be written, got {out}: {error.strerror}"
+        raise InputError(msg) from error
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -161,7 +185,11 @@ def _train(options: argparse.Namespace) -> None:
     if recipe.stage != options.command:
         msg = f"the recipe {options.recipe} is of the stage {recipe.stage}, not {options.command}"
         raise ConfigError(msg)
+    if not options.model.is_dir():
+        msg = f"--model wants a folder on this machine, got {options.model}"
+        raise InputError(msg)
     dataset = _read(options)
+    _make_folder(options.out)
     try:
         import datasets
         import trl
@@ -170,11 +198,7 @@ def _train(options: argparse.Namespace) -> None:
         raise MissingExtraError(package, extra, "training language models") from error
     del datasets, trl
     train = _stage_of(recipe)
-    if not options.model.is_dir():
-        msg = f"--model wants a folder on this machine, got {options.model}"
-        raise InputError(msg)
     is_first = int(os.environ.get("RANK", "0")) == 0
-    options.out.mkdir(parents=True, exist_ok=True)
     if is_first:
         sys.stdout.write(recipe.to_yaml())
     folder = train(

@@ -63,6 +63,9 @@ class Sample:
         return {self.window.label_of(index): area for index, area in self.areas_px.items()}
 
 
+WITH_TARGET = ("with a target", "for the sampler")  # kinds of samples, as they are counted
+
+
 @dataclass(slots=True, kw_only=True)
 class Filtered:
     """What became of episodes, counted: why some gave no sample, and what the others gave."""
@@ -73,6 +76,11 @@ class Filtered:
 
     def __str__(self) -> str:
         return _listed(self.reasons)
+
+    @property
+    def has_targets(self) -> bool:
+        """True if something was drawn to which something fits."""
+        return any(self.drawn[kind] for kind in WITH_TARGET)
 
     def told(self) -> str:
         """All of it on one line."""

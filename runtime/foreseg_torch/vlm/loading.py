@@ -262,6 +262,7 @@ def quantisation(precision: Precision) -> BitsAndBytesConfig | None:
 def quiet() -> Iterator[None]:
     """Without the advice of `transformers`; its bars only where somebody watches."""
     level, has_bars = transformers_logging.get_verbosity(), sys.stderr.isatty()
+    had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     if not has_bars:
         transformers_logging.disable_progress_bar()
@@ -271,7 +272,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
-        if not has_bars:
+        if had_bars and not has_bars:
             transformers_logging.enable_progress_bar()
 
 
@@ -346,13 +347,20 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401
 def _geometry(config: Any, tokenizer: Any, folder: Path) -> ImageGeometry:  # noqa: ANN401
     vision = config.vision_config
     mean, std = _normalisation(config, folder)
+    image_token = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    if image_token is None:
+        msg = (
+            f"{folder} wants the tokenizer of its model: the one that lies there has no token"
+            f" {config.image_token_id}, which stands for an image"
+        )
+        raise InputError(msg)
     return ImageGeometry(
         patch_px=vision.patch_size,
         temporal_patch=vision.temporal_patch_size,
         merge=vision.spatial_merge_size,
         mean=mean,
         std=std,
-        image_token=tokenizer.convert_ids_to_tokens(config.image_token_id),
+        image_token=image_token,
         image_token_id=config.image_token_id,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foreseg.errors import ConfigError
-from foreseg_torch.vlm.loading import loading
+from foreseg_torch.vlm.loading import loading, quiet
 
 
 def goes_on_as_it_was(trainer: Any, checkpoint: Path) -> None:  # noqa: ANN401 (of transformers)
@@ -49,7 +49,7 @@ def _restores_by_name(trainer: Any) -> None:  # noqa: ANN401
         if hasattr(own, "peft_config") or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             original(checkpoint, model)
             return
-        with loading(Path(checkpoint)):
+        with quiet(), loading(Path(checkpoint)):  # it would list each tensor of a head of masks
             found = type(own).from_pretrained(
                 checkpoint,
                 dtype=own.dtype,

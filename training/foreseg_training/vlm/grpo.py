@@ -66,20 +66,22 @@ def train_grpo(
         msg = f"policy optimisation wants a recipe of the stage grpo, got {recipe.stage}"
         raise ConfigError(msg)
     setup = set_up(recipe, folder)
+    config = adapters(recipe)
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with tracking_of(recipe, episodes, out) as tracking, run.guarded():
         counter = ThoughtCounter(partial(setup.processor.decode, skip_special_tokens=True))
         functions, weights = setup.lessons.functions(tracking, counter)
-        rows = grpo_rows(setup, episodes, out / "rows", filtered)
+        arguments = _arguments(recipe, out, device, weights)
+        rows = grpo_rows(setup, episodes, run.rows_folder, filtered)
         trainer = GRPOTrainer(
             # it knows its folder: the reference comes from there
             model=model_to_train(recipe, folder),
             reward_funcs=run.watched(functions),
-            args=_arguments(recipe, out, device, weights),
+            args=arguments,
             train_dataset=rows,
             processing_class=setup.processor,
-            peft_config=adapters(recipe),
+            peft_config=config,
         )
         run.train(trainer, rows, filtered)
         return run.finish(save_trained(trainer, setup, recipe, folder, out))
@@ -122,6 +124,7 @@ def tracking_of(
     finally:
         if pool.failures:
             _LOG.warning("tracking: %s", dict(pool.failures))
+        videos.path.unlink(missing_ok=True)
 
 
 def grpo_rows(

@@ -28,7 +28,7 @@ from foreseg_training.vlm.lessons import lessons_of, method_options
 from foreseg_training.vlm.recipe import Recipe
 
 ADAPTER = "adapter"
-_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+_LAYERS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,8 +140,25 @@ def _check_whole(folder: Path, found: dict[str, Any]) -> None:
         raise InputError(msg)
 
 
+def adapted_layers(recipe: Recipe) -> str:
+    """A pattern of the names of the layers that a recipe adapts.
+
+    Raises:
+        ConfigError: no such layer.
+    """
+    names = [name.strip() for name in recipe.lora_targets.split(",")]
+    if unknown := set(names) - set(_LAYERS):
+        msg = f"lora_targets want some of {','.join(_LAYERS)}, got {','.join(sorted(unknown))!r}"
+        raise ConfigError(msg)
+    return rf".*language_model.*\.({'|'.join(names)})_proj"
+
+
 def adapters(recipe: Recipe) -> Any:  # noqa: ANN401 (a LoraConfig, or None)
-    """LoRA on the language model's linear layers; None where all weights are trained."""
+    """LoRA on the language model's linear layers; None where all weights are trained.
+
+    Raises:
+        ConfigError: no such layer.
+    """
     if not recipe.lora_r:
         return None
     from peft import LoraConfig
@@ -150,7 +167,7 @@ def adapters(recipe: Recipe) -> Any:  # noqa: ANN401 (a LoraConfig, or None)
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=_LINEAR,
+        target_modules=adapted_layers(recipe),
         task_type="CAUSAL_LM",
     )
 

@@ -8,6 +8,7 @@ reader before it is used. Does not know: trainers, models.
 from __future__ import annotations
 
 import logging
+import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -101,8 +102,14 @@ def drawer_of(recipe: Recipe, *, needs_rationale: bool = False) -> SampleDrawer:
 def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
     """Rows as TRL takes them, written below a folder one by one; what was left out is told.
 
+    Args:
+        rows: one by one.
+        filtered: counts what gave none, as rows are drawn.
+        folder: of this process alone; what an earlier run left there is removed.
+
     Raises:
-        InputError: there is none.
+        InputError: there is none, or none with a target: masks that are lost must not become
+            lessons that nothing fits.
     """
     from datasets import Dataset
 
@@ -115,9 +122,13 @@ def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  #
         yield first
         yield from rows
 
+    shutil.rmtree(folder, ignore_errors=True)
     # A fingerprint of its own, or rows of an earlier run would be taken for these.
     dataset = Dataset.from_generator(every, cache_dir=str(folder), fingerprint=uuid.uuid4().hex)
     _LOG.info("%s", filtered.told())
+    if not filtered.has_targets:
+        msg = f"no sample has a target, of which to learn where: {filtered.told()}"
+        raise InputError(msg)
     return dataset
 
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ class Run:
     Attributes:
         checkpoint: to go on from; None: from the start.
         page: of completions.
+        rows_folder: of this process, for its rows; gone when the run is finished.
 
     Raises:
         ConfigError: another run lies there, or the recipe or model is not the one it began with.
@@ -85,7 +87,9 @@ class Run:
         self._out = out
         self._model = model
         self._source = source
-        self._is_first = int(os.environ.get("RANK", "0")) == 0
+        rank = int(os.environ.get("RANK", "0"))
+        self._is_first = rank == 0
+        self.rows_folder = out / f"rows-{rank}"
         self._record: Card = {
             "recipe": dataclasses.asdict(recipe),
             "model": weights_digest(model),
@@ -145,7 +149,8 @@ class Run:
         self._card = self._made_card(trainer, rows, filtered, began)
 
     def finish(self, folder: Path) -> Path:
-        """Lay the run's card beside its model; returns the folder."""
+        """Lay the run's card beside its model, and remove the rows; returns the folder."""
+        shutil.rmtree(self.rows_folder, ignore_errors=True)
         if self._is_first:
             write_card(folder, self._card)
         return folder

@@ -71,7 +71,7 @@ def train_seg_grpo(
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with run.guarded():
-        rows = seg_grpo_rows(recipe, setup, episodes, out / "rows", filtered)
+        rows = seg_grpo_rows(recipe, setup, episodes, run.rows_folder, filtered)
         trainer = SegGrpoTrainer(
             # it knows its folder: the reference comes from there
             model=seg_model_to_train(recipe, folder, trains_head=trains_head),

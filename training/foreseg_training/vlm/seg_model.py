@@ -35,10 +35,8 @@ from foreseg_torch.vlm.loading import LoadedVlm, Precision, VlmParts, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder
 from foreseg_training.seg_samples import SegMethod
-from foreseg_training.vlm.model import gathered, model_to_train
+from foreseg_training.vlm.model import adapted_layers, check_form, gathered, model_to_train
 from foreseg_training.vlm.recipe import Recipe
-
-_LAYERS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +53,8 @@ def set_up_seg(recipe: Recipe, folder: Path) -> SegSetup:
     """Read a folder's parts, and make the method that it is trained for.
 
     Raises:
-        ConfigError: the folder was made for another method.
+        ConfigError: the folder was made for another method, or rewards for a form in which it was
+            never taught to answer.
         InputError: no folder of a model that segments.
     """
     made_for = seg_method_of(folder)
@@ -65,6 +64,7 @@ def set_up_seg(recipe: Recipe, folder: Path) -> SegSetup:
             f"{recipe.method} wants a folder that `foreseg-export seg` made for it; {folder} {was}"
         )
         raise ConfigError(msg)
+    check_form(recipe, folder)
     parts = vlm_parts(folder / "vlm")
     num_frames = recipe.num_frames if recipe.method == "fevos" else 0
     options = TransformersOptions(
@@ -121,17 +121,13 @@ def seg_adapters(recipe: Recipe, token_id: int, *, trains_head: bool = True) -> 
         return None
     from peft import LoraConfig
 
-    names = [name.strip() for name in recipe.lora_targets.split(",")]
-    if unknown := set(names) - set(_LAYERS):
-        msg = f"lora_targets want some of {','.join(_LAYERS)}, got {','.join(sorted(unknown))!r}"
-        raise ConfigError(msg)
     rows = {"embed_tokens": [token_id], "lm_head": [token_id]}
     whole = [f"{HEAD}.projection", f"{HEAD}.sam.mask_decoder"]
     return LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=rf".*language_model.*\.({'|'.join(names)})_proj",
+        target_modules=adapted_layers(recipe),
         modules_to_save=whole if trains_head else None,
         trainable_token_indices=rows if trains_head else None,
         task_type="CAUSAL_LM",

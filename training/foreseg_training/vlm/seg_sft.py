@@ -76,7 +76,7 @@ def train_seg_sft(
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with run.guarded():
-        rows = seg_sft_rows(recipe, setup, episodes, out / "rows", filtered)
+        rows = seg_sft_rows(recipe, setup, episodes, run.rows_folder, filtered)
         trainer = SegSftTrainer(
             model=seg_model_to_train(recipe, folder),
             args=arguments,

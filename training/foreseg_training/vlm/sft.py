@@ -73,16 +73,17 @@ def train_sft(
         max_length=None,  # a cut prompt would lose frames
     )
     setup = set_up(recipe, folder)
+    config = adapters(recipe)
     run = Run(recipe, folder, out, resume=resume, source=source)
     filtered = Filtered()
     with run.guarded():
-        rows = sft_rows(setup, episodes, out / "rows", filtered)
+        rows = sft_rows(setup, episodes, run.rows_folder, filtered)
         trainer = SFTTrainer(
             model=model_to_train(recipe, folder),
             args=arguments,
             train_dataset=rows,
             processing_class=setup.processor,
-            peft_config=adapters(recipe),
+            peft_config=config,
             callbacks=[_said_samples(recipe, setup, rows, run)],
         )
         run.train(trainer, rows, filtered)
