@@ -63,6 +63,7 @@ CORE_EXTRAS = {
     "tensorrt": ("engines/",),
     "httpx": ("language/http_stream.py",),
     "ray": ("work/ray_cluster.py",),
+    "tokenizers": ("nano/words.py",),
     "tqdm": ("commands/progress.py",),
     "cv2": (
         "media/sources.py",
@@ -119,6 +120,11 @@ CORE_ROOMS = (
         ("kinematic",),
         "the reasoner that needs no weights; built by its name",
         ("reasoner.base", "history", RECORDS),
+    ),
+    Room(
+        ("nano",),
+        "the nano reasoner without torch: its bundle, prompts and decoding; built by its name",
+        ("reasoner", "methods", "language", "engines", RECORDS),
     ),
     Room(
         ("reasoner",),

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 
 from foreseg.cli import BAD_INPUT, FAILED, INTERRUPTED, Parser
 from foreseg.errors import EngineError, ForesegError
-from foreseg_export import build_command, sam2_command, seg_command, vlm_command
+from foreseg_export import (
+    build_command,
+    reasoner_command,
+    sam2_command,
+    seg_command,
+    vlm_command,
+)
 
-COMMANDS = (sam2_command, build_command, vlm_command, seg_command)
+COMMANDS = (sam2_command, build_command, vlm_command, seg_command, reasoner_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

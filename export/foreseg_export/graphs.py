@@ -29,11 +29,24 @@ _MIN_STORED_ELEMENTS = 512  # smaller tensors keep float32: nothing to save
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PieceSpec:
-    """How a piece is traced; `dynamic` maps an input to its named axes."""
+    """How a piece is traced; `dynamic` maps an input to its named axes.
+
+    An axis is 1 to `max_room` long.
+    """
 
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     dynamic: dict[str, dict[int, str]]
+    max_room: int = 64
+
+    def shapes(self) -> dict[str, dict[int, Any]]:
+        """Of the inputs, as torch wants them."""
+        names = sorted({name for axes in self.dynamic.values() for name in axes.values()})
+        dims = {name: torch.export.Dim(name, min=1, max=self.max_room) for name in names}
+        return {
+            name: {axis: dims[dim] for axis, dim in self.dynamic.get(name, {}).items()}
+            for name in self.inputs
+        }
 
 
 def piece_specs(model: VideoModel) -> dict[str, PieceSpec]:
@@ -98,11 +111,6 @@ def piece_specs(model: VideoModel) -> dict[str, PieceSpec]:
 
 def export_piece(piece: nn.Module, spec: PieceSpec, path: Path) -> None:
     """Trace a piece, in evaluation mode, and write one self-contained ONNX file."""
-    dims = {name: torch.export.Dim(name, min=1, max=64) for name in ("B", "P")}
-    shapes = {
-        name: {axis: dims[dim] for axis, dim in spec.dynamic.get(name, {}).items()}
-        for name in spec.inputs
-    }
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -121,7 +129,7 @@ def export_piece(piece: nn.Module, spec: PieceSpec, path: Path) -> None:
                 verbose=False,
                 input_names=list(spec.inputs),
                 output_names=list(spec.outputs),
-                dynamic_shapes=shapes,
+                dynamic_shapes=spec.shapes(),
                 custom_translation_table={torch.ops.aten.gelu.default: _gelu},
             )
     finally:

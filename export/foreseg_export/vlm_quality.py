@@ -26,6 +26,7 @@ from foreseg.frames import (
 )
 from foreseg.geometry import BoxXyxy
 from foreseg.language.base import Chunk
+from foreseg.language.completion_text import CompletionText
 from foreseg.media.sources import frames_of, open_source
 from foreseg.methods.base import AnswerStep
 from foreseg.methods.grammar import CompletionReader
@@ -33,7 +34,7 @@ from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.tracker.drawn_clip import moving_shapes
 from foreseg_torch.reasoner import TransformersOptions, view_of
 from foreseg_torch.vlm.decoding import Decoding
-from foreseg_torch.vlm.language_model import CompletionText, TransformersLanguageModel, chosen
+from foreseg_torch.vlm.language_model import TransformersLanguageModel, chosen, decoder_of
 from foreseg_torch.vlm.loading import LoadedVlm
 from foreseg_torch.vlm.manifest import Quality
 from foreseg_torch.vlm.vision_inputs import ModelInputs
@@ -177,7 +178,7 @@ def _verdict(
     tokens: Sequence[int], loaded: LoadedVlm, step: AnswerStep
 ) -> TargetsFound | NoTarget | Abstained | AnswerFailed:
     """What a completion amounts to, as the reasoner reads it."""
-    writer, reader = CompletionText(loaded.tokenizer), CompletionReader()
+    writer, reader = CompletionText(decoder_of(loaded.tokenizer)), CompletionReader()
     pieces = [reader.feed(writer.feed(token)) for token in tokens]
     pieces += [reader.feed(writer.finish()), reader.finish()]
     answer = next((piece.answer for piece in pieces if piece.answer is not None), None)

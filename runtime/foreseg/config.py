@@ -85,7 +85,7 @@ class ReasonerConfig:
 
     kind: str = setting(
         "kinematic",
-        "`kinematic`, `transformers:FILE.json`, `openai:FILE.json`, an entry point, or"
+        "`kinematic`, `nano`, `transformers:FILE.json`, `openai:FILE.json`, an entry point, or"
         " `module:attribute`",
     )
     start_timeout_s: float = setting(

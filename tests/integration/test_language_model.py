@@ -26,8 +26,9 @@ from foreseg.language.base import (  # noqa: E402
     Message,
     Role,
 )
+from foreseg.language.completion_text import CompletionText  # noqa: E402
 from foreseg_torch.vlm.decoding import Decoding  # noqa: E402
-from foreseg_torch.vlm.language_model import CompletionText, TransformersLanguageModel  # noqa: E402
+from foreseg_torch.vlm.language_model import TransformersLanguageModel, decoder_of  # noqa: E402
 from foreseg_torch.vlm.loading import LoadedVlm, Precision, estimated_bytes, load_vlm  # noqa: E402
 
 ROUNDING = 1e-3  # of logits around 1 in float32, read in other pieces
@@ -218,7 +219,7 @@ def test_running_out_of_memory_is_a_failed_completion(
 
 def test_characters_of_several_tokens_come_whole() -> None:
     tokenizer = tiny_tokenizer()
-    writer = CompletionText(tokenizer)
+    writer = CompletionText(decoder_of(tokenizer))
     said = "é→🙂 end"
     pieces = [writer.feed(token) for token in tokenizer(said).input_ids]
     assert "".join(pieces) + writer.finish() == said

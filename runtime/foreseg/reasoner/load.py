@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a reasoner from its spec.
 
-A kind is the name of one of our own ("kinematic", "openai", "transformers") or of an entry point in
+A kind is the name of one of our own ("kinematic", "nano", "openai", "transformers") or of an entry point in
 the group `foreseg.reasoners`; "NAME:FILE" with its options in a JSON file; or "module:attribute".
 All lead to a factory `(options) -> Reasoner`, which raises `ConfigError` for options that cannot
 work. A kind is the operator's; it never comes from a query.
@@ -23,6 +23,7 @@ ENTRY_POINT_GROUP = "foreseg.reasoners"
 # Our own are found without the metadata of an installation; torch is loaded only if asked for.
 OWN = {
     "kinematic": "foreseg.kinematic.reasoner:kinematic_reasoner",
+    "nano": "foreseg.nano.reasoner:nano_reasoner",
     "openai": "foreseg.reasoner.openai_options:openai_reasoner",
     "transformers": "foreseg_torch.reasoner:transformers_reasoner",
 }

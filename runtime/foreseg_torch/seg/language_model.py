@@ -21,15 +21,16 @@ from foreseg.language.base import (
     SegmentRequest,
     SegmentStream,
 )
+from foreseg.language.completion_text import CompletionText
 from foreseg_torch.seg.model import SegVlm, source_masks
 from foreseg_torch.seg.store import LoadedSegVlm
 from foreseg_torch.vlm.decoding import Decoding
 from foreseg_torch.vlm.language_model import (
     FRAME_PIXELS,
     VISION_CACHE_MB,
-    CompletionText,
     TransformersLanguageModel,
     chosen,
+    decoder_of,
     is_out_of_memory,
 )
 
@@ -79,7 +80,7 @@ class _Completion:
         self._model = model
         self._tokenizer = tokenizer
         self._decoding = decoding
-        self._waiting = CompletionText(tokenizer)
+        self._waiting = CompletionText(decoder_of(tokenizer))
         self._text = ""
         self._num_found = 0
         self._maps: list[Tensor] | None = None  # of the frames, once they are needed

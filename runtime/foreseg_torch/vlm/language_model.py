@@ -7,8 +7,9 @@ once. Knows no methods and no queries.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from foreseg.language.base import (
     Message,
     Role,
 )
+from foreseg.language.completion_text import CompletionText
 from foreseg_torch.vlm.decoding import Decoding
 from foreseg_torch.vlm.loading import MB, LoadedVlm
 from foreseg_torch.vlm.vision_features import VisionEncoder
@@ -29,7 +31,6 @@ from foreseg_torch.vlm.vision_inputs import ModelInputs, inputs_from_messages
 
 FRAME_PIXELS = 448 * 448
 VISION_CACHE_MB = 256.0
-MAX_HELD_BACK = 8  # tokens without a whole character
 
 
 class TransformersLanguageModel:
@@ -114,8 +115,9 @@ class TransformersLanguageModel:
 
     def _completed(self, decoding: Decoding, request: LanguageRequest) -> CompletionStream:
         """The completions, token by token; each row of the decoding is a sample under way."""
+        decode = decoder_of(self._loaded.tokenizer)
         samples = [
-            _Sample(number, CompletionText(self._loaded.tokenizer), _randomness(request, number))
+            _Sample(number, CompletionText(decode), _randomness(request, number))
             for number in range(request.num_samples)
         ]
         for _ in range(request.max_tokens):
@@ -140,37 +142,9 @@ class TransformersLanguageModel:
             yield Chunk(sample=sample.number, is_cut=True)
 
 
-class CompletionText:
-    """The text of one completion, token by token; half a character waits for its other half."""
-
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 (of transformers)
-        self._tokenizer = tokenizer
-        self._told: list[int] = []  # the tokens told last: some tokenizers need a left neighbour
-        self._waiting: list[int] = []
-
-    def feed(self, token: int) -> str:
-        """What one more token adds."""
-        self._waiting.append(token)
-        text = self._new_text()
-        if text.endswith("\N{REPLACEMENT CHARACTER}") and len(self._waiting) < MAX_HELD_BACK:
-            return ""
-        self._told, self._waiting = self._waiting, []
-        return text
-
-    def finish(self) -> str:
-        """What was held back."""
-        text = self._new_text() if self._waiting else ""
-        self._told, self._waiting = [], []
-        return text
-
-    def _new_text(self) -> str:
-        return self._decoded([*self._told, *self._waiting])[len(self._decoded(self._told)) :]
-
-    def _decoded(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+def decoder_of(tokenizer: Any) -> Callable[[list[int]], str]:  # noqa: ANN401 (of transformers)
+    """What makes text of tokens, without the special ones."""
+    return partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def chosen(

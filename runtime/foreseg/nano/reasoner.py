@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the reasoner `nano` from named options; docs/reasoners.md lists them.
+
+How it is asked stands on the card in its bundle, as it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import foreseg
+from foreseg.errors import ConfigError
+from foreseg.methods.grounding import Coordinates
+from foreseg.nano.bundle import CARD, read_nano_bundle, require_agreement
+from foreseg.nano.language_model import OnnxLanguageModel
+from foreseg.reasoner.fitted_view import FittedView
+from foreseg.reasoner.options import (
+    MethodOptions,
+    Scalar,
+    labels_from_name,
+    method_from_options,
+    options_from_values,
+)
+from foreseg.reasoner.prompt_card import PromptCard, card_from_json, check_trained, check_words
+from foreseg.reasoner.vlm import VlmReasoner
+
+SHIPPED = Path(foreseg.__file__).parent / "models" / "nano_reasoner"
+MAX_THREADS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NanoOptions:
+    """What can be said about it."""
+
+    bundle: str = ""  # a folder; empty: the shipped one
+    threads: int = 1  # of ONNX Runtime
+    span_s: float = 0.0  # 0 = all that the history has
+    vision_cache_mb: float = 64.0  # for frames seen lately
+
+
+def nano_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
+    """Open the bundle and build the reasoner.
+
+    Raises:
+        ConfigError: for an unknown name, a value that cannot work, or no bundle.
+        EngineError: a bundle that is damaged, or was changed since it was made.
+        InputError: a card that is damaged.
+        MissingExtraError: a package is absent.
+    """
+    options = options_from_values(values, NanoOptions(), "nano")
+    _check(options)
+    folder = _folder(options)
+    bundle = read_nano_bundle(folder)
+    require_agreement(bundle.manifest, folder)
+    card = card_from_json(bundle.files[CARD], str(folder / CARD))
+    check_trained(card)
+    view = FittedView(
+        image_side_px=card.image_side_px,
+        coordinates=Coordinates.PIXELS,
+        patch_px=bundle.manifest.images.unit_px,
+        labels=labels_from_name(card.labels),
+        frame_pixels=card.frame_pixels,
+    )
+    method = method_from_options(_method_options(card, options), view)
+    check_words(method, card)
+    model = OnnxLanguageModel(
+        bundle,
+        frame_pixels=card.frame_pixels,
+        threads=options.threads,
+        vision_cache_mb=options.vision_cache_mb,
+    )
+    return VlmReasoner(method, model)
+
+
+def _method_options(card: PromptCard, options: NanoOptions) -> MethodOptions:
+    return MethodOptions(
+        method=card.method,
+        num_frames=card.num_frames,
+        num_key_frames=card.num_key_frames,
+        num_reference_frames=card.num_reference_frames,
+        decode_side_px=card.decode_side_px,
+        span_s=options.span_s,
+        form=card.form,
+        tells_budget=card.tells_budget,
+    )
+
+
+def _folder(options: NanoOptions) -> Path:
+    if options.bundle:
+        folder = Path(options.bundle).expanduser()
+        if not folder.is_dir():
+            msg = (
+                f"the nano reasoner's bundle wants a folder made by `foreseg-export reasoner`, got"
+                f" {options.bundle!r}"
+            )
+            raise ConfigError(msg)
+        return folder
+    if not SHIPPED.is_dir():
+        msg = (
+            "this foreseg ships no nano reasoner: train one (`foreseg-train nano`), export it"
+            " (`foreseg-export reasoner`), and name its folder: reasoner nano:FILE with"
+            ' {"bundle": "FOLDER"} in the file'
+        )
+        raise ConfigError(msg)
+    return SHIPPED
+
+
+def _check(options: NanoOptions) -> None:
+    if not 1 <= options.threads <= MAX_THREADS:
+        msg = f"threads wants 1 to {MAX_THREADS}, got {options.threads}"
+        raise ConfigError(msg)
+    for name, value in (
+        ("span_s", options.span_s),
+        ("vision_cache_mb", options.vision_cache_mb),
+    ):
+        if not 0 <= value < float("inf"):
+            msg = f"{name} wants a finite number >= 0, got {value}"
+            raise ConfigError(msg)
