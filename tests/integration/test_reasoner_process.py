@@ -123,7 +123,8 @@ def test_a_dead_process_can_be_started_again(process: ReasonerProcess) -> None:
 
 
 def test_one_that_holds_too_much_memory_is_killed_and_told_while_it_talks() -> None:
-    handle = ReasonerProcess(OBEDIENT, dataclasses.replace(QUICK, max_memory_mb=300))
+    settings = dataclasses.replace(QUICK, max_memory_mb=300, hang_timeout_s=30.0)
+    handle = ReasonerProcess(OBEDIENT, settings)
     handle.start()
     assert isinstance(heard(handle), Ready)
     asked(handle, "hoard", ask_id=5)

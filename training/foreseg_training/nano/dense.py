@@ -133,7 +133,7 @@ def truth_of(
 
 
 def dense_loss(said: torch.Tensor, truth: DenseTruth) -> torch.Tensor:
-    """Cross entropy of presence and words, L1 of boxes; a scalar.
+    """Cross entropy of presence and of words (their sum), L1 of boxes; a scalar.
 
     Args:
         said: (N, 2, 1 + words + 4) of `DenseHead`.
@@ -142,9 +142,11 @@ def dense_loss(said: torch.Tensor, truth: DenseTruth) -> torch.Tensor:
     is_there = truth.there > 0
     presence = functional.binary_cross_entropy_with_logits(said[..., 0], truth.there)
     here = said[is_there]
-    words = functional.binary_cross_entropy_with_logits(here[:, 1:-4], truth.words[is_there])
+    words = functional.binary_cross_entropy_with_logits(
+        here[:, 1:-4], truth.words[is_there], reduction="none"
+    )
     boxes = functional.l1_loss(here[:, -4:], truth.boxes[is_there])
-    return presence + 4 * words + 5 * boxes
+    return presence + words.sum(dim=1).mean() + 5 * boxes
 
 
 def train_tower(

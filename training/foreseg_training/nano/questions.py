@@ -26,6 +26,7 @@ from foreseg_simulation.clip import Clip, Expression
 from .recordings import Recording
 
 MAX_LABEL_OFFSET = 200
+MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
 _WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
 
 
@@ -67,14 +68,21 @@ def asked_about(
         for expression in clip.expressions:
             method = methods[int(rng.integers(len(methods)))]
             offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
-            yield _asked(clip, expression, method, offset, places)
+            stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
+            yield _asked(clip, expression, method, places, offset, stride)
 
 
 def _asked(
-    clip: Clip, expression: Expression, method: VeasonMethod, offset: int, places: dict[int, int]
+    clip: Clip,
+    expression: Expression,
+    method: VeasonMethod,
+    places: dict[int, int],
+    offset: int,
+    stride: int,
 ) -> Asked:
-    refs = tuple(_ref(clip, position) for position in range(len(clip.shots)))
-    taken = [int(i) for i in method.window_policy.select(HistoryView(dense=refs, sparse=()))]
+    refs = tuple(_ref(clip, position, stride) for position in range(len(clip.shots)))
+    indices = method.window_policy.select(HistoryView(dense=refs, sparse=()))
+    taken = [int(i) // stride for i in indices]
     black: U8Array = np.zeros((*clip.size_wh[::-1], 3), np.uint8)
     frames = tuple(Frame(ref=refs[i], image=black) for i in taken)
     window = FrameWindow(frames=frames, origin_index=FrameIndex(-offset))
@@ -86,14 +94,13 @@ def _asked(
     boxes, areas = {}, {}
     for i in taken:
         seen = [s for t in expression.target_ids if (s := clip.shots[i].objects.get(t))]
-        label = window.label_of(FrameIndex(i))
+        label = window.label_of(refs[i].index)
         boxes[label] = [BoxXyxy(*map(float, one.box_xyxy)) for one in seen]
         areas[label] = float(sum(one.area_px for one in seen))
     most = max(areas.values())
-    best = [
-        i for i in taken if most and areas[window.label_of(FrameIndex(i))] >= _WELL_SEEN * most
-    ]
-    keyframe = next(f for f in reversed(frames) if not best or int(f.index) == best[-1])
+    least = _WELL_SEEN * most
+    best = [f for f in frames if most and areas[window.label_of(f.index)] >= least]
+    keyframe = (best or frames)[-1]
     shown = method.shown(window)
     told = boxes[window.label_of(keyframe.index)] if best else []
     in_view = shown.get(keyframe.index)
@@ -136,10 +143,10 @@ def phrases_prompts(
     return found
 
 
-def _ref(clip: Clip, position: int) -> FrameRef:
+def _ref(clip: Clip, position: int, stride: int) -> FrameRef:
     return FrameRef(
         camera=DEFAULT_CAMERA,
-        index=FrameIndex(position),
+        index=FrameIndex(position * stride),
         epoch=0,
         stamp_ns=clip.shots[position].stamp_ns,
         received_ns=clip.shots[position].stamp_ns,
