@@ -28,6 +28,7 @@ from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
 from foreseg_training.cli import main  # noqa: E402
 from foreseg_training.runs.checkpoints import newest_checkpoint  # noqa: E402
 from foreseg_training.samples import Filtered, SampleDrawer  # noqa: E402
+from foreseg_training.vlm.grpo import train_grpo  # noqa: E402
 from foreseg_training.vlm.recipe import read_recipe  # noqa: E402
 from foreseg_training.vlm.sft import train_sft  # noqa: E402
 
@@ -228,6 +229,8 @@ def test_show_rewards_scores_true_and_given_completions(
         (["--recipe", "veason-sft", "--set", "epochs"], "--set wants NAME=VALUE"),
         (["--recipe", "veason-sft", "--model", "nosuch"], "nosuch"),
         (["--recipe", "veason-sft-tiny", "--set", "per_device=3"], "cannot be divided by 3"),
+        (["--recipe", "veason-sft-tiny", "--set", "per_device=3"], "per_device=2 fits"),
+        (["--recipe", "veason-sft-tiny", "--set", "trains=sampler"], "trains wants answer for"),
         (
             ["--recipe", "veason-sft-tiny", "--out", "/proc/nosuch"],
             "--out wants a folder that can",
@@ -390,3 +393,12 @@ def test_a_model_without_its_tokenizer_is_refused(start: Path, tmp_path: Path) -
             (folder / path.name).symlink_to(path)
     with pytest.raises(InputError, match="mute wants the tokenizer of its model"):
         vlm_parts(folder)
+
+
+def test_a_step_of_more_prompts_than_there_are_is_refused(
+    start: Path, episodes: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    changes = {"batch_size": "64", "reward_weights": "{format: 1.0}"}
+    recipe = read_recipe("veason-grpo-tiny", changes)
+    with pytest.raises(InputError, match="one step takes 64 prompts, and there are"):
+        train_grpo(recipe, start, episodes, tmp_path, device="cpu")

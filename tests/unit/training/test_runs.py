@@ -40,6 +40,8 @@ from foreseg_training.runs.run_card import (  # noqa: E402
 from foreseg_training.runs.telemetry import Telemetry  # noqa: E402
 from foreseg_training.runs.watched_rewards import WatchedRewards  # noqa: E402
 from foreseg_training.runs.whole_file import whole_folder, write_whole  # noqa: E402
+from foreseg_training.vlm.recipe import Recipe  # noqa: E402
+from foreseg_training.vlm.run import Run  # noqa: E402
 
 ACCELERATE = Path(faults.__file__).resolve().parents[1] / "accelerate"
 
@@ -68,6 +70,17 @@ def test_the_newest_whole_checkpoint_is_taken_and_halves_are_removed(tmp_path: P
         "checkpoint-10",
         "checkpoint-5",
     ]
+
+
+def test_a_run_that_died_in_its_first_checkpoint_may_begin_again(tmp_path: Path) -> None:
+    half = checkpoint(tmp_path / "out", 2)
+    with pytest.raises(ConfigError, match="only 1 that were not finished"):
+        Run(Recipe(stage="sft"), tmp_path / "model", tmp_path / "out", resume=True)
+    assert Run(Recipe(stage="sft"), tmp_path / "model", tmp_path / "out").checkpoint is None
+    mark_whole(half)
+    (half / "model.safetensors").unlink()  # it may be mended: nothing is removed for a new run
+    with pytest.raises(ConfigError, match="holds a run already"):
+        Run(Recipe(stage="sft"), tmp_path / "model", tmp_path / "out")
 
 
 @pytest.mark.parametrize("damage", ["cut", "lost", "no mark", "half a mark", "a list"])

@@ -60,6 +60,11 @@ def mark_whole(folder: Path) -> None:
     write_whole(folder / MARK, json.dumps(sizes, indent=1) + "\n")
 
 
+def was_whole(folder: Path) -> bool:
+    """True if a checkpoint was finished, whatever it may have lost since."""
+    return (folder / MARK).is_file()
+
+
 def is_whole(folder: Path) -> bool:
     """True if a checkpoint is marked, and has all the files of its mark in their sizes."""
     try:

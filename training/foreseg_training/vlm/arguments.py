@@ -107,8 +107,14 @@ def accumulation(wanted: int, per_device: int) -> int:
     Raises:
         ConfigError: the processes that `accelerate launch` started do not divide them.
     """
-    at_once = per_device * int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    at_once = per_device * processes
     if wanted % at_once:
-        msg = f"{wanted} rows a step cannot be divided by {at_once} at once: change per_device"
+        fits = [n for n in range(1, per_device) if wanted % (n * processes) == 0]
+        way = f"per_device={fits[-1]} fits" if fits else "change batch_size"
+        msg = (
+            f"{wanted} rows a step cannot be divided by {at_once} at once (per_device {per_device},"
+            f" processes {processes}): {way}"
+        )
         raise ConfigError(msg)
     return wanted // at_once

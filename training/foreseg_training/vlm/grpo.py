@@ -73,7 +73,7 @@ def train_grpo(
         counter = ThoughtCounter(partial(setup.processor.decode, skip_special_tokens=True))
         functions, weights = setup.lessons.functions(tracking, counter)
         arguments = _arguments(recipe, out, device, weights)
-        rows = grpo_rows(setup, episodes, run.rows_folder, filtered)
+        rows = grpo_rows(setup, episodes, run.rows_folder, filtered, at_least=recipe.batch_size)
         trainer = GRPOTrainer(
             # it knows its folder: the reference comes from there
             model=model_to_train(recipe, folder),
@@ -132,11 +132,13 @@ def grpo_rows(
     episodes: Sequence[Episode],
     folder: Path,
     filtered: Filtered,
+    *,
+    at_least: int = 1,
 ) -> Any:  # noqa: ANN401 (a Dataset)
     """Prompts with their truth; counts what gives none.
 
     Raises:
-        InputError: no episode gives a sample; says why.
+        InputError: fewer episodes than `at_least` give a sample; says why.
     """
     tokens = special_tokens(setup.parts)
 
@@ -144,4 +146,4 @@ def grpo_rows(
         for lesson in setup.lessons.draw(episodes, filtered, has_completions=False):
             yield lesson_row(lesson, tokens)
 
-    return dataset_of(rows(), filtered, folder)
+    return dataset_of(rows(), filtered, folder, at_least=at_least)

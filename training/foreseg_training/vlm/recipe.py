@@ -194,6 +194,9 @@ class Recipe:
             if not least <= value <= most:  # NaN is in no range
                 msg = f"{name} wants {least:g} to {most:g}, got {value}"
                 raise ConfigError(msg)
+        if self.trains != "answer" and self.method != "videoseg":
+            msg = f"trains wants answer for the method {self.method}, which has no sampler, got {self.trains}"
+            raise ConfigError(msg)
         if self.stage == "grpo" and self.num_generations < 2:
             msg = f"num_generations wants at least 2, of which to compare, got {self.num_generations}"
             raise ConfigError(msg)

@@ -99,16 +99,17 @@ def drawer_of(recipe: Recipe, *, needs_rationale: bool = False) -> SampleDrawer:
     )
 
 
-def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  # noqa: ANN401 (a Dataset)
+def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path, *, at_least: int = 1) -> Any:  # noqa: ANN401 (a Dataset)
     """Rows as TRL takes them, written below a folder one by one; what was left out is told.
 
     Args:
         rows: one by one.
         filtered: counts what gave none, as rows are drawn.
         folder: of this process alone; what an earlier run left there is removed.
+        at_least: so many; GRPO's trainer takes whole steps only.
 
     Raises:
-        InputError: there is none, or none with a target: masks that are lost must not become
+        InputError: there are too few, or none with a target: masks that are lost must not become
             lessons that nothing fits.
     """
     from datasets import Dataset
@@ -128,6 +129,12 @@ def dataset_of(rows: Iterator[Row], filtered: Filtered, folder: Path) -> Any:  #
     _LOG.info("%s", filtered.told())
     if not filtered.has_targets:
         msg = f"no sample has a target, of which to learn where: {filtered.told()}"
+        raise InputError(msg)
+    if len(dataset) < at_least:
+        msg = (
+            f"one step takes {at_least} prompts, and there are {filtered.told()}: lower batch_size,"
+            " or give more data"
+        )
         raise InputError(msg)
     return dataset
 

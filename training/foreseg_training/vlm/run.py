@@ -24,6 +24,7 @@ from foreseg_training.runs.checkpoints import (
     newest_checkpoint,
     remove_halves,
     step_of,
+    was_whole,
 )
 from foreseg_training.runs.completions_page import CompletionsPage
 from foreseg_training.runs.faults import told
@@ -98,7 +99,7 @@ class Run:
         self._start = 0 if self.checkpoint is None else step_of(self.checkpoint)
         if self.checkpoint is not None:
             _check_same(out, self._record)
-        elif checkpoints_of(out):
+        elif any(map(was_whole, checkpoints_of(out))):  # halves go when the run begins
             msg = f"{out} holds a run already: --resume goes on with it, another --out begins a new one"
             raise ConfigError(msg)
         self._table = MetricsFile(out / METRICS)

@@ -96,7 +96,7 @@ def seg_grpo_rows(
     """Prompts with their true masks; counts what gives none.
 
     Raises:
-        InputError: no episode gives a sample; says why.
+        InputError: fewer episodes give a sample than a step takes; says why.
     """
     drawer = seg_drawer_of(recipe, setup, needs_rationale=False)
     tokens = special_tokens(setup.parts)
@@ -105,4 +105,4 @@ def seg_grpo_rows(
         for sample in drawer.draw(episodes, recipe.seed, filtered):
             yield seg_prompt_row(sample, tokens, recipe.decode_side_px)
 
-    return dataset_of(rows(), filtered, folder)
+    return dataset_of(rows(), filtered, folder, at_least=recipe.batch_size)
