@@ -185,7 +185,12 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert rows
     assert (tmp_path / "held_out.jsonl").read_text()
-    folder = train_language(NanoTraining(max_steps=2, batch_size=2, save_steps=1), tmp_path)
+    training = NanoTraining(max_steps=2, batch_size=2, save_steps=1, num_held_out=2, bf16=False)
+    folder = train_language(training, tmp_path)
+    whole = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "checkpoints" / "checkpoint-2").rename(tmp_path / "gone")
+    train_language(training, tmp_path, resume=True)  # from the first step's checkpoint
+    assert (folder / "model.safetensors").read_bytes() == whole
     options = {"model": str(folder), "precision": "fp32", "device": "cpu"}
     reasoner = transformers_reasoner(options)
     assert reasoner.window_policy.num_frames == PREPARATION.num_frames  # the card says so

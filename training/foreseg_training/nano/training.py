@@ -6,7 +6,7 @@ Does not know: recordings, methods.
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ from foreseg_torch.vlm.loading import vlm_parts
 from foreseg_training.runs.checkpoints import MarkCheckpoints, newest_checkpoint
 from foreseg_training.runs.metrics_file import MetricsFile
 from foreseg_training.runs.progress import quiet_bars
+from foreseg_training.runs.resuming import goes_on_as_it_was
 from foreseg_training.runs.telemetry import Telemetry
 
 from .architecture import save_nano_reasoner
 from .features import FrameStore, SeenCollator, SeenFrames
+from .held_out import read_rows, score_held_out
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,7 @@ class NanoTraining:
     Attributes:
         max_steps: of `batch_size` rows.
         decay_share: of the steps, the last ones, in which the rate falls to nothing.
+        num_held_out: questions that are answered at the end, and told.
     """
 
     max_steps: int = 1500
@@ -45,6 +50,7 @@ class NanoTraining:
     warmup_steps: int = 100
     decay_share: float = 0.3
     save_steps: int = 100
+    num_held_out: int = 200
     bf16: bool = True
     seed: int = 0
 
@@ -66,7 +72,7 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     trainer = SFTTrainer(
         model=model,
         args=_arguments(training, out),
-        train_dataset=Dataset.from_list(_rows(out / "rows.jsonl")),
+        train_dataset=Dataset.from_list(read_rows(out / "rows.jsonl")),
         data_collator=_collator(out),
         processing_class=tokenizer,
     )
@@ -76,11 +82,15 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     trainer.add_callback(telemetry)
     trainer.add_callback(MarkCheckpoints())
     checkpoint = newest_checkpoint(out) if resume else None
+    if checkpoint is not None:
+        goes_on_as_it_was(trainer, checkpoint)
     try:
         with quiet_bars():
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     finally:
         telemetry.close()
+    held_out = read_rows(out / "held_out.jsonl")[: training.num_held_out]
+    _LOG.info("%s", score_held_out(model, tokenizer, _collator(out), held_out))
     model.model.visual = tower
     folder = out / "model"
     save_nano_reasoner(model, tokenizer, folder)
@@ -132,8 +142,3 @@ def _grid(num_tokens: int) -> tuple[int, int]:
     """Columns and rows of a frame's tokens, at four to three or nearly."""
     rows = max(r for r in range(1, num_tokens + 1) if num_tokens % r == 0 and r * r <= num_tokens)
     return num_tokens // rows, rows
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]

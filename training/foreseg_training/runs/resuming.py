@@ -57,10 +57,11 @@ def _restores_by_name(trainer: Any) -> None:  # noqa: ANN401
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-            known = found.state_dict()
-            own.load_state_dict(
-                {**known, **_others(Path(checkpoint), set(own.state_dict()) - set(known))}
-            )
+            names = set(
+                own.state_dict()
+            )  # fewer than the file's kind has, where a part is left out
+            known = {n: value for n, value in found.state_dict().items() if n in names}
+            own.load_state_dict({**known, **_others(Path(checkpoint), names - set(known))})
 
     trainer._load_from_checkpoint = load  # noqa: SLF001
 
