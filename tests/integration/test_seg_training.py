@@ -19,7 +19,7 @@ from tests.support.tiny_vlm import save_tiny_vlm
 
 from foreseg import cli
 from foreseg.dialogue import AnswerDone, FramesWanted, NoTarget, Query, QueryId, TargetsFound
-from foreseg.errors import ConfigError
+from foreseg.errors import ConfigError, InputError
 from foreseg.frames import FrameWindow
 from foreseg.reasoner.exchange import checked_ask
 from foreseg_evaluation.datasets import read_dataset
@@ -28,7 +28,7 @@ from foreseg_simulation.generation import Command, generate
 from foreseg_simulation.worlds import World
 from foreseg_torch.reasoner import transformers_reasoner
 from foreseg_torch.seg.store import assemble_seg_vlm, load_seg_vlm
-from foreseg_torch.vlm.loading import Precision
+from foreseg_torch.vlm.loading import Precision, vlm_parts
 from foreseg_training.cli import main
 from foreseg_training.samples import numbering, window_at
 from foreseg_training.vlm.recipe import read_recipe
@@ -241,6 +241,11 @@ def test_a_second_stage_that_was_cut_goes_on_to_the_same_weights(
     rows = [text.splitlines() for text in (table, (tmp_path / "metrics.csv").read_text("utf-8"))]
     losses = [[line.split(",")[1] for line in lines] for lines in rows]
     assert losses[0] == losses[1]
+
+
+def test_a_model_that_segments_is_told_from_a_language_model(start: Path) -> None:
+    with pytest.raises(InputError, match="is a model that segments, of visa or fevos"):
+        vlm_parts(start)
 
 
 def test_rewards_are_refused_for_a_form_that_was_not_taught(

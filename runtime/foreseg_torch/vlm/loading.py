@@ -185,6 +185,11 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
     """
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no folder that transformers saved: it has no config.json"
+        if (folder / "vlm" / "config.json").is_file():
+            msg = (
+                f"{folder} is a model that segments, of visa or fevos: wanted here is a language"
+                " model alone, of veason or videoseg"
+            )
         raise InputError(msg)
     with quiet(), loading(folder):
         config = AutoConfig.from_pretrained(
