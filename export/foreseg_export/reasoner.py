@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from foreseg.dialogue import Query, QueryId
@@ -25,6 +26,7 @@ from foreseg.methods.base import AnswerStep
 from foreseg.methods.grounding import Coordinates
 from foreseg.nano.bundle import (
     DECODER,
+    FAMILIAR,
     FAMILY,
     FILES,
     FORMAT_VERSION,
@@ -48,6 +50,7 @@ from foreseg.reasoner.prompt_card import (
     check_words,
     read_card,
 )
+from foreseg_export.familiar import familiar_from
 from foreseg_export.graphs import export_piece
 from foreseg_export.reasoner_graphs import DecoderGraph, VisionGraph, graph_specs
 from foreseg_export.reasoner_precision import PRECISIONS, lower
@@ -71,12 +74,15 @@ class ReasonerExportOptions:
         licence: of the weights, as an SPDX expression.
         precision: the lowest to try, one of `PRECISIONS`.
         max_tokens: of each golden completion.
+        seen: `.npy` of what the tower saw in training, (frames, tokens, C): pictures unlike it are
+            abstained from; None: none are.
     """
 
     name: str
     licence: str = LICENCE
     precision: str = "int8"
     max_tokens: int = 64
+    seen: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,6 +134,13 @@ def export_reasoner(
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
         draft = _draft(loaded, source, options)
+        if options.seen is not None:
+            statistics, limit = familiar_from(options.seen, draft.decoder.channels)
+            np.save(folder / FAMILIAR, statistics)
+            draft = dataclasses.replace(draft, familiar_limit=limit)
+            report(
+                f"answers about pictures at a distance of up to {limit:.2f} from the training's"
+            )
         manifest = _lowest(folder, draft, card, golden, options, report)
         for name in graphs:
             (folder / f"fp32-{name}").unlink()
@@ -147,10 +160,11 @@ def _lowest(
     Raises:
         EngineError: none does.
     """
+    names = (*FILES, FAMILIAR) if draft.familiar_limit else FILES
     for precision in PRECISIONS[PRECISIONS.index(options.precision) :]:
         for name in (VISION, DECODER):
             lower(folder / f"fp32-{name}", folder / name, precision)
-        files = files_of(folder, FILES)
+        files = files_of(folder, names)
         manifest = dataclasses.replace(draft, precision=precision, files=files)
         write_nano_manifest(folder, manifest)
         model = OnnxLanguageModel(read_nano_bundle(folder), frame_pixels=card.frame_pixels)
@@ -287,6 +301,7 @@ def _draft(loaded: LoadedVlm, source: Path, options: ReasonerExportOptions) -> N
         images=loaded.geometry,
         window_px=loaded.model.config.vision_config.window_size,
         decoder=decoder,
+        familiar_limit=0.0,
         agreement=unmeasured,
         exporters=tuple(f"{name} {importlib.metadata.version(name)}" for name in _EXPORTERS),
         files=(),

@@ -54,6 +54,12 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="what to ask about each; may be repeated",
     )
     add("--golden-tokens", type=int, default=64, metavar="N", help="of each answer compared")
+    add(
+        "--seen",
+        type=Path,
+        metavar="FILE",
+        help="the frames.npy that the training left: the reasoner abstains on pictures unlike these",
+    )
     add("--threads", type=int, default=1, metavar="N", help="of torch")
     parser.set_defaults(handler=_reasoner)
 
@@ -88,6 +94,7 @@ def _reasoner(arguments: argparse.Namespace) -> int:
         licence=arguments.licence,
         precision=arguments.precision,
         max_tokens=arguments.golden_tokens,
+        seen=arguments.seen,
     )
     manifest = reasoner.export_reasoner(arguments.source, arguments.out, options, asked, _report)
     size = sum(file.num_bytes for file in manifest.files) / 1e6

@@ -26,9 +26,11 @@ from tests.support.tiny_nano import FRAME_PIXELS, tiny_nano, tiny_nano_bundle  #
 from foreseg.dialogue import (  # noqa: E402
     MAX_QUERY_CHARS,
     VERDICTS,
+    Abstained,
     AnswerDone,
     AnswerFailed,
     AnswerPart,
+    RationalePart,
 )
 from foreseg.errors import ConfigError, EngineError  # noqa: E402
 from foreseg.frames import FrameIndex, FrameWindow, U8Array  # noqa: E402
@@ -39,11 +41,18 @@ from foreseg.language.base import (  # noqa: E402
     Message,
     Role,
 )
-from foreseg.nano.bundle import read_nano_bundle  # noqa: E402
+from foreseg.nano.bundle import (  # noqa: E402
+    FAMILIAR,
+    FILES,
+    files_of,
+    read_nano_bundle,
+    write_nano_manifest,
+)
 from foreseg.nano.language_model import OnnxLanguageModel  # noqa: E402
 from foreseg.nano.positions import prompt_positions  # noqa: E402
 from foreseg.nano.reasoner import nano_reasoner  # noqa: E402
 from foreseg.reasoner.vlm import VlmReasoner  # noqa: E402
+from foreseg_export.familiar import familiar_from  # noqa: E402
 from foreseg_torch.vlm.language_model import TransformersLanguageModel  # noqa: E402
 from foreseg_torch.vlm.loading import Precision, load_vlm  # noqa: E402
 
@@ -335,6 +344,49 @@ def test_without_a_bundle_the_way_to_one_is_told(
         nano_reasoner({"bundle": str(tiny_nano_bundle()), "threads": 0})
     with pytest.raises(EngineError, match="no bundle of a nano reasoner"):
         nano_reasoner({"bundle": str(tmp_path)})
+
+
+def with_familiar(tmp_path: Path, shown: Shown, limit: float) -> Path:
+    """The bundle, to which frames such as these are familiar."""
+    bundle = read_nano_bundle(tiny_nano_bundle())
+    encoder = OnnxLanguageModel(bundle, frame_pixels=FRAME_PIXELS).encoder
+    found = next(seen for seen in encoder.encode(shown) if seen is not None)
+    tokens = np.stack([seen.tokens for seen in found])
+    np.save(tmp_path / "frames.npy", tokens)
+    statistics, own = familiar_from(tmp_path / "frames.npy", tokens.shape[2])
+    folder = tmp_path / "familiar"
+    shutil.copytree(tiny_nano_bundle(), folder)
+    np.save(folder / FAMILIAR, statistics)
+    files = files_of(folder, (*FILES, FAMILIAR))
+    manifest = replace(bundle.manifest, files=files, familiar_limit=limit or own)
+    write_nano_manifest(folder, manifest)
+    return folder
+
+
+def test_it_abstains_on_pictures_unlike_its_worlds(tmp_path: Path) -> None:
+    known = [noise(60, 80, n) for n in range(200)]
+    folder = with_familiar(tmp_path, known, 0.0)
+    reasoner = nano_reasoner({"bundle": str(folder)})
+    asked_about = replace(query("what?"), max_reasoning_tokens=8)
+    strange = window_of([np.full((60, 80, 3), 30 * n, np.uint8) for n in range(4)])
+    parts = list(reasoner.ask(asked_about, strange))
+    told = [part for part in parts if not isinstance(part, RationalePart)]
+    assert [type(part) for part in told] == [Abstained, AnswerDone]
+    assert "unlike the worlds that this reasoner was trained in" in told[0].reason
+    new = window_of([noise(60, 80, 1000 + n) for n in range(4)])
+    parts = list(reasoner.ask(asked_about, new))
+    assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
+    careless = nano_reasoner({"bundle": str(folder), "only_familiar": False})
+    parts = list(careless.ask(asked_about, strange))
+    assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
+
+
+def test_looking_first_costs_no_second_look(tmp_path: Path) -> None:
+    known = [noise(60, 80, n) for n in range(120)]
+    reasoner = nano_reasoner({"bundle": str(with_familiar(tmp_path, known, 1e6))})
+    before = reasoner.eye.encoder.num_encoded
+    assert list(reasoner.ask(query("what?"), window_of(known[:4])))
+    assert reasoner.eye.encoder.num_encoded == before + 4
 
 
 SCRIPT = """

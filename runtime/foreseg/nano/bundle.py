@@ -22,6 +22,7 @@ from foreseg.language.images import ImageGeometry
 FAMILY = "qwen2_5_vl"
 FORMAT_VERSION = 1
 VISION, DECODER, TOKENIZER, CARD = "vision.onnx", "decoder.onnx", "tokenizer.json", "method.json"
+FAMILIAR = "familiar.npy"  # only where the manifest has a limit
 FILES = (VISION, DECODER, TOKENIZER, CARD)
 MAX_END_IDS = 16
 MAX_TOKENS = 1 << 16  # that a decoder may read
@@ -69,6 +70,7 @@ class NanoManifest:
     Attributes:
         precision: of the weights: fp32, fp16 (arithmetic in float32) or int8.
         window_px: side of a window of the vision tower's attention.
+        familiar_limit: farther from the training's, pictures are not answered about; 0: all are.
     """
 
     format_version: int
@@ -81,6 +83,7 @@ class NanoManifest:
     images: ImageGeometry
     window_px: int
     decoder: DecoderGeometry
+    familiar_limit: float
     agreement: Agreement
     exporters: tuple[str, ...]  # "package version"
     files: tuple[BundleFile, ...]
@@ -154,13 +157,15 @@ def read_nano_manifest(folder: Path) -> NanoManifest:
         images=_images(fields.child("images")),
         window_px=fields.positive("window_px"),
         decoder=_decoder(fields.child("decoder")),
+        familiar_limit=fields.number("familiar_limit"),
         agreement=_agreement(fields.child("agreement")),
         exporters=tuple(str(item) for item in fields.items("exporters")),
         files=tuple(_file(child) for child in fields.children("files")),
     )
     names = [file.name for file in manifest.files]
-    if sorted(names) != sorted(FILES):
-        fields.refuse(f"wants the files {', '.join(FILES)}, got {', '.join(names):.200}")
+    wanted = (*FILES, FAMILIAR) if manifest.familiar_limit else FILES
+    if sorted(names) != sorted(wanted):
+        fields.refuse(f"wants the files {', '.join(wanted)}, got {', '.join(names):.200}")
     if manifest.window_px < manifest.images.unit_px:
         fields.refuse(f"wants 'window_px' of at least {manifest.images.unit_px}")
     return manifest

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import foreseg
+from foreseg.dialogue import Abstained, AnswerDone, AnswerFailed, Query, RationalePart
 from foreseg.errors import ConfigError
+from foreseg.frames import FrameWindow
+from foreseg.language.base import LanguageModelError
+from foreseg.methods.base import Method
 from foreseg.methods.grounding import Coordinates
-from foreseg.nano.bundle import CARD, read_nano_bundle, require_agreement
+from foreseg.nano.bundle import CARD, FAMILIAR, read_nano_bundle, require_agreement
+from foreseg.nano.familiar import Familiarity, familiarity_from
 from foreseg.nano.language_model import OnnxLanguageModel
+from foreseg.reasoner.base import AnswerStream
 from foreseg.reasoner.fitted_view import FittedView
 from foreseg.reasoner.options import (
     MethodOptions,
@@ -38,9 +44,65 @@ class NanoOptions:
     threads: int = 1  # of ONNX Runtime
     span_s: float = 0.0  # 0 = all that the history has
     vision_cache_mb: float = 64.0  # for frames seen lately
+    only_familiar: bool = True  # abstain on pictures unlike the training's, where the bundle knows
 
 
-def nano_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
+class NanoReasoner(VlmReasoner):
+    """A method over the graphs, which abstains on pictures unlike those of its training.
+
+    Args:
+        method: its plan is carried out.
+        model: answers.
+        view: how the method shows frames: what is looked at here is kept for its prompt.
+        familiarity: None: it answers about all pictures.
+        limit: of their distance.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        model: OnnxLanguageModel,
+        *,
+        view: FittedView,
+        familiarity: Familiarity | None = None,
+        limit: float = 0.0,
+    ) -> None:
+        super().__init__(method, model)
+        self._eye = model
+        self._view = view
+        self._familiarity = familiarity
+        self._limit = limit
+
+    @property
+    def eye(self) -> OnnxLanguageModel:
+        """The model."""
+        return self._eye
+
+    def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
+        """Answer, or say why these pictures are none to answer about."""
+        if self._familiarity is not None and window.frames:
+            looking = self._eye.seen([f.image for f in self._view.shown(window).frames])
+            try:
+                while True:
+                    next(looking)
+                    yield RationalePart(text="")
+            except StopIteration as end:
+                distance = self._familiarity.distance(end.value)
+            except LanguageModelError as error:
+                yield AnswerFailed(reason=str(error))
+                return
+            if not distance <= self._limit:
+                reason = (
+                    "these pictures are unlike the worlds that this reasoner was trained in"
+                    f" (distance {distance:.2f}, it answers up to {self._limit:.2f})"
+                )
+                yield Abstained(reason=reason)
+                yield AnswerDone()
+                return
+        yield from super().ask(query, window)
+
+
+def nano_reasoner(values: Mapping[str, Scalar]) -> NanoReasoner:
     """Open the bundle and build the reasoner.
 
     Raises:
@@ -71,7 +133,11 @@ def nano_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         threads=options.threads,
         vision_cache_mb=options.vision_cache_mb,
     )
-    return VlmReasoner(method, model)
+    limit, familiarity = bundle.manifest.familiar_limit, None
+    if limit and options.only_familiar:
+        channels = bundle.manifest.decoder.channels
+        familiarity = familiarity_from(bundle.files[FAMILIAR], channels, str(folder / FAMILIAR))
+    return NanoReasoner(method, model, view=view, familiarity=familiarity, limit=limit)
 
 
 def _method_options(card: PromptCard, options: NanoOptions) -> MethodOptions:
