@@ -402,3 +402,13 @@ def test_a_step_of_more_prompts_than_there_are_is_refused(
     recipe = read_recipe("veason-grpo-tiny", changes)
     with pytest.raises(InputError, match="one step takes 64 prompts, and there are"):
         train_grpo(recipe, start, episodes, tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("place", ["/proc/nosuch", __file__])
+def test_where_ratings_cannot_be_written_is_told(
+    place: str, worlds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["make-difficulty", "--from-scene", "--dataset", str(worlds), "--out", place])
+    assert leaving.value.code == 2
+    assert f"foreseg-train: {place} cannot be used: " in capsys.readouterr().err

@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.run(options)
     except (ForesegError, OSError) as error:
-        sys.stderr.write(f"foreseg-train: {error}\n")
+        told = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            told = f"{error.filename} cannot be used: {error.strerror}"
+        sys.stderr.write(f"foreseg-train: {told}\n")
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.stderr.write(
