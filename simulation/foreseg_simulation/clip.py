@@ -188,6 +188,27 @@ def cut_recording(
     )
 
 
+def naming_clip(
+    rng: np.random.Generator,
+    shots: Sequence[Shot],
+    names: Mapping[int, str],
+    size_wh: tuple[int, int],
+) -> Clip | None:
+    """Ask of any shots for an object by its name, and for one that is not there; None if all are empty."""
+    last_seen = _last_seen(shots, size_wh)
+    if not last_seen:
+        return None
+    questions = naming_questions(rng, names, last_seen)
+    return Clip(
+        kind=ClipKind.CLIP,
+        size_wh=size_wh,
+        rate_hz=CLIP_RATE_HZ,
+        names=names,
+        shots=tuple(shots),
+        expressions=tuple(_seen_expression(question, shots) for question in questions),
+    )
+
+
 def cut_stream(
     make: SceneMaker,
     scene_seed: int,

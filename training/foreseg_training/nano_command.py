@@ -27,6 +27,9 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dense-minutes", type=float, default=9.0, help="of one core: the tower")
     parser.add_argument("--steps", type=int, default=1500, help="of the language model")
+    parser.add_argument(
+        "--lesson-steps", type=int, default=450, help="of short lessons before; 0: none"
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="questions a step")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
@@ -45,7 +48,7 @@ def train_nano(options: argparse.Namespace) -> None:
         MissingExtraError: a package is absent.
     """
     for name, least in (
-        ("recordings", 2), ("clips", 1), ("steps", 1), ("batch_size", 1), ("threads", 1), ("seed", 0),
+        ("recordings", 2), ("clips", 1), ("steps", 1), ("lesson_steps", 0), ("batch_size", 1), ("threads", 1), ("seed", 0),
     ):  # fmt: skip
         if getattr(options, name) < least:
             msg = (
@@ -76,7 +79,6 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
     from .nano.dense import DenseConfig
     from .nano.preparing import Preparation, prepare
     from .nano.training import NanoTraining, train_language
-    from .runs.checkpoints import checkpoints_of
 
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
@@ -95,9 +97,10 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
         prepare(preparation, options.out)
     training = NanoTraining(
         max_steps=options.steps,
+        lesson_steps=options.lesson_steps,
         batch_size=options.batch_size,
         learning_rate=options.rate,
         bf16=not options.float32,
         seed=options.seed,
     )
-    train_language(training, options.out, resume=bool(checkpoints_of(options.out)))
+    train_language(training, options.out, resume=options.resume)

@@ -183,9 +183,14 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(tmp_path: Path) -> None:
 
     prepare(PREPARATION, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert rows
+    lessons = [json.loads(line) for line in (tmp_path / "lessons.jsonl").read_text().splitlines()]
+    assert (
+        max(len(row["frames"]) for row in lessons) <= 3 < min(len(row["frames"]) for row in rows)
+    )
     assert (tmp_path / "held_out.jsonl").read_text()
-    training = NanoTraining(max_steps=2, batch_size=2, save_steps=1, num_held_out=2, bf16=False)
+    training = NanoTraining(
+        max_steps=2, lesson_steps=1, batch_size=2, save_steps=1, num_held_out=2, bf16=False
+    )
     folder = train_language(training, tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (tmp_path / "checkpoints" / "checkpoint-2").rename(tmp_path / "gone")

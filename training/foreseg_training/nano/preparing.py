@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
-Leaves `start/` (a model folder whose tower sees), `frames.npy`, `rows.jsonl` and `held_out.jsonl`.
+Leaves `start/` (a model folder whose tower sees), `frames.npy`, `lessons.jsonl`, `rows.jsonl` and
+`held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
@@ -30,7 +31,7 @@ from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 from .architecture import NanoReasonerConfig, build_nano_reasoner, save_nano_reasoner
 from .dense import DenseConfig, encoded, train_tower
 from .features import FrameStore
-from .questions import Asked, asked_about, phrases_prompts
+from .questions import Asked, asked_about, lessons_about, phrases_prompts
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
 
@@ -46,14 +47,16 @@ class Preparation:
     Attributes:
         num_recordings: drawn, one of each scene in turn.
         num_held_out: of them, the last ones, which are never learnt from.
+        num_lessons: short questions of each recording, to begin with.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
     """
 
     worlds: tuple[World, ...] = (World.SHAPES, World.TABLETOP)
-    num_recordings: int = 760
+    num_recordings: int = 608
     num_held_out: int = 19
-    num_clips: int = 28
+    num_clips: int = 30
+    num_lessons: int = 40
     size_wh: tuple[int, int] = (224, 168)
     image_side_px: int = 224
     frame_pixels: int = 168 * 140
@@ -82,7 +85,7 @@ def prepare(preparation: Preparation, out: Path) -> None:
     numbers = range(preparation.num_recordings)
     drawn = recorder.record(preparation.seed, numbers)
     recordings = list(tqdm(drawn, total=len(numbers), unit="recording", disable=None))
-    methods = [preparation.method(form) for form, n in FORM_SHARES.items() for _ in range(n)]
+    methods = _methods(preparation)
     rng = np.random.default_rng([preparation.seed, 5])
     asked = [list(asked_about(recording, methods, rng)) for recording in recordings]
     _LOG.info("%d recordings, %d questions", len(recordings), sum(map(len, asked)))
@@ -96,6 +99,11 @@ def prepare(preparation: Preparation, out: Path) -> None:
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
     _write_rows(preparation, out, recordings, asked, tokenizer, model, geometry)
+
+
+def _methods(preparation: Preparation) -> list[VeasonMethod]:
+    """Each form as often as its share."""
+    return [preparation.method(form) for form, n in FORM_SHARES.items() for _ in range(n)]
 
 
 def _write_card(preparation: Preparation, folder: Path) -> None:
@@ -148,15 +156,23 @@ def _write_rows(
     first_held_out = len(recordings) - preparation.num_held_out
     wh = geometry.fitted_wh(preparation.size_wh, preparation.frame_pixels)
     num_tokens = wh[0] * wh[1] // geometry.unit_px**2
+    rng = np.random.default_rng([preparation.seed, 9])
+    methods = _methods(preparation)
     with (
+        (out / "lessons.jsonl").open("w", encoding="utf-8") as lessons,
         (out / "rows.jsonl").open("w", encoding="utf-8") as learnt,
         (out / "held_out.jsonl").open("w", encoding="utf-8") as held_out,
     ):
-        for number, group in enumerate(asked):
-            into = learnt if number < first_held_out else held_out
+        for number, (recording, group) in enumerate(zip(recordings, asked, strict=True)):
+            is_learnt = number < first_held_out
             for one in group:
                 row = _row(one, places[number], tokenizer, geometry, num_tokens)
-                into.write(json.dumps(row) + "\n")
+                (learnt if is_learnt else held_out).write(json.dumps(row) + "\n")
+            shots = sorted(places[number])
+            if is_learnt and shots:
+                for one in lessons_about(recording, methods, rng, shots, preparation.num_lessons):
+                    row = _row(one, places[number], tokenizer, geometry, num_tokens)
+                    lessons.write(json.dumps(row) + "\n")
 
 
 def _store_frames(

@@ -21,12 +21,13 @@ from foreseg.language.base import Message
 from foreseg.methods.base import AnswerStep
 from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod
-from foreseg_simulation.clip import Clip, Expression
+from foreseg_simulation.clip import Clip, Expression, naming_clip
 
 from .recordings import Recording
 
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
+_KEEP_ABSENT = 0.25  # of the lessons that ask for what is not there
 _WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
 
 
@@ -70,6 +71,37 @@ def asked_about(
             offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
             stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
             yield _asked(clip, expression, method, places, offset, stride)
+
+
+def lessons_about(
+    recording: Recording,
+    methods: Sequence[VeasonMethod],
+    rng: np.random.Generator,
+    shots: Sequence[int],
+    count: int,
+) -> Iterator[Asked]:
+    """First lessons: where something is, on one frame or a few; short, so that many fit in a minute.
+
+    Args:
+        recording: any.
+        methods: as of `asked_about`.
+        rng: of frames, objects, methods and labels.
+        shots: of these the frames are taken.
+        count: of clips that are tried; each has one question, or two.
+    """
+    places = {id(shot): number for number, shot in enumerate(recording.shots)}
+    size_wh = recording.clips[0].size_wh
+    for _ in range(count):
+        num_frames = min(len(shots), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
+        chosen = sorted(rng.choice(len(shots), size=num_frames, replace=False))
+        taken = [recording.shots[shots[i]] for i in chosen]
+        clip = naming_clip(rng, taken, recording.names, size_wh)
+        for expression in () if clip is None else clip.expressions:
+            if clip is not None and (expression.target_ids or rng.random() < _KEEP_ABSENT):
+                method = methods[int(rng.integers(len(methods)))]
+                offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
+                stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
+                yield _asked(clip, expression, method, places, offset, stride)
 
 
 def _asked(

@@ -6,6 +6,7 @@ Does not know: recordings, methods.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,11 @@ from transformers import (
 
 from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
-from foreseg_training.runs.checkpoints import MarkCheckpoints, newest_checkpoint
+from foreseg_training.runs.checkpoints import (
+    MarkCheckpoints,
+    checkpoints_of,
+    newest_checkpoint,
+)
 from foreseg_training.runs.metrics_file import MetricsFile
 from foreseg_training.runs.progress import quiet_bars
 from foreseg_training.runs.resuming import goes_on_as_it_was
@@ -40,11 +45,13 @@ class NanoTraining:
 
     Attributes:
         max_steps: of `batch_size` rows.
+        lesson_steps: before them, of twice as many lessons; 0: none.
         decay_share: of the steps, the last ones, in which the rate falls to nothing.
         num_held_out: questions that are answered at the end, and told.
     """
 
     max_steps: int = 1500
+    lesson_steps: int = 450
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     warmup_steps: int = 100
@@ -56,10 +63,11 @@ class NanoTraining:
 
 
 def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -> Path:
-    """Train on what `prepare` left in `out`; returns the folder of the trained model."""
-    from datasets import Dataset
-    from trl import SFTTrainer
+    """Train on what `prepare` left in `out`, short lessons first; returns the trained model's folder.
 
+    Lessons of one to three frames teach to read a place off a frame's tokens, and to say a frame's
+    label; on the long prompts alone that does not come about in the time that this takes.
+    """
     start = out / "start"
     tokenizer = AutoTokenizer.from_pretrained(
         start, local_files_only=True, trust_remote_code=False
@@ -69,11 +77,42 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     )
     tower = model.model.visual
     model.model.visual = SeenFrames(tower)
+    collator = _collator(out)
+    is_past_lessons = resume and bool(checkpoints_of(out))
+    if training.lesson_steps and not is_past_lessons:
+        lessons = dataclasses.replace(
+            training, max_steps=training.lesson_steps, batch_size=2 * training.batch_size
+        )
+        _fit(model, tokenizer, collator, lessons, out / "lessons.jsonl", out / "lessons", resume)
+    _fit(model, tokenizer, collator, training, out / "rows.jsonl", out, resume)
+    held_out = read_rows(out / "held_out.jsonl")[: training.num_held_out]
+    _LOG.info("%s", score_held_out(model, tokenizer, collator, held_out))
+    model.model.visual = tower
+    folder = out / "model"
+    save_nano_reasoner(model, tokenizer, folder)
+    (folder / CARD).write_bytes((start / CARD).read_bytes())
+    return folder
+
+
+def _fit(
+    model: Any,  # noqa: ANN401 (of transformers)
+    tokenizer: Any,  # noqa: ANN401
+    collator: SeenCollator,
+    training: NanoTraining,
+    rows: Path,
+    out: Path,
+    resume: bool,  # noqa: FBT001
+) -> None:
+    """Train a model in place on the rows of a file; `out` gets checkpoints and figures."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    out.mkdir(parents=True, exist_ok=True)
     trainer = SFTTrainer(
         model=model,
         args=_arguments(training, out),
-        train_dataset=Dataset.from_list(read_rows(out / "rows.jsonl")),
-        data_collator=_collator(out),
+        train_dataset=Dataset.from_list(read_rows(rows)),
+        data_collator=collator,
         processing_class=tokenizer,
     )
     for callback in (PrinterCallback, ProgressCallback):
@@ -81,7 +120,7 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     telemetry = Telemetry(MetricsFile(out / "metrics.csv"))
     trainer.add_callback(telemetry)
     trainer.add_callback(MarkCheckpoints())
-    checkpoint = newest_checkpoint(out) if resume else None
+    checkpoint = newest_checkpoint(out) if resume and checkpoints_of(out) else None
     if checkpoint is not None:
         goes_on_as_it_was(trainer, checkpoint)
     try:
@@ -89,13 +128,6 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     finally:
         telemetry.close()
-    held_out = read_rows(out / "held_out.jsonl")[: training.num_held_out]
-    _LOG.info("%s", score_held_out(model, tokenizer, _collator(out), held_out))
-    model.model.visual = tower
-    folder = out / "model"
-    save_nano_reasoner(model, tokenizer, folder)
-    (folder / CARD).write_bytes((start / CARD).read_bytes())
-    return folder
 
 
 def _collator(out: Path) -> SeenCollator:
