@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foreseg.errors import ConfigError, MissingExtraError
 
-PRECISIONS = ("int8", "fp16", "fp32")
+PRECISIONS = ("int8", "int8-weights", "fp16", "fp32")
 MAX_THREADS = 256
 MAX_TOKENS = 1_024
 

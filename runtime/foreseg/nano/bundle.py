@@ -68,7 +68,7 @@ class NanoManifest:
     """All that is known about a bundle.
 
     Attributes:
-        precision: of the weights: fp32, fp16 (arithmetic in float32) or int8.
+        precision: of the weights: fp32, fp16 or int8-weights (arithmetic in float32), or int8.
         window_px: side of a window of the vision tower's attention.
         familiar_limit: farther from the training's, pictures are not answered about; 0: all are.
     """
