@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 VARIABLE = "FORESEG_TEST_FOLDER"  # set by tests/conftest.py, and inherited by the workers
+_MAKING: set[str] = set()  # names that are being filled by this process
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:
@@ -21,6 +22,9 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
         name: of the folder, the same in every process.
         make: fills the empty folder that it is given. If it fails, nothing is there afterwards.
     """
+    if name in _MAKING:
+        msg = f"what makes {name!r} asks for it: it would wait for itself"
+        raise RuntimeError(msg)
     root = Path(os.environ[VARIABLE])
     folder, part = root / name, root / f"{name}.part"
     with (root / f"{name}.lock").open("w") as lock:
@@ -28,6 +32,10 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
         if not folder.exists():
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            make(part)
+            _MAKING.add(name)
+            try:
+                make(part)
+            finally:
+                _MAKING.discard(name)
             part.rename(folder)
     return folder
