@@ -115,6 +115,10 @@ class Clip:
     shots: tuple[Shot, ...]
     expressions: tuple[Expression, ...]
 
+    def __post_init__(self) -> None:
+        names = dict(self.names)  # of a view, which cannot travel between processes
+        object.__setattr__(self, "names", names)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cut:
@@ -182,7 +186,7 @@ def cut_recording(
         kind=ClipKind.CLIP,
         size_wh=size_wh,
         rate_hz=CLIP_RATE_HZ / cut.stride,
-        names=dict(names),  # of a view, which cannot travel between processes
+        names=names,
         shots=shots,
         expressions=tuple(asked[i] for i in rng.permutation(len(asked))),
     )
@@ -236,7 +240,7 @@ def cut_stream(
         kind=ClipKind.STREAM,
         size_wh=size_wh,
         rate_hz=STREAM_RATE_HZ,
-        names=dict(scene.names),  # of a view, which cannot travel between processes
+        names=scene.names,
         shots=shots,
         expressions=(first, *second),
     )

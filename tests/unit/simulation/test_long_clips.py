@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,11 @@ def test_the_second_validation_set_stays_as_it_is_until_its_version_counts_up() 
             told = (e.text, e.answer, e.target_ids, e.is_hard, e.reasoning, e.evidence)
             digest.update(repr((*told, e.keyframe, e.judged)).encode())
     assert (STORY_VERSION, digest.hexdigest()[:16]) == GOLDEN
+
+
+def test_a_long_clip_travels_between_processes() -> None:
+    again = pickle.loads(pickle.dumps(clips()[0]))  # noqa: S301 (made here)
+    assert again == clips()[0]
 
 
 def test_a_long_clip_is_read_with_its_judged_frames(tmp_path: Path) -> None:
