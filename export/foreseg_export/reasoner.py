@@ -23,7 +23,6 @@ from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
 from foreseg.language.base import LanguageModel, LanguageRequest, Message, Role
 from foreseg.methods.base import AnswerStep
-from foreseg.methods.grounding import Coordinates
 from foreseg.nano.bundle import (
     DECODER,
     FAMILIAR,
@@ -40,14 +39,12 @@ from foreseg.nano.bundle import (
     write_nano_manifest,
 )
 from foreseg.nano.language_model import OnnxLanguageModel
+from foreseg.nano.reasoner import method_of_card
 from foreseg.nano.words import chat_text
-from foreseg.reasoner.fitted_view import FittedView
-from foreseg.reasoner.options import MethodOptions, labels_from_name, method_from_options
 from foreseg.reasoner.prompt_card import (
     CARD,
     PromptCard,
     check_trained,
-    check_words,
     read_card,
 )
 from foreseg_export.familiar import familiar_from
@@ -213,23 +210,7 @@ def _golden(
     loaded: LoadedVlm, card: PromptCard, asked: ValidationSet, options: ReasonerExportOptions
 ) -> _Golden:
     """Ask the torch model as the robot will."""
-    view = FittedView(
-        image_side_px=card.image_side_px,
-        coordinates=Coordinates.PIXELS,
-        patch_px=loaded.geometry.unit_px,
-        labels=labels_from_name(card.labels),
-        frame_pixels=card.frame_pixels,
-    )
-    method = method_from_options(
-        MethodOptions(
-            method=card.method,
-            num_frames=card.num_frames,
-            form=card.form,
-            tells_budget=card.tells_budget,
-        ),
-        view,
-    )
-    check_words(method, card)
+    method, _ = method_of_card(card, loaded.geometry.unit_px)
     model = TransformersLanguageModel(loaded, frame_pixels=card.frame_pixels)
     requests: list[LanguageRequest] = []
     said = []

@@ -82,8 +82,9 @@ def _reasoner(arguments: argparse.Namespace) -> int:
         torch = importlib.import_module("torch")
         reasoner = importlib.import_module("foreseg_export.reasoner")
         quality = importlib.import_module("foreseg_export.vlm_quality")
+        importlib.import_module("accelerate")  # of [vlm], which opens the model
     except ModuleNotFoundError as error:
-        extra = "export"
+        extra = "export,vlm"
         raise MissingExtraError(error.name or "torch", extra, "exporting a reasoner") from error
     torch.set_num_threads(arguments.threads)
     asked = quality.drawn_set()

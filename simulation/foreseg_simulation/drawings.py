@@ -226,9 +226,10 @@ def tells(cut: Cut, ask: Ask, story: Story) -> bool:
         return True
     first_s, last_s = cut.frames[0] / RATE_HZ, cut.frames[-1] / RATE_HZ
     is_inside = first_s <= ask.evidence_s[0] and ask.evidence_s[-1] <= last_s
-    if ask.topic in _LOCAL or not ask.target_ids:
-        is_future = ask.event_s is not None
-        return is_inside and cut.name == "tail" and is_future and ask.topic in _LOCAL
+    if ask.topic in _LOCAL:
+        return is_inside and cut.name == "tail" and ask.event_s is not None
+    if not ask.target_ids:
+        return False
     if ask.topic is StoryTopic.CAME_AFTER:
         begun = {c.thing_id: c.time_s for c in story.crossings if c.is_in}
         return is_inside and all(first_s <= begun[i] for i in ask.target_ids)

@@ -73,11 +73,6 @@ class StepReader:
         return self._reader.is_full
 
     @property
-    def has_verdict(self) -> bool:
-        """True once the answer was read, for better or worse."""
-        return self._has_verdict
-
-    @property
     def num_found(self) -> int:
         """Masks so far."""
         return len(self._found)

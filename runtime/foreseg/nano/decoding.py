@@ -58,11 +58,6 @@ class Past:
         self.marks: I64Array = np.empty(room, np.int64)  # of a single row
         self.length = 0
 
-    @property
-    def num_bytes(self) -> int:
-        """In memory."""
-        return self.keys.nbytes + self.values.nbytes
-
     def common(self, marks: I64Array) -> int:
         """How many tokens a prompt has in common with this past, from the first."""
         length = min(self.length, len(marks))
@@ -140,7 +135,7 @@ class Decoding:
 
     @property
     def past(self) -> Past | None:
-        """To be handed on to the next prompt; None after a branch."""
+        """To be handed on to the next prompt; None while it has several rows."""
         return self._past if self._past.keys.shape[2] == 1 else None
 
     @property

@@ -118,15 +118,7 @@ def nano_reasoner(values: Mapping[str, Scalar]) -> NanoReasoner:
     require_agreement(bundle.manifest, folder)
     card = card_from_json(bundle.files[CARD], str(folder / CARD))
     check_trained(card)
-    view = FittedView(
-        image_side_px=card.image_side_px,
-        coordinates=Coordinates.PIXELS,
-        patch_px=bundle.manifest.images.unit_px,
-        labels=labels_from_name(card.labels),
-        frame_pixels=card.frame_pixels,
-    )
-    method = method_from_options(_method_options(card, options), view)
-    check_words(method, card)
+    method, view = method_of_card(card, bundle.manifest.images.unit_px, span_s=options.span_s)
     model = OnnxLanguageModel(
         bundle,
         frame_pixels=card.frame_pixels,
@@ -140,17 +132,39 @@ def nano_reasoner(values: Mapping[str, Scalar]) -> NanoReasoner:
     return NanoReasoner(method, model, view=view, familiarity=familiarity, limit=limit)
 
 
-def _method_options(card: PromptCard, options: NanoOptions) -> MethodOptions:
-    return MethodOptions(
+def method_of_card(
+    card: PromptCard, unit_px: int, *, span_s: float = 0.0
+) -> tuple[Method, FittedView]:
+    """The method as a card has it, and how it is shown frames.
+
+    Args:
+        card: of a trained model.
+        unit_px: of which the sides of its frames are multiples.
+        span_s: of which the frames are taken; 0: of all that the history has.
+
+    Raises:
+        ConfigError: it was trained on other words than this version asks in.
+    """
+    view = FittedView(
+        image_side_px=card.image_side_px,
+        coordinates=Coordinates.PIXELS,
+        patch_px=unit_px,
+        labels=labels_from_name(card.labels),
+        frame_pixels=card.frame_pixels,
+    )
+    options = MethodOptions(
         method=card.method,
         num_frames=card.num_frames,
         num_key_frames=card.num_key_frames,
         num_reference_frames=card.num_reference_frames,
         decode_side_px=card.decode_side_px,
-        span_s=options.span_s,
+        span_s=span_s,
         form=card.form,
         tells_budget=card.tells_budget,
     )
+    method = method_from_options(options, view)
+    check_words(method, card)
+    return method, view
 
 
 def _folder(options: NanoOptions) -> Path:

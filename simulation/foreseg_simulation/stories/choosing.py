@@ -89,12 +89,10 @@ def choose(
             own = [ask for ask in left if not ask.target_ids]
             pool = foreign if foreign and (rng.random() < _FOREIGN_SHARE or not own) else own
         else:
-            is_future = bool(rng.random() < _FUTURE_SHARE)
-            has_several = bool(rng.random() < _SEVERAL_SHARE)
             pool = _narrowed(
                 [ask for ask in left if ask.target_ids],
-                lambda ask, now=is_future: (ask.event_s is not None) is now,  # type: ignore[misc]
-                lambda ask, now=has_several: (len(ask.target_ids) > 1) is now,  # type: ignore[misc]
+                is_future=bool(rng.random() < _FUTURE_SHARE),
+                has_several=bool(rng.random() < _SEVERAL_SHARE),
             )
         pool = pool or left or foreign
         topics = sorted({ask.topic.value for ask in pool})
@@ -146,8 +144,7 @@ def _plain(name: str) -> str:
     return " ".join(name.split()[-2:])
 
 
-def _narrowed(pool: list[Ask], *wanted: Callable[[Ask], bool]) -> list[Ask]:
+def _narrowed(pool: list[Ask], *, is_future: bool, has_several: bool) -> list[Ask]:
     """Keep what is wanted, a wish after the other, as long as something is left."""
-    for is_wanted in wanted:
-        pool = [ask for ask in pool if is_wanted(ask)] or pool
-    return pool
+    pool = [ask for ask in pool if (ask.event_s is not None) is is_future] or pool
+    return [ask for ask in pool if (len(ask.target_ids) > 1) is has_several] or pool
