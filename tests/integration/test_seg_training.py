@@ -33,6 +33,7 @@ from foreseg_training.cli import main
 from foreseg_training.samples import numbering, window_at
 from foreseg_training.vlm.recipe import read_recipe
 from foreseg_training.vlm.seg_grpo import train_seg_grpo
+from foreseg_training.vlm.seg_model import check_can_be_saved
 from foreseg_training.vlm.seg_sft import train_seg_sft
 
 pytestmark = pytest.mark.filterwarnings(  # peft and TRL ask transformers 5.23 by its older names
@@ -316,3 +317,13 @@ def test_a_mistake_is_one_sentence(
     lines = [line for line in capsys.readouterr().err.splitlines() if "foreseg-train:" in line]
     assert len(lines) == 1
     assert told in lines[0]
+
+
+def test_what_could_not_be_saved_is_refused_before_it_is_trained() -> None:
+    class Sharded:
+        is_fsdp_enabled = True
+
+    recipe = read_recipe("fevos-sft-tiny", {**TINY, "lora_r": "0"})
+    with pytest.raises(ConfigError, match="trained under adapters: set lora_r"):
+        check_can_be_saved(Sharded(), recipe)
+    check_can_be_saved(Sharded(), read_recipe("fevos-sft-tiny", {**TINY, "lora_r": "4"}))

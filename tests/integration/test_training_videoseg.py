@@ -147,3 +147,13 @@ def test_rewards_are_shown_part_by_part(worlds: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     for part in ("format", "accuracy", "repetition", "negative", "length", "videoseg"):
         assert f"  {part}" in said
+
+
+def test_what_a_sampler_says_has_no_rewards(
+    worlds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["show-rewards", "--recipe", "videoseg-sampler-sft", "--dataset", str(worlds)]
+    with pytest.raises(SystemExit) as leaving:
+        main(words)
+    assert leaving.value.code == 2
+    assert "trains wants answer, got sampler" in capsys.readouterr().err

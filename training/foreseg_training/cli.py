@@ -241,6 +241,9 @@ def _show(options: argparse.Namespace) -> None:
     if recipe.method in SEG_METHODS:
         msg = f"rewards of {recipe.method} are over decoded masks, which text does not have"
         raise ConfigError(msg)
+    if recipe.trains != "answer":
+        msg = f"what a sampler says has no rewards: trains wants answer, got {recipe.trains}"
+        raise ConfigError(msg)
     dataset = _read(options)
     said = None
     if options.completions is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from foreseg.dialogue import Query, QueryId
 from foreseg.errors import ConfigError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
-from foreseg.geometry import BoxXyxy
+from foreseg.geometry import BoxXyxy, box_from_mask
 from foreseg_evaluation.episode import Episode
 from foreseg_training.negatives import THOUGHT, foreign_question
 
@@ -281,10 +281,5 @@ def ref_at(episode: Episode, position: int, place: Callable[[int], FrameIndex]) 
 
 def boxes_at(episode: Episode, position: int) -> tuple[BoxXyxy, ...]:
     """Boxes of the targets that are seen at a position, in the order of their ids."""
-    found = []
-    for _, mask in sorted(episode.target_masks(position).items()):
-        ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(ys):
-            corners = (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
-            found.append(BoxXyxy(*(float(c) for c in corners)))
-    return tuple(found)
+    found = (box_from_mask(mask) for _, mask in sorted(episode.target_masks(position).items()))
+    return tuple(box for box in found if box is not None)

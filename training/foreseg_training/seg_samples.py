@@ -137,7 +137,7 @@ class SegSampleDrawer:
                     rationale=THOUGHT,
                     is_foreign=True,
                 )
-            filtered.drawn["for which no other clip's question was found"] += 1
+            filtered.missed += 1
         reason = unfit(episode, needs_rationale=self.needs_rationale)
         if reason or episode.question is None:
             filtered.reasons[reason] += 1

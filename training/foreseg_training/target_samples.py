@@ -106,7 +106,7 @@ class TargetDrawer:
                     filtered.drawn["with another clip's question"] += 1
                     yield self._foreign(episode, *found, rng)
                     continue
-                filtered.drawn["for which no other clip's question was found"] += 1
+                filtered.missed += 1
             reason = unfit(episode, needs_rationale=self.needs_rationale)
             if reason:
                 filtered.reasons[reason] += 1

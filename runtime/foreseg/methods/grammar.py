@@ -193,6 +193,13 @@ class CompletionReader:
             rationale.append(loose)
 
 
+def answer_of(completion: str) -> str | None:
+    """The text of a whole completion's answer; None: there is none."""
+    reader = CompletionReader()
+    answer = reader.feed(completion).answer
+    return reader.finish().answer if answer is None else answer
+
+
 def _last_answer(text: str) -> str | None:
     """What follows the last `<answer>`, up to the next tag."""
     tags = list(_TAG.finditer(text))

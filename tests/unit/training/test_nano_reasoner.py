@@ -182,6 +182,7 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(tmp_path: Path) -> None:
     from foreseg_training.nano.training import NanoTraining, train_language
 
     prepare(PREPARATION, tmp_path)
+    assert not (tmp_path / "held_out.partial").exists()  # its end is what says that all is there
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     lessons = [json.loads(line) for line in (tmp_path / "lessons.jsonl").read_text().splitlines()]
     assert (

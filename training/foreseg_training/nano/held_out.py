@@ -16,7 +16,7 @@ import torch
 
 from foreseg.geometry import BoxXyxy, box_iou
 from foreseg.methods.base import Parsed
-from foreseg.methods.grammar import CompletionReader
+from foreseg.methods.grammar import answer_of
 from foreseg.methods.veason import VeasonMethod
 
 from .features import SeenCollator
@@ -102,9 +102,7 @@ def _answered(
 
 
 def _parsed(text: str) -> Parsed | None:
-    reader = CompletionReader()
-    answer = reader.feed(text).answer
-    answer = reader.finish().answer if answer is None else answer
+    answer = answer_of(text)
     return None if answer is None else VeasonMethod().parse(answer)
 
 

@@ -161,7 +161,7 @@ def _write_rows(
     with (
         (out / "lessons.jsonl").open("w", encoding="utf-8") as lessons,
         (out / "rows.jsonl").open("w", encoding="utf-8") as learnt,
-        (out / "held_out.jsonl").open("w", encoding="utf-8") as held_out,
+        (out / "held_out.partial").open("w", encoding="utf-8") as held_out,
     ):
         for number, (recording, group) in enumerate(zip(recordings, asked, strict=True)):
             is_learnt = number < first_held_out
@@ -173,6 +173,7 @@ def _write_rows(
                 for one in lessons_about(recording, methods, rng, shots, preparation.num_lessons):
                     row = _row(one, places[number], tokenizer, geometry, num_tokens)
                     lessons.write(json.dumps(row) + "\n")
+    (out / "held_out.partial").replace(out / "held_out.jsonl")  # last: it says that all is there
 
 
 def _store_frames(

@@ -95,6 +95,7 @@ class VideosegLessons:
             step = target_step_of(self._method, sample)
             text = target_completion(self._method, sample)
             if not is_told(step, text, sample):
+                filtered.drawn["with a target" if sample.masks else "without a target"] -= 1
                 filtered.reasons[LOST] += 1
                 continue
             yield Lesson(

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from foreseg.errors import ConfigError, InputError
 from foreseg.reasoner.prompt_card import CARD, PromptCard, read_card, words_hash
@@ -204,6 +205,11 @@ def save_trained(trainer: Any, setup: Setup, recipe: Recipe, start: Path, out: P
                 (part / "recipe.yaml").write_text(recipe.to_yaml(), "utf-8")
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def is_in_shards(trainer: Any) -> bool:  # noqa: ANN401 (of transformers)
+    """Whether no process has all weights: ZeRO-3 and FSDP; under ZeRO-2 and DDP each has."""
+    return bool(trainer.is_fsdp_enabled) or is_deepspeed_zero3_enabled()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 
 from foreseg.errors import ConfigError
 from foreseg.methods.base import Parsed
-from foreseg.methods.grammar import CompletionReader, Form
+from foreseg.methods.grammar import Form, answer_of
 from foreseg.methods.veason import VeasonMethod
 from foreseg_training.rewards import (
     box_form_reward,
@@ -162,9 +162,7 @@ class VeasonRewards:
         if text not in self._known:
             if len(self._known) >= 4096:
                 self._known.clear()
-            reader = CompletionReader()
-            answer = reader.feed(text).answer
-            answer = reader.finish().answer if answer is None else answer
+            answer = answer_of(text)
             self._known[text] = Parsed() if answer is None else self._method.parse(answer)
         return self._known[text]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from foreseg.errors import ConfigError
 from foreseg.masks import Mask, MaskRle, mask_from_rle, rle_from_mask
-from foreseg.methods.grammar import CompletionReader, Form
+from foreseg.methods.grammar import Form, answer_of
 from foreseg.methods.pointing import Pointed, PointedObject
 from foreseg.methods.reading import reasoning_span
 from foreseg.methods.videoseg import VideosegMethod
@@ -220,9 +220,7 @@ class VideosegRewards:
         return Scored(parts=parts, length=length, thought_tokens=tokens, total=total * length)
 
     def _parsed(self, text: str) -> Pointed:
-        reader = CompletionReader()
-        answer = reader.feed(text).answer
-        answer = reader.finish().answer if answer is None else answer
+        answer = answer_of(text)
         return Pointed() if answer is None else self._method.parse(answer)
 
 

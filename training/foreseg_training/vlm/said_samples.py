@@ -15,10 +15,14 @@ import torch
 from transformers import TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from foreseg.methods.grammar import Form
+from foreseg_training.rewards import grammar_reward
 from foreseg_training.runs.completions_page import CompletionsPage, Said, Shown
 from foreseg_training.runs.watched_rewards import text_of
+from foreseg_training.vlm.recipe import Recipe
 
 SAMPLES = 2
+MAX_SHOWN_TOKENS = 256  # of what the model says for the page
 Scored = Callable[[str], Mapping[str, float | None]]
 
 
@@ -94,6 +98,24 @@ class SaidSamples(TrainerCallback):
             said=[Said(text=said, rewards=self._scored(said))],
             truth=text_of(row["completion"]),
         )
+
+
+def said_samples(
+    recipe: Recipe,
+    processor: Any,  # noqa: ANN401 (of transformers)
+    rows: Any,  # noqa: ANN401 (a Dataset)
+    page: CompletionsPage,
+) -> SaidSamples:
+    """As a recipe of supervised fine-tuning has it, with how well its form is kept."""
+    form = Form(recipe.form)
+    return SaidSamples(
+        rows,
+        processor,
+        page,
+        every=recipe.show_steps,
+        max_tokens=min(recipe.max_completion_tokens, MAX_SHOWN_TOKENS),
+        scored=lambda text: {"grammar": grammar_reward(text, form)},
+    )
 
 
 def _is_sharded() -> bool:

@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from foreseg.methods.grammar import CompletionReader
+from foreseg.methods.grammar import answer_of
 from foreseg.methods.seg_answers import marks_in
 from foreseg_torch.seg.model import MaskHead, backbone, token_states
 from foreseg_torch.seg.tokens import marked_text
 from foreseg_training.vlm.seg_loss import MaskTruth, union_logits
 
 BoolArray = NDArray[np.bool_]
-
-
-def answer_of(text: str) -> str | None:
-    """An answer's text, with its marks; None: there is none."""
-    reader = CompletionReader()
-    answer = reader.feed(text).answer
-    return reader.finish().answer if answer is None else answer
 
 
 @torch.no_grad()

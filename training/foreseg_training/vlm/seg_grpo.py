@@ -31,6 +31,7 @@ from foreseg_training.vlm.rows import Row, dataset_of
 from foreseg_training.vlm.run import Run
 from foreseg_training.vlm.seg_model import (
     SegSetup,
+    check_can_be_saved,
     save_trained_seg,
     seg_adapters,
     seg_model_to_train,
@@ -82,6 +83,7 @@ def train_seg_grpo(
             peft_config=seg_adapters(recipe, setup.token_id, trains_head=trains_head),
         )
         trainer.learn_masks(setup.token_id, weights_of(recipe), recipe.mask_loss_weight)
+        check_can_be_saved(trainer, recipe)
         run.train(trainer, rows, filtered)
         return run.finish(save_trained_seg(trainer, setup, recipe, folder, out))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from foreseg.errors import ConfigError, InputError
+from foreseg.errors import ConfigError
 from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
 from foreseg.methods.seg_answers import TOKEN
@@ -35,7 +35,13 @@ from foreseg_torch.vlm.loading import LoadedVlm, Precision, VlmParts, vlm_parts
 from foreseg_torch.vlm.processor import FramesProcessor
 from foreseg_training.runs.whole_file import whole_folder
 from foreseg_training.seg_samples import SegMethod
-from foreseg_training.vlm.model import adapted_layers, check_form, gathered, model_to_train
+from foreseg_training.vlm.model import (
+    adapted_layers,
+    check_form,
+    gathered,
+    is_in_shards,
+    model_to_train,
+)
 from foreseg_training.vlm.recipe import Recipe
 
 
@@ -148,6 +154,20 @@ def settle(model: Any) -> None:  # noqa: ANN401 (of transformers)
         output.bias = None
 
 
+def check_can_be_saved(trainer: Any, recipe: Recipe) -> None:  # noqa: ANN401 (of transformers)
+    """Refuse, before anything is trained, what could not be saved at its end.
+
+    Raises:
+        ConfigError: all weights are trained, and no process has all of them.
+    """
+    if is_in_shards(trainer) and not recipe.lora_r:
+        msg = (
+            "a model that segments and whose weights lie in shards is trained under adapters: set"
+            " lora_r, or use DDP or ZeRO-2"
+        )
+        raise ConfigError(msg)
+
+
 def save_trained_seg(
     trainer: Any,  # noqa: ANN401 (of transformers)
     setup: SegSetup,
@@ -167,10 +187,10 @@ def save_trained_seg(
         out: gets `model/`, whole or not at all.
 
     Raises:
-        InputError: the folder cannot be written, or the weights lie in shards without adapters.
+        InputError: the folder cannot be written.
     """
     folder = out / "model"
-    is_sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    is_sharded = is_in_shards(trainer)
     with gathered(trainer, out) if is_sharded else contextlib.nullcontext() as whole:
         if trainer.accelerator.is_main_process:
             model = _read_back(recipe, setup, start, whole) if whole else trainer.model
@@ -217,16 +237,11 @@ def _card_of(setup: SegSetup, recipe: Recipe) -> PromptCard:
 
 def _read_back(recipe: Recipe, setup: SegSetup, start: Path, whole: Path) -> Any:  # noqa: ANN401
     """The trained model, from the adapters that all processes have gathered."""
-    config = seg_adapters(recipe, setup.token_id)
-    if config is None:
-        msg = (
-            "a model that segments and whose weights lie in shards is trained under adapters: set"
-            " lora_r, or use DDP"
-        )
-        raise InputError(msg)
+    trains_head = recipe.stage == "sft" or recipe.mask_loss_weight > 0
+    config = seg_adapters(recipe, setup.token_id, trains_head=trains_head)
     from peft import get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    model = get_peft_model(seg_model_to_train(recipe, start), config)
+    model = get_peft_model(seg_model_to_train(recipe, start, trains_head=trains_head), config)
     set_peft_model_state_dict(model, load_file(whole / "adapter_model.safetensors"))
     return model

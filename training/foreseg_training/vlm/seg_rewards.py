@@ -7,22 +7,20 @@ id, never by its spelling. Does not know: models, frames, trainers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foreseg.errors import ConfigError
-from foreseg.methods.grammar import Form
+from foreseg.methods.grammar import Form, answer_of
 from foreseg.methods.seg_answers import marks_in, says_none
 from foreseg_torch.seg.tokens import marked_text
 from foreseg_training.rewards import consistency_reward, grammar_reward
-from foreseg_training.vlm.seg_decoding import answer_of
+from foreseg_training.runs.watched_rewards import RewardFunction, Scores
 from foreseg_training.vlm.seg_rows import masks_from_text
 
-Scores = list[float | None]
-RewardFunction = Callable[..., Scores]
 BoolArray = NDArray[np.bool_]
 
 

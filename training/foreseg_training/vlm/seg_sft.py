@@ -18,7 +18,6 @@ from typing import Any
 from foreseg.errors import ConfigError
 from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
-from foreseg_training.rewards import grammar_reward
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
 from foreseg_training.seg_samples import SegSampleDrawer
@@ -27,18 +26,17 @@ from foreseg_training.vlm.model import special_tokens
 from foreseg_training.vlm.recipe import Recipe
 from foreseg_training.vlm.rows import Row, dataset_of
 from foreseg_training.vlm.run import Run
-from foreseg_training.vlm.said_samples import SaidSamples
+from foreseg_training.vlm.said_samples import said_samples
 from foreseg_training.vlm.seg_loss import MaskWeights
 from foreseg_training.vlm.seg_model import (
     SegSetup,
+    check_can_be_saved,
     save_trained_seg,
     seg_adapters,
     seg_model_to_train,
     set_up_seg,
 )
 from foreseg_training.vlm.seg_rows import seg_sft_row
-
-MAX_SHOWN_TOKENS = 256  # of what the model says for the page
 
 
 def train_seg_sft(
@@ -83,10 +81,11 @@ def train_seg_sft(
             train_dataset=rows,
             processing_class=setup.processor,
             peft_config=config,
-            callbacks=[_said_samples(recipe, setup, rows, run)],
+            callbacks=[said_samples(recipe, setup.processor, rows, run.page)],
         )
         masks = trainer.learn_masks(setup.token_id, weights_of(recipe))
         trainer.data_collator = with_masks(trainer.data_collator, masks)
+        check_can_be_saved(trainer, recipe)
         run.train(trainer, rows, filtered)
         return run.finish(save_trained_seg(trainer, setup, recipe, folder, out))
 
@@ -131,15 +130,3 @@ def seg_sft_rows(
             yield seg_sft_row(setup.method, sample, tokens, recipe.decode_side_px)
 
     return dataset_of(rows(), filtered, folder)
-
-
-def _said_samples(recipe: Recipe, setup: SegSetup, rows: Any, run: Run) -> SaidSamples:  # noqa: ANN401 (a Dataset)
-    form = Form(recipe.form)
-    return SaidSamples(
-        rows,
-        setup.processor,
-        run.page,
-        every=recipe.show_steps,
-        max_tokens=min(recipe.max_completion_tokens, MAX_SHOWN_TOKENS),
-        scored=lambda text: {"grammar": grammar_reward(text, form)},
-    )

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foreseg.errors import ConfigError
-from foreseg.methods.grammar import Form
 from foreseg_evaluation.episode import Episode
-from foreseg_training.rewards import grammar_reward
 from foreseg_training.runs.run_card import DataSource
 from foreseg_training.samples import Filtered
 from foreseg_training.vlm.arguments import accumulation, common_arguments
@@ -29,9 +27,7 @@ from foreseg_training.vlm.model import (
 from foreseg_training.vlm.recipe import Recipe
 from foreseg_training.vlm.rows import Row, dataset_of, taught_row
 from foreseg_training.vlm.run import Run
-from foreseg_training.vlm.said_samples import SaidSamples
-
-MAX_SHOWN_TOKENS = 256  # of what the model says for the page
+from foreseg_training.vlm.said_samples import said_samples
 
 
 def train_sft(
@@ -84,22 +80,10 @@ def train_sft(
             train_dataset=rows,
             processing_class=setup.processor,
             peft_config=config,
-            callbacks=[_said_samples(recipe, setup, rows, run)],
+            callbacks=[said_samples(recipe, setup.processor, rows, run.page)],
         )
         run.train(trainer, rows, filtered)
         return run.finish(save_trained(trainer, setup, recipe, folder, out))
-
-
-def _said_samples(recipe: Recipe, setup: Setup, rows: Any, run: Run) -> SaidSamples:  # noqa: ANN401 (a Dataset)
-    form = Form(recipe.form)
-    return SaidSamples(
-        rows,
-        setup.processor,
-        run.page,
-        every=recipe.show_steps,
-        max_tokens=min(recipe.max_completion_tokens, MAX_SHOWN_TOKENS),
-        scored=lambda text: {"grammar": grammar_reward(text, form)},
-    )
 
 
 def sft_rows(
