@@ -248,6 +248,18 @@ class Untakable(Waitable):
         pass
 
 
+class Vanishing(Untakable):
+    """Never ready, and destroyed by another thread whenever it is to be waited for."""
+
+    def is_ready(self, _: object) -> bool:
+        return False
+
+    def add_to_wait_set(self, _: object) -> None:
+        self.num_tried += 1
+        msg = "cannot use Destroyable because destruction was requested"
+        raise rclpy_implementation.InvalidHandle(msg)
+
+
 class Raising:
     """A node with a callback of each kind that raises, spun by the guarded executor."""
 
@@ -326,6 +338,32 @@ def test_a_line_of_the_log_that_cannot_be_written_fails_nobody(
     handler.emit(logging.LogRecord("foreseg", logging.ERROR, "", 0, "half a \ud83d", (), None))
     handler.emit(logging.LogRecord("foreseg", logging.ERROR, "", 0, "%d items", ("no",), None))
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_what_is_destroyed_while_all_are_gathered_is_no_failure() -> None:
+    context = Context()
+    rclpy.init(context=context, domain_id=random_domain())
+    guard, node, called = Guard(), Node("vanishing", context=context), threading.Event()
+    executor = GuardedExecutor(guard, 2, context=context)
+    vanishing = Vanishing()
+    try:
+        executor.add_node(node)
+        node.add_waitable(vanishing)
+        for _ in range(3):
+            executor.spin_once(timeout_sec=0.1)
+        assert vanishing.num_tried == 3
+        node.remove_waitable(vanishing)
+        node.create_timer(0.01, called.set)
+        for _ in range(100):
+            executor.spin_once(timeout_sec=0.1)
+            if called.is_set():
+                break
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert called.is_set()
+    assert guard.num_failures == 0, guard.last
 
 
 def test_every_caller_gets_a_failure_with_its_reason_and_spinning_goes_on(

@@ -17,9 +17,11 @@ from rclpy.context import Context
 from rclpy.executors import (
     ExternalShutdownException,
     MultiThreadedExecutor,
+    TimeoutException,
     WaitableEntityType,
     await_or_execute,
 )
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from rclpy.service import Service
@@ -102,6 +104,22 @@ class GuardedExecutor(MultiThreadedExecutor):
             raise
         except Exception as error:  # noqa: BLE001 (the executor's outermost frame)
             self._failures.note("a callback", error)
+
+    def wait_for_ready_callbacks(
+        self, *args: object, **kwargs: object
+    ) -> tuple[Task, WaitableEntityType, Node]:
+        """As rclpy's; where another thread destroys an entity just now, nothing is ready this time.
+
+        rclpy passes over destroyed subscriptions, timers and services there, and forgets the events
+        of publishers and subscriptions (7.1).
+
+        Raises:
+            TimeoutException: nothing is ready.
+        """
+        try:
+            return super().wait_for_ready_callbacks(*args, **kwargs)
+        except rclpy_implementation.InvalidHandle as error:
+            raise TimeoutException from error
 
     def _make_handler(
         self, entity: WaitableEntityType, node: Node, take_from_wait_list: Take, *rest: object
