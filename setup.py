@@ -180,7 +180,13 @@ setup(
     ],
     package_data={name: ["py.typed"] for name in PRESENT}
     | {
-        "foreseg": ["py.typed", "models/*/*.json", "models/*/*.onnx", "models/*/*.npz"],
+        "foreseg": [
+            "py.typed",
+            "models/*/*.json",
+            "models/*/*.onnx",
+            "models/*/*.npz",
+            "reasoner/recipes/*.json",
+        ],
         "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
         "foreseg_training": ["py.typed", "accelerate/*.yaml", "recipes/*.yaml"],
     },

@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import importlib.metadata
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from foreseg.engines.manifest import sha256_of
 from foreseg.errors import EngineError, InputError
 from foreseg.reasoner.prompt_card import CARD, read_card
+from foreseg.reasoner.recipe import RECIPE, read_recipe
 from foreseg_export.vlm_quality import NOT_COMPARED, ValidationSet, measured_quality
 from foreseg_torch.new_folder import new_folder
 from foreseg_torch.vlm.loading import MB, LoadedVlm, Precision, load_vlm, quiet
@@ -78,6 +80,10 @@ def export_vlm(
         if card is not None:
             (folder / CARD).write_text(card.to_json(), encoding="utf-8")
             report(f"kept {CARD}: the robot asks as it was trained, {card.method}, {card.form}")
+        if (model.folder / RECIPE).is_file():
+            read_recipe(model.folder / RECIPE)  # refused here rather than on the robot
+            shutil.copyfile(model.folder / RECIPE, folder / RECIPE)
+            report(f"kept {RECIPE}: the robot asks by it")
         manifest = _manifest(model, folder, options)
         write_vlm_manifest(folder, manifest)
         report(f"saved {_num_bytes(manifest) / MB:.2f} MB; weights take {_weights(model)} loaded")

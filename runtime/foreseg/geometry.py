@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes in source pixels, and the sides of a picture.
+"""Boxes in source pixels, the sides of a picture, and how pixels of another size are weighed.
 
 A box spans [x0, x1) x [y0, y1): one pixel has width 1.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from enum import Enum
 from typing import NamedTuple
@@ -87,3 +88,19 @@ def box_from_mask(mask: NDArray[np.bool_]) -> BoxXyxy | None:
         return None
     rows = np.flatnonzero(mask.any(axis=1))
     return BoxXyxy(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+@functools.lru_cache(maxsize=8)
+def resize_matrix(size_in: int, size_out: int) -> NDArray[np.float32]:
+    """(size_out, size_in) weights of a triangle filter, as torch's antialiased bilinear resize.
+
+    Pillow's bilinear filter has the same weights, and rounds them to whole values after each axis.
+    """
+    scale = size_in / size_out
+    support = max(scale, 1.0)
+    centres = (np.arange(size_out) + 0.5) * scale
+    distance = np.abs(np.arange(size_in)[None, :] + 0.5 - centres[:, None])
+    weights = np.maximum(0.0, 1.0 - distance / support)
+    matrix: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix

@@ -8,14 +8,14 @@ answers are the model's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from foreseg.errors import ConfigError
 from foreseg.language.base import LanguageModel
-from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.grounding import Coordinates, Shape, View
 from foreseg.methods.labels import LabelForm
 from foreseg.reasoner.fitted_view import FittedView
 from foreseg.reasoner.options import (
@@ -29,6 +29,7 @@ from foreseg.reasoner.options import (
     options_from_values,
 )
 from foreseg.reasoner.prompt_card import check_trained, check_words, options_with_card, read_card
+from foreseg.reasoner.recipe import MAX_SHOWN, Recipe, chosen_recipe, options_with_recipe
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
@@ -39,8 +40,8 @@ from foreseg_torch.vlm.language_model import (
     TransformersLanguageModel,
 )
 from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
+from foreseg_torch.vlm.manifest import MANIFEST_NAME, read_vlm_manifest
 
-MAX_SHOWN = 12  # frames in a request of a method that chooses them itself
 MAX_THREADS = 256
 COUNTS_IN_PIXELS = ("qwen2_5_vl",)  # other families of Qwen count to 1000 over each side
 
@@ -50,7 +51,7 @@ class TransformersOptions:
     """What can be said about a model, how much it may take, and the method."""
 
     model: str = ""  # a folder, or owner/name on the hub; visa and fevos: a folder made for them
-    precision: str = AUTO  # a quantised folder's own, else nf4
+    precision: str = AUTO  # a quantised folder's own, else the recipe's, else nf4
     device: str = AUTO
     method: str = "veason"
     fast: bool = False  # videoseg, visa
@@ -61,6 +62,7 @@ class TransformersOptions:
     form: str = ""  # the only one that the model knows; "" = the method's own
     tells_budget: bool = True  # all but visa: the words say how long the thoughts may be
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
+    recipe: str = AUTO  # by which a published model is asked; "auto" = as its folder or name tells
     adapter: str = ""  # a folder of PEFT's for the model; videoseg's sampler works without it
     sampler: str = ""  # videoseg, visa: a folder that samples; "" = the model, without its adapter
     span_s: float = 0.0  # 0 = all that the history has
@@ -84,17 +86,27 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
     """
     options = options_from_values(values, TransformersOptions(), "transformers")
     card = read_card(Path(options.adapter or options.model))
+    recipe = None
     if card is not None:
         check_trained(card)
         values = options_with_card(values, card)
         options = options_from_values(values, TransformersOptions(), "transformers")
+    elif seg_method_of(Path(options.model)) is None:
+        recipe = chosen_recipe(values, _names_of(options.model), default_method=options.method)
+    if recipe is not None:
+        names = [field.name for field in fields(TransformersOptions)]
+        values = options_with_recipe(values, recipe, names)
+        options = options_from_values(values, TransformersOptions(), "transformers")
     _check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    made = _loaded(options)
+    made = _loaded(options, recipe)
     loaded = made.loaded if isinstance(made, LoadedSegVlm) else made
     view = view_of(loaded, options)
-    method = method_from_options(_method_options(options), view)
+    wording = None
+    if recipe is not None:
+        view, wording = _view_by(recipe, view), recipe.wording
+    method = method_from_options(_method_options(options), view, wording)
     if card is not None:
         check_words(method, card)
     pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
@@ -104,6 +116,32 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
     else:
         model = TransformersLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
     return VlmReasoner(method, model, _sampler(options, loaded, model, pixels))
+
+
+def _names_of(model: str) -> list[str]:
+    """What a model is known as: as the options name it, and what a quantised folder was made of."""
+    folder = Path(model)
+    if not model or not (folder / MANIFEST_NAME).is_file():
+        return [model]
+    return [model, read_vlm_manifest(folder).source_name]
+
+
+def _view_by(recipe: Recipe, view: FittedView) -> FittedView:
+    """How frames are shown by a recipe.
+
+    Raises:
+        ConfigError: the budget of pixels would shrink what the model has only seen in one size.
+    """
+    view = replace(view, shape=Shape(recipe.shape))
+    side = view.image_side_px
+    if view.shape is Shape.SQUARE and view.frame_pixels < side**2:
+        msg = (
+            f"the recipe {recipe.name} shows squares of {side} px, that is {side**2} pixels, and the"
+            f" options frame_pixels and query_pixels leave a frame {view.frame_pixels}: leave them"
+            " away, show fewer frames, or set recipe: none"
+        )
+        raise ConfigError(msg)
+    return view
 
 
 def _sampler(
@@ -138,14 +176,18 @@ def _method_options(options: TransformersOptions) -> MethodOptions:
     return MethodOptions(**values)
 
 
-def _loaded(options: TransformersOptions) -> LoadedVlm | LoadedSegVlm:
+def _loaded(options: TransformersOptions, recipe: Recipe | None) -> LoadedVlm | LoadedSegVlm:
     """The model; for a [SEG] method one that was made for it."""
     _check_made_for(options)
     precision = None if options.precision == AUTO else Precision(options.precision)
     limit_mb = options.max_memory_mb
     if options.method not in SEG_METHODS:
         return load_vlm(
-            options.model, precision=precision, device=options.device, max_memory_mb=limit_mb
+            options.model,
+            precision=precision,
+            otherwise=Precision.NF4 if recipe is None else Precision(recipe.precision),
+            device=options.device,
+            max_memory_mb=limit_mb,
         )
     return load_seg_vlm(
         Path(options.model), precision=precision, device=options.device, max_memory_mb=limit_mb

@@ -20,6 +20,7 @@ from tests.support.tiny_vlm import KINDS, save_tiny_vlm  # noqa: E402
 
 from foreseg.errors import EngineError  # noqa: E402
 from foreseg.geometry import BoxXyxy  # noqa: E402
+from foreseg.reasoner.recipe import RECIPE, SHIPPED  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.vlm import save_quantised  # noqa: E402
 from foreseg_export.vlm_quality import (  # noqa: E402
@@ -68,6 +69,18 @@ def test_what_is_loaded_again_is_bit_for_bit_what_was_quantised(
     ids = torch.arange(20)[None]
     with torch.inference_mode():
         assert torch.equal(fresh.model(ids).logits, again.model(ids).logits)
+
+
+def test_a_recipe_travels_with_its_model(tmp_path: Path) -> None:
+    folder, out = save_tiny_vlm(tmp_path / "source"), tmp_path / "out"
+    shutil.copyfile(SHIPPED / "veason-560.json", folder / RECIPE)
+    words = ["vlm", "--model", str(folder), "--no-report"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert (out / RECIPE).read_bytes() == (folder / RECIPE).read_bytes()
+    assert RECIPE in {file.name for file in read_vlm_manifest(out).files}
+    (folder / RECIPE).write_text("{}", "utf-8")
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_model_that_has_run_is_not_saved(source: Path, tmp_path: Path) -> None:

@@ -63,6 +63,26 @@ def test_thousandths_behind_a_server_are_read_as_such_or_refused() -> None:
     assert "milli" in failed.reason
 
 
+def test_a_published_model_behind_a_server_is_asked_by_its_recipe() -> None:
+    calls: list[chat.Call] = []
+
+    def said(call: chat.Call) -> str:
+        calls.append(call)
+        return "{'keyframe_timestamp': 4, 'bbox_2d_list': [[140, 140, 280, 280]]}"
+
+    window = window_of([np.zeros((360, 640, 3), np.uint8)] * 2)
+    with ChatServer([chat.says(said)]) as server:
+        options = {"url": server.url, "model": "SitongGong/Veason-R1"}
+        reasoner = build_reasoner(ReasonerSpec(kind="openai", options=options))
+        parts = list(checked_ask(reasoner, query("the Cup."), window))
+    (found,) = [part for part in parts if isinstance(part, TargetsFound)]
+    assert found.prompts[0].box == pytest.approx((160, 90, 320, 180))
+    content = calls[0].body["messages"][0]["content"]
+    words = [part["text"] for part in content if part["type"] == "text"]
+    assert words[:2] == ["(0s)", ", (4s)"]
+    assert 'Find "the cup"' in words[-1]
+
+
 BOX = '{"keyframe_timestamp": 0, "bbox_2d_list": [[0, 0, 28, 28]]}'
 SAID = f"<think>it is red</think><answer>{BOX}</answer>"
 

@@ -89,6 +89,34 @@ def test_boxes_are_read_in_the_models_own_units(
     assert found.confidence == pytest.approx(np.exp(-0.5))
 
 
+def test_a_published_model_is_asked_by_its_recipe(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = tmp_path / "Veason-R1"
+    folder.symlink_to(folders["qwen2_5_vl"])
+    scripted(
+        monkeypatch,
+        "<think>x</think><answer>{'keyframe_timestamp': 4, 'bbox_2d_list': [[0, 0, 280, 140]]}",
+        folder,
+    )
+    with caplog.at_level("INFO"):
+        reasoner = build_reasoner(
+            ReasonerSpec(kind="transformers", options={"model": str(folder)})
+        )
+    assert "is asked by the recipe veason-560" in caplog.text
+    assert " as bf16 on" in caplog.text  # not nf4, which nobody published
+    image = np.zeros((300, 400, 3), np.uint8)
+    parts = list(checked_ask(reasoner, query("what?"), window_of([image] * 2)))
+    (found,) = [part for part in parts if isinstance(part, TargetsFound)]
+    assert found.prompts[0].box == pytest.approx((0, 0, 200, 75))
+    options = {"model": str(folder), "frame_pixels": 200_704}
+    with pytest.raises(ForesegError, match=r"shows squares of 560 px.*leave a frame 200704"):
+        build_reasoner(ReasonerSpec(kind="transformers", options=options))
+
+
 def test_foreseg_run_brings_masks_from_a_model_in_this_process(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smaller copies of frames, by block means: what travels to a reasoner.
+"""Copies of frames in other sizes: smaller ones by block means, as they travel to a reasoner; squares.
 
 A reduced frame keeps its record, so that `Frame.scale_xy` leads back to source pixels.
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameWindow, U8Array
+from foreseg.geometry import resize_matrix
 
 
 def reduce_image(image: U8Array, max_side_px: int) -> U8Array:
@@ -41,6 +42,29 @@ def reduce_image(image: U8Array, max_side_px: int) -> U8Array:
 def reduce_window(window: FrameWindow, max_side_px: int) -> FrameWindow:
     """The window with every frame reduced by `reduce_image`."""
     frames = (_reduced_frame(frame, max_side_px) for frame in window.frames)
+    return replace(window, frames=tuple(frames))
+
+
+def squeeze_image(image: U8Array, side_px: int) -> U8Array:
+    """An (H, W, 3) uint8 image as (side_px, side_px, 3), whatever its aspect; itself if it is that.
+
+    By the bilinear filter that widens where it shrinks, as Pillow's.
+    """
+    height, width, channels = image.shape
+    if (height, width) == (side_px, side_px):
+        return image
+    rows = resize_matrix(height, side_px) @ image.reshape(height, -1).astype(np.float32)
+    by_column = rows.reshape(side_px, width, channels).transpose(1, 0, 2).reshape(width, -1)
+    columns = resize_matrix(width, side_px) @ by_column
+    square = columns.reshape(side_px, side_px, channels).transpose(1, 0, 2)
+    squeezed: U8Array = np.clip(np.rint(square), 0, 255).astype(np.uint8, order="C")
+    squeezed.flags.writeable = False
+    return squeezed
+
+
+def squeeze_window(window: FrameWindow, side_px: int) -> FrameWindow:
+    """The window with every frame squeezed by `squeeze_image`."""
+    frames = (replace(f, image=squeeze_image(f.image, side_px)) for f in window.frames)
     return replace(window, frames=tuple(frames))
 
 

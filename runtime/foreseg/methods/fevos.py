@@ -31,8 +31,8 @@ from foreseg.methods.seg_answers import (
     read_targets,
     reply_words,
     sentence,
-    sharper,
 )
+from foreseg.methods.sharper import sharper
 
 MAX_FRAMES = 32
 

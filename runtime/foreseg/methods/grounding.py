@@ -15,12 +15,13 @@ from enum import Enum
 from foreseg.errors import ConfigError, ForesegError, InputError
 from foreseg.frames import Frame, FrameWindow, U8Array
 from foreseg.geometry import BoxXyxy
-from foreseg.history.reduction import reduce_window
+from foreseg.history.reduction import reduce_window, squeeze_window
 from foreseg.methods.labels import LabelForm, labelled_window
 from foreseg.methods.near_json import Json
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
 
 MAX_TARGETS = 64
+MAX_SIDE_PX = 4096  # of a frame as it is shown
 MILLI = 1000.0
 MILLI_SLACK = 20.0  # beyond the frame, with `milli`; with pixels it is a patch
 EDGE_PX = 1.0  # a point so little outside is on the edge
@@ -32,6 +33,13 @@ class Coordinates(Enum):
 
     PIXELS = "pixels"  # of the frame as its processor resizes it
     MILLI = "milli"  # 0 to 1000 over each side
+
+
+class Shape(Enum):
+    """The outline of a frame as it is shown."""
+
+    ASPECT = "aspect"  # its own; never enlarged
+    SQUARE = "square"  # squeezed, or stretched: some policies have seen nothing else
 
 
 class UnusableAnswer(ForesegError):  # noqa: N818 (a result of reading, with its reason)
@@ -59,12 +67,13 @@ class View:
     """How frames are shown to a model, and how it counts in them."""
 
     image_side_px: int = 448  # frames are reduced to this
+    shape: Shape = Shape.ASPECT
     coordinates: Coordinates = Coordinates.PIXELS
     patch_px: int = 28  # the processor rounds both sides to multiples of this (Qwen2.5-VL: 28)
     labels: LabelForm = LabelForm.ABSOLUTE
 
     def __post_init__(self) -> None:
-        if not 16 <= self.image_side_px <= 4096 or not 1 <= self.patch_px <= 128:  # noqa: PLR2004
+        if not 16 <= self.image_side_px <= MAX_SIDE_PX or not 1 <= self.patch_px <= 128:  # noqa: PLR2004
             msg = (
                 "image_side_px wants 16 to 4096 and patch_px 1 to 128, got"
                 f" {self.image_side_px} and {self.patch_px}"
@@ -73,7 +82,16 @@ class View:
 
     def shown(self, window: FrameWindow) -> FrameWindow:
         """The window as the model sees it."""
-        return labelled_window(reduce_window(window, self.image_side_px), self.labels)
+        resize = squeeze_window if self.shape is Shape.SQUARE else reduce_window
+        return labelled_window(resize(window, self.image_side_px), self.labels)
+
+    def wanted_px(self, frame: Frame) -> int:
+        """The longer side at which a frame must come, so that nothing of what is shown is lost."""
+        side = self.image_side_px
+        if self.shape is Shape.SQUARE:
+            longer, shorter = max(frame.ref.size_wh), min(frame.ref.size_wh)
+            side = min(MAX_SIDE_PX, math.ceil(side * longer / shorter))
+        return min(side, max(frame.ref.size_wh))
 
     def size_wh(self, frame: Frame) -> tuple[float, float]:
         """A shown frame's size in the model's own units."""

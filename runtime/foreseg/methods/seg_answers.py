@@ -10,7 +10,7 @@ nothing that a model spells can look like one. Does not know how masks are decod
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -19,13 +19,12 @@ import numpy as np
 from foreseg.dialogue import (
     Abstained,
     AnswerFailed,
-    FramesWanted,
     NoTarget,
     ObservedMask,
     TargetsFound,
 )
 from foreseg.errors import ConfigError
-from foreseg.frames import Frame, FrameWindow
+from foreseg.frames import Frame
 from foreseg.language.base import Segmented
 from foreseg.masks import rle_from_mask
 from foreseg.methods.answers import (
@@ -179,25 +178,6 @@ def _drawn(targets: Sequence[Segmented], frames: Sequence[Frame]) -> tuple[Obser
         )
         for i, frame in enumerate(frames)
     )
-
-
-def sharper(
-    frames: tuple[Frame, ...], side_px: int
-) -> Generator[FramesWanted, FrameWindow | None, tuple[Frame, ...]]:
-    """The frames to decode, at up to so many pixels: those that came smaller are wanted again.
-
-    What is at hand in no larger size stays as it came.
-    """
-    small = [frame for frame in frames if max(frame.image.shape[:2]) < _whole_px(frame, side_px)]
-    if not small:
-        return frames
-    more = yield FramesWanted(indices=tuple(frame.index for frame in small), side_px=side_px)
-    larger = {} if more is None else {frame.index: frame for frame in more.frames}
-    return tuple(larger.get(frame.index, frame) for frame in frames)
-
-
-def _whole_px(frame: Frame, side_px: int) -> int:
-    return min(side_px, max(frame.ref.size_wh))
 
 
 def _words_of(text: str, num_targets: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from foreseg.dialogue import NoTarget, Query, TargetsFound
@@ -46,6 +46,8 @@ from foreseg.methods.grounding import (
     labelled,
 )
 from foreseg.methods.near_json import Json, values_from_text
+from foreseg.methods.sharper import sharper
+from foreseg.methods.wording import Wording, worded_step
 from foreseg.prompts import SpatialPrompt
 
 MAX_FRAMES = 64
@@ -59,7 +61,10 @@ _ANSWER = '{"keyframe_timestamp": LABEL, "bbox_2d_list": [[x0, y0, x1, y1], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VeasonSettings:
-    """Numbers of the method; the first and the token counts as in its public configuration."""
+    """Numbers of the method; the first and the token counts as in its public configuration.
+
+    With a `wording` these words take the place of the method's own, with their form and budgets.
+    """
 
     num_frames: int = 6
     span_s: float | None = None  # None: all that the history has
@@ -68,6 +73,7 @@ class VeasonSettings:
     tells_budget: bool = True  # the words say how long the thoughts may be
     reasoning_tokens: int = 768
     answer_tokens: int = 256
+    wording: Wording | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_frames <= MAX_FRAMES:
@@ -93,19 +99,28 @@ class VeasonMethod:
 
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """One request."""
-        shown = self._settings.view.shown(window)
-        form = form_of(query, self._settings.form)
-        budget = reasoning_tokens_of(query, form, self._settings.reasoning_tokens)
+        settings = self._settings
+        if settings.wording is not None:
+            yield from self._plan_worded(settings.wording, query, window)
+            return
+        shown = settings.view.shown(window)
+        form = form_of(query, settings.form)
+        budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         message = Message(role=Role.USER, content=self._content(query, shown, form, budget))
-        request = LanguageRequest(
-            messages=(message,), max_tokens=budget + self._settings.answer_tokens
-        )
+        request = LanguageRequest(messages=(message,), max_tokens=budget + settings.answer_tokens)
         yield AnswerStep(
             request=request,
             form=form,
             read=partial(self.read, window=shown),
             reasoning_tokens=budget,
         )
+
+    def _plan_worded(self, wording: Wording, query: Query, window: FrameWindow) -> Plan:
+        """One request in a published model's words, with the frames as large as it knows them."""
+        view = self._settings.view
+        frames = yield from sharper(window.frames, max(map(view.wanted_px, window.frames)))
+        shown = view.shown(replace(window, frames=frames))
+        yield worded_step(wording, query, shown, partial(self.read, window=shown))
 
     def read(self, text: str, window: FrameWindow) -> Verdict:
         """Read an answer about the frames as they were shown."""

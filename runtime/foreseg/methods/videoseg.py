@@ -11,7 +11,7 @@ the numbers of frames: those here are ours, and so are the bound on rounds and "
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from random import Random
@@ -31,7 +31,7 @@ from foreseg.methods.answers import (
 )
 from foreseg.methods.base import AnswerStep, Plan, SampleStep, Verdict
 from foreseg.methods.grammar import Form
-from foreseg.methods.grounding import View, label_text, labelled
+from foreseg.methods.grounding import Shape, View, label_text, labelled
 from foreseg.methods.labels import LabelForm
 from foreseg.methods.pointing import (
     ANSWER,
@@ -42,9 +42,12 @@ from foreseg.methods.pointing import (
     worded,
 )
 from foreseg.methods.segments import Album, Segment, evenly, window_of
+from foreseg.methods.sharper import sharper
+from foreseg.methods.wording import Wording, worded_step
 from foreseg.prompts import SpatialPrompt
 
 MAX_FRAMES = 32
+SAMPLER_SIDE_PX = 448
 MAX_SAMPLES = 16
 MAX_ROUNDS = 8
 
@@ -60,7 +63,11 @@ class TargetFrame(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideosegSettings:
-    """Numbers of the method; `fast` gives those for a stream."""
+    """Numbers of the method; `fast` gives those for a stream.
+
+    With a `wording` the last request shows the target frame alone, as `view` has it, in these words.
+    The sampler then sees frames in their own aspect, of at most `SAMPLER_SIDE_PX`.
+    """
 
     num_interval_answers: int = 4  # K
     num_target_answers: int = 4  # M
@@ -79,6 +86,7 @@ class VideosegSettings:
     sampler_tokens: int = 64
     reasoning_tokens: int = 768
     answer_tokens: int = 512
+    wording: Wording | None = None
 
     def __post_init__(self) -> None:
         bounds = {
@@ -131,6 +139,11 @@ class VideosegMethod:
 
     def __init__(self, settings: VideosegSettings | None = None) -> None:
         self._settings = settings or VideosegSettings()
+        view = self._settings.view
+        if self._settings.wording is not None:
+            side = min(view.image_side_px, SAMPLER_SIDE_PX)
+            view = replace(view, shape=Shape.ASPECT, image_side_px=side)
+        self._sampler_view = view
         self._policy = UniformWindow(
             num_frames=self._settings.num_sampler_frames, span_s=self._settings.span_s
         )
@@ -143,7 +156,7 @@ class VideosegMethod:
     def plan(self, query: Query, window: FrameWindow) -> Plan:
         """The sampler's rounds, then the answer."""
         settings = self._settings
-        first = settings.view.shown(window)
+        first = self._sampler_view.shown(window)
         album = Album(first)
         segment = Segment(album.labels[0], album.labels[-1])
         label = segment.first
@@ -160,11 +173,23 @@ class VideosegMethod:
                 label, note = segment.target(_texts(texts))
                 yield RationalePart(text=note)
         if wanted := album.missing([label]):
-            album.add((yield FramesWanted(indices=wanted)), settings.view)
+            album.add((yield FramesWanted(indices=wanted)), self._sampler_view)
+        if settings.wording is not None:
+            yield from self._plan_worded(settings.wording, query, album.nearest(label), window)
+            return
         key = album.within(segment, settings.num_key_frames)
         elsewhere = [f for f in first.frames if first.label_of(f.index) not in segment]
         frames = [*key.frames, *evenly(elsewhere, settings.num_reference_frames)]
         yield self.answer_step(query, album.nearest(label), frames, first.origin_index)
+
+    def _plan_worded(
+        self, wording: Wording, query: Query, target: Frame, window: FrameWindow
+    ) -> Plan:
+        """The last request in a published model's words, about the target frame alone."""
+        view = self._settings.view
+        frames = yield from sharper((target,), view.wanted_px(target))
+        shown = view.shown(replace(window, frames=frames))
+        yield worded_step(wording, query, shown, partial(self.read, frame=shown.newest))
 
     def _narrowed(self, query: Query, album: Album, segment: Segment) -> _Narrowing:
         """Close in on the segment that matters; the album gets the frames that it takes."""
@@ -182,7 +207,7 @@ class VideosegMethod:
             segment = narrowed.segment
             wanted = album.missing(segment.even_labels(shown))
             if wanted:
-                album.add((yield FramesWanted(indices=wanted)), settings.view)
+                album.add((yield FramesWanted(indices=wanted)), self._sampler_view)
             if segment.length <= longest:
                 break
         return segment

@@ -39,8 +39,8 @@ from foreseg.methods.seg_answers import (
     read_targets,
     reply_words,
     sentence,
-    sharper,
 )
+from foreseg.methods.sharper import sharper
 
 MAX_FRAMES = 32
 MAX_SAMPLES = 16

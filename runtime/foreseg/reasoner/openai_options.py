@@ -16,7 +16,7 @@ from foreseg.errors import ConfigError
 from foreseg.files import read_file
 from foreseg.language.openai_server import OpenAiServer, ServerSettings
 from foreseg.methods.base import Method
-from foreseg.methods.grounding import Coordinates, View
+from foreseg.methods.grounding import Coordinates, Shape, View
 from foreseg.methods.labels import LabelForm
 from foreseg.reasoner.options import (
     AUTO,
@@ -28,6 +28,7 @@ from foreseg.reasoner.options import (
     method_from_options,
     options_from_values,
 )
+from foreseg.reasoner.recipe import Recipe, chosen_recipe, options_with_recipe
 from foreseg.reasoner.vlm import VlmReasoner
 
 MAX_KEY_BYTES = 10_000
@@ -51,6 +52,7 @@ class OpenAiOptions:
     form: str = ""  # the only one that the model knows; "" = the method's own
     tells_budget: bool = True  # the words say how long the thoughts may be
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
+    recipe: str = AUTO  # by which a published model is asked; "auto" = as its name tells
     sampler: str = ""  # videoseg: the server's name of a model that samples; "" = `model`
     coordinates: str = AUTO  # as the model's name tells
     image_side_px: int = 448
@@ -72,6 +74,11 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         ConfigError: for an unknown name, a value that cannot work, or a key that is not there.
     """
     options = options_from_values(values, OpenAiOptions(), "openai")
+    recipe = chosen_recipe(values, [options.model], default_method=options.method)
+    if recipe is not None:
+        names = [field.name for field in fields(OpenAiOptions)]
+        values = options_with_recipe(values, recipe, names)
+        options = options_from_values(values, OpenAiOptions(), "openai")
     settings = server_settings(options)
     sampler = None
     if options.sampler:
@@ -79,7 +86,7 @@ def openai_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
             msg = f"a sampler is for the method videoseg, got {options.method}"
             raise ConfigError(msg)
         sampler = OpenAiServer(replace(settings, model=options.sampler))
-    return VlmReasoner(_method(options), OpenAiServer(settings), sampler)
+    return VlmReasoner(_method(options, recipe), OpenAiServer(settings), sampler)
 
 
 def server_settings(options: OpenAiOptions) -> ServerSettings:
@@ -101,17 +108,19 @@ def server_settings(options: OpenAiOptions) -> ServerSettings:
     )
 
 
-def _method(options: OpenAiOptions) -> Method:
+def _method(options: OpenAiOptions, recipe: Recipe | None) -> Method:
     view = View(
         image_side_px=options.image_side_px,
         coordinates=coordinates_of(options.coordinates, options.model),
         patch_px=options.patch_px,
         labels=labels_from_name(options.labels),
+        shape=Shape.ASPECT if recipe is None else Shape(recipe.shape),
     )
     own = {field.name for field in fields(OpenAiOptions)}  # a server decodes no masks
     names = [field.name for field in fields(MethodOptions) if field.name in own]
     values = {name: getattr(options, name) for name in names}
-    return method_from_options(MethodOptions(**values), view)
+    wording = None if recipe is None else recipe.wording
+    return method_from_options(MethodOptions(**values), view, wording)
 
 
 def coordinates_of(name: str, model: str) -> Coordinates:

@@ -22,10 +22,12 @@ from foreseg.methods.labels import LabelForm
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
+from foreseg.methods.wording import Wording
 
 MAX_FILE_BYTES = 100_000
 METHODS = ("veason", "videoseg", "visa", "fevos")
 AUTO = "auto"  # of `coordinates`: as the model's family counts
+TEXT_METHODS = ("veason", "videoseg")  # of these, those whose answers are text
 DECODING = ("visa", "fevos")  # of these, those whose answers are masks
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 TELLING = ("veason", "videoseg", "fevos")  # those that think and can be silent about the budget
@@ -164,8 +166,15 @@ class MethodOptions:
     tells_budget: bool = True
 
 
-def method_from_options(options: MethodOptions, view: View) -> Method:
+def method_from_options(
+    options: MethodOptions, view: View, wording: Wording | None = None
+) -> Method:
     """A method by its name, which is shown frames as `view` has it.
+
+    Args:
+        options: of the method.
+        view: of the frames.
+        wording: of a method in `TEXT_METHODS`: a published model's words, in place of its own.
 
     Raises:
         ConfigError: no such method or form, or an option of another method.
@@ -185,6 +194,7 @@ def method_from_options(options: MethodOptions, view: View) -> Method:
                 tells_budget=options.tells_budget,
                 num_key_frames=options.num_key_frames or own.num_key_frames,
                 num_reference_frames=own.num_reference_frames if references < 0 else references,
+                wording=wording,
             )
         )
     if name == "visa":
@@ -211,6 +221,7 @@ def method_from_options(options: MethodOptions, view: View) -> Method:
             view=view,
             form=chosen,
             tells_budget=options.tells_budget,
+            wording=wording,
         )
     )
 

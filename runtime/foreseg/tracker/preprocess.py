@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from foreseg.engines.manifest import Sam2Geometry
 from foreseg.errors import MissingExtraError
 from foreseg.frames import U8Array
+from foreseg.geometry import resize_matrix
 from foreseg.masks import Mask
 from foreseg.prompts import SpatialPrompt
 
@@ -122,20 +122,7 @@ def logits_from_mask(mask: Mask, geometry: Sam2Geometry) -> tuple[F32, F32]:
 
 def _shrunk(image: F32, side: int) -> F32:
     """(side, side), by the bilinear filter that widens where it shrinks (antialiased)."""
-    rows = _resize_matrix(image.shape[0], side)
-    columns = _resize_matrix(image.shape[1], side)
+    rows = resize_matrix(image.shape[0], side)
+    columns = resize_matrix(image.shape[1], side)
     resized: F32 = rows @ image @ columns.T
     return resized
-
-
-@functools.lru_cache(maxsize=8)
-def _resize_matrix(size_in: int, size_out: int) -> F32:
-    """(size_out, size_in) weights of a triangle filter, as torch's antialiased bilinear resize."""
-    scale = size_in / size_out
-    support = max(scale, 1.0)
-    centres = (np.arange(size_out) + 0.5) * scale
-    distance = np.abs(np.arange(size_in)[None, :] + 0.5 - centres[:, None])
-    weights = np.maximum(0.0, 1.0 - distance / support)
-    matrix: F32 = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    matrix.flags.writeable = False
-    return matrix

@@ -102,6 +102,7 @@ def load_vlm(
     where: str,
     *,
     precision: Precision | None = None,
+    otherwise: Precision = Precision.NF4,
     device: str = "auto",
     max_memory_mb: float = 0.0,
 ) -> LoadedVlm:
@@ -109,7 +110,8 @@ def load_vlm(
 
     Args:
         where: a folder, or `owner/name` on the hub.
-        precision: None: a quantised folder's own, else nf4.
+        precision: None: a quantised folder's own, else `otherwise`.
+        otherwise: see there.
         device: "auto" takes the GPU where there is one.
         max_memory_mb: refuse what is estimated to need more; 0: no limit.
 
@@ -123,7 +125,7 @@ def load_vlm(
     folder = _folder(where, _SMALL_FILES)
     config = read_config(folder)
     stored = stored_precision(config, folder)
-    precision = precision or stored or Precision.NF4
+    precision = precision or stored or otherwise
     if stored not in (None, precision):
         msg = f"{where} is quantised to {stored.value}: it cannot be had as {precision.value}"
         raise InputError(msg)
