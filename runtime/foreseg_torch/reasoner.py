@@ -51,7 +51,7 @@ class TransformersOptions:
     """What can be said about a model, how much it may take, and the method."""
 
     model: str = ""  # a folder, or owner/name on the hub; visa and fevos: a folder made for them
-    precision: str = AUTO  # a quantised folder's own, else the recipe's, else nf4
+    precision: str = AUTO  # a quantised folder's own, else the recipe's or seg.json's, else nf4
     device: str = AUTO
     method: str = "veason"
     fast: bool = False  # videoseg, visa
@@ -106,7 +106,9 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
     wording = None
     if recipe is not None:
         view, wording = _view_by(recipe, view), recipe.wording
-    method = method_from_options(_method_options(options), view, wording)
+    forces = not isinstance(made, LoadedSegVlm) or made.model.head.decode.forces_token
+    asked = replace(_method_options(options), forces_token=forces)
+    method = method_from_options(asked, view, wording)
     if card is not None:
         check_words(method, card)
     pixels, cache_mb = view.frame_pixels, options.vision_cache_mb
@@ -172,8 +174,9 @@ def _sampler(
 
 
 def _method_options(options: TransformersOptions) -> MethodOptions:
-    values = {field.name: getattr(options, field.name) for field in fields(MethodOptions)}
-    return MethodOptions(**values)
+    known = {field.name for field in fields(options)}  # the others are the folder's to say
+    names = [field.name for field in fields(MethodOptions) if field.name in known]
+    return MethodOptions(**{name: getattr(options, name) for name in names})
 
 
 def _loaded(options: TransformersOptions, recipe: Recipe | None) -> LoadedVlm | LoadedSegVlm:

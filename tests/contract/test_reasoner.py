@@ -40,6 +40,7 @@ KINDS = (
     "tests.support.language_models:videoseg",
     "tests.support.segmenting_models:visa",
     "tests.support.segmenting_models:fevos",
+    "tests.support.segmenting_models:sa2va",
 )
 RED, BLUE, WHITE = (220, 40, 40), (40, 70, 220), (240, 240, 240)
 BALL = Disc(x=60, y=120, radius=14, colour=WHITE, vx=60)

@@ -432,8 +432,7 @@ def test_a_whole_answer_of_four_bits_ends_in_a_mask_prompt(
     parts: Path, tmp_path: Path, method: str, kind: str
 ) -> None:
     made = assembled(parts, tmp_path / "made", kind=kind, method=method)
-    model = SegLanguageModel(load_seg_vlm(made, device="cpu"))
-    assert model.loaded.precision is Precision.NF4
+    model = SegLanguageModel(load_seg_vlm(made, precision=Precision.NF4, device="cpu"))
     window = FrameWindow(
         frames=tuple(make_frame(i) for i in (2, 9, 16)), origin_index=FrameIndex(2)
     )

@@ -165,7 +165,7 @@ def test_what_a_random_model_says_is_a_failed_answer(
         ({"model": "./", "precision": "int4"}, "auto, nf4, int8, bf16, fp32, got 'int4'"),
         ({"model": "./"}, "has no config.json"),
         ({"model": "m/n", "device": "tpu"}, "device wants auto, cpu, cuda or cuda:N, got 'tpu'"),
-        ({"model": "./", "method": "other"}, "veason, videoseg, visa, fevos, got 'other'"),
+        ({"model": "./", "method": "other"}, "veason, videoseg, visa, fevos, sa2va, got 'other'"),
         ({"model": "./", "coordinates": "cm"}, "auto, pixels, milli, got 'cm'"),
         ({"model": "./", "frame_pixels": "9"}, "frame_pixels wants int, got '9'"),
         ({"model": "./", "threads": -1}, "threads wants 0 to 256, got -1"),

@@ -24,6 +24,7 @@ from foreseg.methods.fevos import FevosMethod
 from foreseg.methods.grammar import CompletionReader, Form
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.near_json import MAX_CHARS, values_from_text
+from foreseg.methods.sa2va import Sa2vaMethod
 from foreseg.methods.seg_answers import TOKEN, forced_ending, mark_of, read_targets
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
@@ -217,7 +218,11 @@ SEG_GOOD = (
     '<think>Nobody.</think><answer>{"no_target": "nothing leaves the view"}</answer>',
     f"Sure, it is {TOKEN}.",
 )
-SEG_METHODS: tuple[Method, ...] = (FevosMethod(), VisaMethod(VisaSettings(num_answers=1)))
+SEG_METHODS: tuple[Method, ...] = (
+    FevosMethod(),
+    VisaMethod(VisaSettings(num_answers=1)),
+    Sa2vaMethod(),
+)
 
 
 @st.composite

@@ -13,6 +13,7 @@ from foreseg.frames import Frame
 from foreseg.language.base import Chunk, Segmented, SegmentRequest, SegmentStream
 from foreseg.masks import Mask
 from foreseg.methods.fevos import FevosMethod
+from foreseg.methods.sa2va import Sa2vaMethod
 from foreseg.methods.seg_answers import TOKEN
 from foreseg.methods.visa import VisaMethod, VisaSettings
 from foreseg.reasoner.vlm import VlmReasoner
@@ -43,12 +44,15 @@ class ScriptedSegmenter(ScriptedModel):
 
     paint: Painter = upper_left
     segmented: list[SegmentRequest] = field(default_factory=list)
+    cuts: bool = False  # the completion ends because its tokens are used up
 
     def segment(self, request: SegmentRequest) -> SegmentStream:
         self.segmented.append(request)
         self.requests.append(request.completion)
         text, number = self.script(request.completion), 0
-        ending = "" if TOKEN in text else request.ending(text)
+        ending = ""
+        if TOKEN not in text and request.ending is not None:
+            ending = request.ending(text)
         try:
             for part, is_forced in ((text, False), (ending, True)):
                 for piece in re.split(f"({re.escape(TOKEN)})", part):
@@ -66,6 +70,8 @@ class ScriptedSegmenter(ScriptedModel):
                         yield Chunk(
                             text=piece[at : at + self.step], num_tokens=1, log_probs=self.log_probs
                         )
+            if self.cuts:
+                yield Chunk(is_cut=True)
         except GeneratorExit:
             self.num_closed += 1
             raise
@@ -84,6 +90,10 @@ def _cooperative(request: object) -> str:
 
 def visa(_options: Mapping[str, str | int | float | bool]) -> VlmReasoner:
     return VlmReasoner(VisaMethod(VisaSettings(num_answers=3)), ScriptedSegmenter(_cooperative))
+
+
+def sa2va(_options: Mapping[str, str | int | float | bool]) -> VlmReasoner:
+    return VlmReasoner(Sa2vaMethod(), ScriptedSegmenter(_cooperative))
 
 
 def fevos(_options: Mapping[str, str | int | float | bool]) -> VlmReasoner:

@@ -88,8 +88,11 @@ class SegmentRequest:
 
     completion: LanguageRequest  # num_samples 1
     frames: tuple[Frame, ...]  # at least one
-    ending: Callable[[str], str]
-    """What is to be said after a completion that ended without the token; "" = nothing."""
+    ending: Callable[[str], str] | None
+    """What is to be said after a completion that ended without the token; "" = nothing.
+
+    None: nothing is, for without the token there is no target.
+    """
 
     def __post_init__(self) -> None:
         if self.completion.num_samples != 1 or not self.frames:

@@ -46,6 +46,7 @@ class FevosSettings:
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
     tells_budget: bool = True  # the words say how long the thoughts may be
+    forces_token: bool = True  # False: a completion without [SEG] means no target
     decode_side_px: int = 1024  # of the frames on which the token is decoded, at most
     reasoning_tokens: int = 768
     answer_tokens: int = 64
@@ -90,13 +91,14 @@ class FevosMethod:
             max_tokens=budget + self._settings.answer_tokens,
         )
         frames = yield from sharper(window.frames, self._settings.decode_side_px)
+        forces = self._settings.forces_token
         yield SegmentStep(
             request=SegmentRequest(
                 completion=completion,
                 frames=frames,
-                ending=partial(forced_ending, form=form),
+                ending=partial(forced_ending, form=form) if forces else None,
             ),
             form=form,
-            read=partial(read_targets, frames=frames),
+            read=partial(read_targets, frames=frames, forces_token=forces),
             reasoning_tokens=budget,
         )

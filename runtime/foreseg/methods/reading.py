@@ -90,11 +90,15 @@ class StepReader:
         return self._told(self._reader.feed(text))
 
     def finish(self) -> Told:
-        """Read what was held back; masks without an answer are the answer."""
+        """Read what was held back; masks without an answer are one, and so is unforced silence."""
         last = self._reader.finish()
-        if last.answer is None and self._found and not self._has_verdict:
+        if last.answer is None and not self._has_verdict and (self._found or self._may_be_silent):
             last = replace(last, answer="")
         return self._told(last, is_end=True)
+
+    @property
+    def _may_be_silent(self) -> bool:
+        return isinstance(self._step, SegmentStep) and self._step.request.ending is None
 
     def _told(self, piece: Piece, *, is_end: bool = False) -> Told:
         rationale = spelled(piece.rationale)

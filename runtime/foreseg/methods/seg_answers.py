@@ -123,17 +123,28 @@ def forced_ending(text: str, *, form: Form = Form.THINK_FIRST, said: str = sente
     return f"{'</think>' if is_thinking else ''}\n<answer>{said}</answer>"
 
 
-def read_targets(text: str, found: Sequence[Segmented], *, frames: Sequence[Frame]) -> Verdict:
+def read_targets(
+    text: str, found: Sequence[Segmented], *, frames: Sequence[Frame], forces_token: bool = True
+) -> Verdict:
     """Targets from the marks in an answer's text; from all masks so far if it has no mark.
 
     The keyframe is the frame on which the targets' masks are judged best; on it an object without
     a pixel is left out. No pixel on any frame is no target.
+
+    Args:
+        text: of the answer, with marks.
+        found: all masks so far.
+        frames: on which they were decoded.
+        forces_token: False: an answer of a model that said no token says that there is no target.
     """
     repairs = Repairs()
     numbers = marks_in(text)
     targets = [found[number] for number in numbers if number < len(found)]
     if not targets:
         words = _words_verdict(text)
+        if not found and isinstance(words.part, AnswerFailed) and not forces_token:
+            said = " ".join(text.split())[:60]
+            return Verdict(part=NoTarget(reason=f"the model says no {TOKEN}: {said!r}"))
         if isinstance(words.part, (NoTarget, Abstained)) or not found:
             return words
         targets = list(found)

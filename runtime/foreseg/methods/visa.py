@@ -80,6 +80,7 @@ class VisaSettings:
     span_s: float | None = None  # None: all that the history has
     view: View = field(default_factory=View)
     form: Form | None = Form.BARE  # as its paper
+    forces_token: bool = True  # False: a completion without [SEG] means no target
     decode_side_px: int = 1024  # of the target frame when the token is decoded, at most
     sampler_tokens: int = 32
     reasoning_tokens: int = 256
@@ -188,6 +189,7 @@ class VisaMethod:
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         more = "" if form is Form.BARE else f"\n{reply_words(form, budget)}"
         images = (*self._images((target,)), *self._images(tuple(references)))
+        ending = partial(forced_ending, form=form, said=self.sentence())
         content: tuple[str | U8Array, ...] = (*images, _filled(_QUESTION, query) + more)
         completion = LanguageRequest(
             messages=(Message(role=Role.USER, content=content),),
@@ -197,10 +199,10 @@ class VisaMethod:
             request=SegmentRequest(
                 completion=completion,
                 frames=(target,),
-                ending=partial(forced_ending, form=form, said=self.sentence()),
+                ending=ending if settings.forces_token else None,
             ),
             form=form,
-            read=partial(read_targets, frames=(target,)),
+            read=partial(read_targets, frames=(target,), forces_token=settings.forces_token),
             reasoning_tokens=budget,
         )
 

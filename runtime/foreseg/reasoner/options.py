@@ -19,16 +19,17 @@ from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grammar import Form
 from foreseg.methods.grounding import Coordinates, View
 from foreseg.methods.labels import LabelForm
+from foreseg.methods.sa2va import Sa2vaMethod, Sa2vaSettings
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings
 from foreseg.methods.visa import VisaMethod, VisaSettings
 from foreseg.methods.wording import Wording
 
 MAX_FILE_BYTES = 100_000
-METHODS = ("veason", "videoseg", "visa", "fevos")
+METHODS = ("veason", "videoseg", "visa", "fevos", "sa2va")
 AUTO = "auto"  # of `coordinates`: as the model's family counts
 TEXT_METHODS = ("veason", "videoseg")  # of these, those whose answers are text
-DECODING = ("visa", "fevos")  # of these, those whose answers are masks
+DECODING = ("visa", "fevos", "sa2va")  # of these, those whose answers are masks
 SAMPLING = ("videoseg", "visa")  # of these, those that choose their frames by asking
 TELLING = ("veason", "videoseg", "fevos")  # those that think and can be silent about the budget
 
@@ -152,7 +153,8 @@ class MethodOptions:
         decode_side_px: visa, fevos: of the frames on which [SEG] is decoded, at most; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
         form: a `Form`'s name, the only one that the model knows; empty: the method's own.
-        tells_budget: all but visa: whether the words say how long the thoughts may be.
+        tells_budget: all but visa and sa2va: whether the words say how long the thoughts may be.
+        forces_token: visa, fevos: as the model's folder says, no option of a user's.
     """
 
     method: str = "veason"
@@ -164,6 +166,7 @@ class MethodOptions:
     span_s: float = 0.0
     form: str = ""
     tells_budget: bool = True
+    forces_token: bool = True
 
 
 def method_from_options(
@@ -197,22 +200,8 @@ def method_from_options(
                 wording=wording,
             )
         )
-    if name == "visa":
-        choose = VisaSettings.fast if options.fast else VisaSettings
-        settings = choose(span_s=span, view=view)
-        decoded = options.decode_side_px or settings.decode_side_px
-        return VisaMethod(replace(settings, form=chosen or settings.form, decode_side_px=decoded))
-    if name == "fevos":
-        return FevosMethod(
-            FevosSettings(
-                num_frames=options.num_frames or FevosSettings().num_frames,
-                span_s=span,
-                view=view,
-                form=chosen,
-                tells_budget=options.tells_budget,
-                decode_side_px=options.decode_side_px or FevosSettings().decode_side_px,
-            )
-        )
+    if name in DECODING:
+        return _decoding_method(options, view, chosen)
     shown = options.num_frames or VeasonSettings().num_frames
     return VeasonMethod(
         VeasonSettings(
@@ -222,6 +211,43 @@ def method_from_options(
             form=chosen,
             tells_budget=options.tells_budget,
             wording=wording,
+        )
+    )
+
+
+def _decoding_method(options: MethodOptions, view: View, form: Form | None) -> Method:
+    """One of `DECODING`."""
+    name, span = options.method, options.span_s or None
+    if name == "visa":
+        choose = VisaSettings.fast if options.fast else VisaSettings
+        settings = choose(span_s=span, view=view)
+        decoded = options.decode_side_px or settings.decode_side_px
+        return VisaMethod(
+            replace(
+                settings,
+                form=form or settings.form,
+                decode_side_px=decoded,
+                forces_token=options.forces_token,
+            )
+        )
+    if name == "sa2va":
+        return Sa2vaMethod(
+            Sa2vaSettings(
+                num_frames=options.num_frames or Sa2vaSettings().num_frames,
+                span_s=span,
+                view=view,
+                decode_side_px=options.decode_side_px or Sa2vaSettings().decode_side_px,
+            )
+        )
+    return FevosMethod(
+        FevosSettings(
+            num_frames=options.num_frames or FevosSettings().num_frames,
+            span_s=span,
+            view=view,
+            form=form,
+            tells_budget=options.tells_budget,
+            forces_token=options.forces_token,
+            decode_side_px=options.decode_side_px or FevosSettings().decode_side_px,
         )
     )
 
@@ -247,6 +273,11 @@ def _check_option_of_method(options: MethodOptions, view: View) -> None:
         msg = (
             "num_key_frames wants at least 0 and num_reference_frames at least -1, got"
             f" {options.num_key_frames} and {options.num_reference_frames}"
+        )
+        raise ConfigError(msg)
+    if name == "sa2va" and options.form not in ("", Form.BARE.value):
+        msg = (
+            f"form is not for the method sa2va, whose words are its publisher's: {options.form!r}"
         )
         raise ConfigError(msg)
     if options.decode_side_px and name not in DECODING:

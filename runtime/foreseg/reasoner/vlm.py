@@ -39,6 +39,7 @@ from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMetho
 from foreseg.methods.grammar import MAX_COMPLETION_CHARS, Form
 from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
 from foreseg.methods.reading import LastStep, StepReader, Told, no_answer
+from foreseg.methods.seg_answers import TOKEN
 from foreseg.reasoner.base import AnswerStream
 
 RATIONALE_CHARS = 80  # come together in one part
@@ -150,6 +151,7 @@ class _Asking:
                 reader, self._thought_tokens, self._is_cut = StepReader(step), 0, False
                 yield from self._streamed(stream, step, reader)
             if not self._has_verdict:
+                _check_end(step, reader, is_cut=self._is_cut)
                 yield from self._told(reader.finish())
         except LanguageModelError as error:
             if not self._has_verdict:
@@ -239,6 +241,18 @@ class _Asking:
         if not chunk.num_tokens or self._silent_chunks >= CHUNKS_PER_SIGN:
             self._silent_chunks = 0
             yield RationalePart(text="")
+
+
+def _check_end(step: LastStep, reader: StepReader, *, is_cut: bool) -> None:
+    """Where nothing is forced a cut completion without the token says nothing at all.
+
+    Raises:
+        UnusableAnswer: it is one.
+    """
+    forces = isinstance(step, AnswerStep) or step.request.ending is not None
+    if is_cut and not forces and not reader.num_found:
+        msg = f"the model ran out of tokens before it said {TOKEN}: {reader.text[:80]!r}"
+        raise UnusableAnswer(msg)
 
 
 def _hurried(step: AnswerStep, reader: StepReader) -> LanguageRequest:

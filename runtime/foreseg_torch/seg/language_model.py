@@ -22,6 +22,8 @@ from foreseg.language.base import (
     SegmentStream,
 )
 from foreseg.language.completion_text import CompletionText
+from foreseg.language.stop_strings import StopStrings
+from foreseg_torch.seg.decode import StatePosition
 from foreseg_torch.seg.model import SegVlm, source_masks
 from foreseg_torch.seg.store import LoadedSegVlm
 from foreseg_torch.vlm.decoding import Decoding
@@ -33,6 +35,7 @@ from foreseg_torch.vlm.language_model import (
     decoder_of,
     is_out_of_memory,
 )
+from foreseg_torch.vlm.loading import LoadedVlm
 
 ENDING_TOKENS = 64  # room for what a request adds to a completion
 
@@ -60,9 +63,8 @@ class SegLanguageModel(TransformersLanguageModel):
         try:
             room = request.completion.max_tokens + ENDING_TOKENS
             decoding = yield from self.prepared(inputs, room)
-            yield from _Completion(self._model, self.loaded.tokenizer, decoding).said(
-                request, self.loaded.end_ids
-            )
+            completion = _Completion(self._model, self.loaded, decoding)
+            yield from completion.said(request, self.loaded.end_ids)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -76,11 +78,12 @@ class SegLanguageModel(TransformersLanguageModel):
 class _Completion:
     """One completion under way."""
 
-    def __init__(self, model: SegVlm, tokenizer: Any, decoding: Decoding) -> None:  # noqa: ANN401
+    def __init__(self, model: SegVlm, loaded: LoadedVlm, decoding: Decoding) -> None:
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokenizer: Any = loaded.tokenizer
         self._decoding = decoding
-        self._waiting = CompletionText(decoder_of(tokenizer))
+        self._waiting = CompletionText(decoder_of(loaded.tokenizer))
+        self._stop = StopStrings(loaded.stop_strings)
         self._text = ""
         self._num_found = 0
         self._maps: list[Tensor] | None = None  # of the frames, once they are needed
@@ -89,14 +92,22 @@ class _Completion:
         """All that the model says; without a token in it, what the request adds, too."""
         temperature, seed = request.completion.temperature, request.completion.seed
         random = torch.Generator().manual_seed(seed) if temperature else None
+        is_cut = True
         for _ in range(request.completion.max_tokens):
             token, log_prob = chosen(self._decoding.logits[0], temperature, random)
             if token in end_ids:
+                is_cut = False
                 break
             yield from self._token(token, log_prob, request.frames, is_forced=False)
+            if self._stop.is_over:
+                is_cut = False
+                break
         yield from self._held_back()
-        if self._num_found:
+        if self._num_found or request.ending is None:
+            if is_cut:
+                yield Chunk(is_cut=True)
             return
+        self._stop = StopStrings()  # what is added is whole
         ending = self._tokenizer(request.ending(self._text), add_special_tokens=False).input_ids
         for token in ending[:ENDING_TOKENS]:
             log_probs = torch.log_softmax(self._decoding.logits[0], dim=-1)
@@ -107,21 +118,24 @@ class _Completion:
         self, token: int, log_prob: float, frames: Sequence[Frame], *, is_forced: bool
     ) -> SegmentStream:
         """Read one token; what it adds to the text, or its masks."""
+        state = self._decoding.hidden
         self._decoding.advance([token])
         if token != self._model.token_id:
-            text = self._waiting.feed(token)
+            text = self._stop.feed(self._waiting.feed(token))
             self._text += text
             yield Chunk(text=text, num_tokens=1, log_probs=(log_prob,))
             return
+        if self._model.head.decode.state_position is StatePosition.READS:
+            state = self._decoding.hidden
         yield from self._held_back()
         yield Chunk(num_tokens=1, log_probs=(log_prob,))
         for _ in self._encode(frames):
             yield Chunk()
         self._num_found += 1
-        yield self._segmented(frames, is_forced=is_forced)
+        yield self._segmented(state, frames, is_forced=is_forced)
 
     def _held_back(self) -> SegmentStream:
-        text = self._waiting.finish()
+        text = self._stop.feed(self._waiting.finish()) + self._stop.finish()
         self._text += text
         if text:
             yield Chunk(text=text)
@@ -142,9 +156,9 @@ class _Completion:
         self._maps = [torch.cat(levels) for levels in zip(*found, strict=True)]
 
     @torch.inference_mode()
-    def _segmented(self, frames: Sequence[Frame], *, is_forced: bool) -> Segmented:
+    def _segmented(self, state: Tensor, frames: Sequence[Frame], *, is_forced: bool) -> Segmented:
         assert self._maps is not None  # noqa: S101 (the frames were encoded)
-        decoded = self._model.head(self._decoding.hidden, self._maps)
+        decoded = self._model.head(state, self._maps)
         return Segmented(
             masks=source_masks(decoded, frames, 0),
             qualities=tuple(decoded.quality[:, 0].tolist()),

@@ -4,8 +4,9 @@
 The state is the last layer's (after the norm) at the position that *reads* the token: both papers
 speak of the embedding of the token, and Sa2VA's public code takes this one in training and
 inference (VISA's, as LISA's, takes the position before, which predicts it). A two-layer perceptron
-maps it to the decoder's width; it is the only sparse prompt, and there is no dense one. Of
-the decoder's masks the first is taken always: only it is trained.
+maps it to the decoder's width; it is the only sparse prompt but for padding, and there is no dense
+one. Of the decoder's masks the first is taken, for a model that was trained here; what a published
+one wants is said by its `SegDecode`.
 
 Does not know how completions are generated, nor where the parts are stored.
 """
@@ -23,6 +24,7 @@ from torch.nn import functional
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, U8Array
 from foreseg.masks import Mask
+from foreseg_torch.seg.decode import FrameResize, MaskChoice, SegDecode, StatePosition
 from foreseg_torch.tracker.nano_tracker import NanoTrackerConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # as SAM2's own processor normalises
@@ -34,7 +36,7 @@ class DecodedMasks:
     """N tokens on F frames."""
 
     logits: Tensor  # (F, N, m, m) float; above 0 is the object
-    quality: Tensor  # (F, N), 0..1: predicted IoU times the probability that it is visible
+    quality: Tensor  # (F, N), 0..1: the decoder's own judgement, see `MaskHead.decoded`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,10 +57,12 @@ class MaskHead(nn.Module):
         sam: Any,  # noqa: ANN401 (of transformers)
         hidden_size: int,
         nano_config: NanoTrackerConfig | None = None,
+        decode: SegDecode | None = None,
     ) -> None:
         """Take over `sam`, a `Sam2Model` or `Sam2VideoModel` of transformers; float32."""
         super().__init__()
         self.hidden_size = hidden_size
+        self.decode = decode or SegDecode()
         self.nano_config = nano_config  # of a nano tracker
         self.sam: Any = sam.float()
         self.sam.mask_decoder.dynamic_multimask_via_stability = False
@@ -87,10 +91,15 @@ class MaskHead(nn.Module):
         )
         squares = []
         for image in images:
-            pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float()
+            pixels = torch.tensor(image).permute(2, 0, 1)[None]
             side = (self.image_size, self.image_size)
+            if self.decode.frame_resize is FrameResize.BICUBIC:  # in 8 bits; only CPUs can
+                square = functional.interpolate(pixels, side, mode="bicubic", antialias=True)
+                squares.append(square.to(device).float() / 255)
+                continue
+            square = pixels.to(device).float()
             squares.append(
-                functional.interpolate(pixels, side, mode="bilinear", antialias=True) / 255
+                functional.interpolate(square, side, mode="bilinear", antialias=True) / 255
             )
         return (torch.cat(squares) - mean) / std
 
@@ -105,10 +114,23 @@ class MaskHead(nn.Module):
 
     def forward(self, states: Tensor, maps: list[Tensor]) -> DecodedMasks:
         """Decode N states (N, D) on F encoded frames."""
-        return self.decoded(self.projection(states.float())[:, None], maps)
+        return self.decoded(self.prompts(states), maps)
+
+    def prompts(self, states: Tensor) -> Tensor:
+        """N states (N, D) as sparse prompts (N, P, C): the padding, then the projected state."""
+        projected = self.projection(states.float())[:, None]
+        if not self.decode.num_padding_tokens:
+            return projected
+        padding = self.sam.prompt_encoder.not_a_point_embed.weight[None]
+        num_tokens = self.decode.num_padding_tokens
+        return torch.cat((padding.expand(len(states), num_tokens, -1), projected), dim=1)
 
     def decoded(self, prompts: Tensor, maps: list[Tensor]) -> DecodedMasks:
-        """Decode N sparse prompts (N, P, C) on F encoded frames."""
+        """Decode N sparse prompts (N, P, C) on F encoded frames.
+
+        The quality is the predicted IoU; of the first mask, which is trained together with it,
+        times the probability that the object is visible.
+        """
         frames = maps[-1].shape[0]
         if not len(prompts):  # a completion without the token
             empty = maps[0].new_zeros(frames, 0, *maps[0].shape[-2:])
@@ -121,9 +143,15 @@ class MaskHead(nn.Module):
             ),
             sparse_prompt_embeddings=prompts[None].expand(frames, -1, -1, -1),
             dense_prompt_embeddings=dense.expand(frames, -1, -1, -1),
-            multimask_output=False,
+            multimask_output=self.decode.mask_choice is MaskChoice.BEST_OF_THREE,
             high_resolution_features=maps[:-1],
         )
+        if self.decode.mask_choice is MaskChoice.BEST_OF_THREE:
+            best_iou, best = iou.max(dim=-1)
+            chosen = best[..., None, None, None].expand(-1, -1, 1, *masks.shape[-2:])
+            return DecodedMasks(
+                logits=masks.gather(2, chosen)[:, :, 0], quality=best_iou.clamp(0, 1)
+            )
         quality = iou[:, :, 0].clamp(0, 1) * torch.sigmoid(object_logit[:, :, 0])
         return DecodedMasks(logits=masks[:, :, 0], quality=quality)
 
@@ -160,7 +188,13 @@ class SegVlm(nn.Module):
         base = backbone(self.vlm)
         hidden = base.model(**inputs).last_hidden_state
         first = int(completion.any(dim=0).int().argmax())
-        states = token_states(hidden, inputs["input_ids"], completion, self.token_id)
+        states = token_states(
+            hidden,
+            inputs["input_ids"],
+            completion,
+            self.token_id,
+            self.head.decode.state_position,
+        )
         return SegOutput(
             token_logits=base.lm_head(hidden[:, max(0, first - 1) :]),
             states=states,
@@ -177,7 +211,11 @@ def backbone(vlm: Any) -> Any:  # noqa: ANN401 (of transformers)
 
 
 def token_states(
-    hidden: Tensor, input_ids: Tensor, completion: Tensor, token_id: int
+    hidden: Tensor,
+    input_ids: Tensor,
+    completion: Tensor,
+    token_id: int,
+    position: StatePosition = StatePosition.READS,
 ) -> tuple[Tensor, ...]:
     """The states (N, D) of each row's tokens, in their order.
 
@@ -186,8 +224,11 @@ def token_states(
         input_ids: (B, L).
         completion: (B, L) bool: where tokens mean something.
         token_id: of [SEG].
+        position: whose state is the token's.
     """
     is_token = (input_ids == token_id) & completion.bool()
+    if position is StatePosition.PREDICTS:
+        is_token = torch.roll(is_token, -1, dims=1)  # a prompt stands before every completion
     return tuple(one[where] for one, where in zip(hidden, is_token, strict=True))
 
 

@@ -25,6 +25,7 @@ from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import ConfigError, EngineError, InputError
 from foreseg.methods.seg_answers import TOKEN
 from foreseg_torch.new_folder import new_folder
+from foreseg_torch.seg.decode import SegDecode, decode_from_fields
 from foreseg_torch.seg.model import MaskHead, SegVlm
 from foreseg_torch.tracker.nano_tracker import (
     load_nano_tracker,
@@ -35,10 +36,12 @@ from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm, loading, q
 from foreseg_torch.vlm.manifest import ModelFile, files_of
 
 SEG_NAME = "seg.json"
-SEG_METHODS = ("visa", "fevos")
+SEG_METHODS = ("visa", "fevos", "sa2va")
+ASSEMBLED = ("visa", "fevos")  # of these, those that are trained here
 HEAD = "mask_head"  # where a trainer puts the head on the language model
-FORMAT_VERSION = 1
-_PROJECTION = "projection.safetensors"
+FORMAT_VERSION = 2
+_FIRST_VERSION = 1  # without `decode`: as all were trained here
+PROJECTION = "projection.safetensors"
 _NANO = "nano.safetensors"
 _PARTS = (".", "vlm", "sam2")
 _ABOUT = ("RUN_CARD.md", "run_card.json")  # for people: may come later, nothing reads them
@@ -72,7 +75,7 @@ def assemble_seg_vlm(
         vlm: a folder, or `owner/name` on the hub.
         sam2: a folder that transformers saved, or a nano tracker's file.
         folder: to be written; must not exist, or be empty.
-        method: one of `SEG_METHODS`.
+        method: one of `ASSEMBLED`.
         precision: of the language model's weights in the folder.
         seed: of the projection.
 
@@ -80,8 +83,8 @@ def assemble_seg_vlm(
         ConfigError: no such method.
         InputError: no usable model there, a quantised one, or the folder is not empty.
     """
-    if method not in SEG_METHODS:
-        msg = f"method wants one of {', '.join(SEG_METHODS)}, got {method!r}"
+    if method not in ASSEMBLED:
+        msg = f"method wants one of {', '.join(ASSEMBLED)}, got {method!r}"
         raise ConfigError(msg)
     with new_folder(folder) as place:
         loaded = load_vlm(vlm, precision=precision, device="cpu")
@@ -149,8 +152,7 @@ def load_mask_head(folder: Path, hidden_size: int) -> MaskHead:
         EngineError: no such folder, or one that was changed since it was made.
         InputError: its parts do not fit.
     """
-    _verified(folder)
-    return _stored_head(folder, hidden_size)
+    return _stored_head(folder, hidden_size, _decode_of(_verified(folder)))
 
 
 def seg_method_of(folder: Path) -> str | None:
@@ -168,17 +170,31 @@ def load_seg_vlm(
 ) -> LoadedSegVlm:
     """Load a folder; the arguments are those of `load_vlm`. Projection and SAM2 stay in float32.
 
+    Without a precision the language model has the one that it is stored in, else the folder's own
+    (`SegDecode.precision`): its states are read by the mask decoder, which four bits disturb.
+
     Raises:
         EngineError: no such folder, or one that was changed since it was made.
         InputError: its parts do not fit.
     """
     fields = _verified(folder)
+    decode = _decode_of(fields)
     loaded = load_vlm(
-        str(folder / "vlm"), precision=precision, device=device, max_memory_mb=max_memory_mb
+        str(folder / "vlm"),
+        precision=precision,
+        device=device,
+        max_memory_mb=max_memory_mb,
+        otherwise=decode.precision,
     )
-    loaded = replace(loaded, name=folder.resolve().name)
-    head = _stored_head(folder, loaded.model.config.get_text_config().hidden_size)
+    loaded = replace(loaded, name=folder.resolve().name, stop_strings=decode.stop_strings)
+    head = _stored_head(folder, loaded.model.config.get_text_config().hidden_size, decode)
     head = head.to(loaded.device).eval().requires_grad_(False)  # noqa: FBT003 (torch takes it so)
+    if loaded.precision.is_quantised:
+        _LOG.warning(
+            "%s as %s: its states, which the masks are decoded from, are not those of bf16",
+            folder,
+            loaded.precision.value,
+        )
     is_trained = fields.flag("is_trained")
     if not is_trained:
         _LOG.warning("%s has an UNTRAINED projection: its masks mean nothing", folder)
@@ -203,13 +219,30 @@ def _write(made: LoadedSegVlm, folder: Path, *, notes: str) -> None:
             save_nano_tracker(head.sam, head.nano_config, place, dtype=torch.float32)
     geometry = {"image_mean": loaded.geometry.mean, "image_std": loaded.geometry.std}
     (folder / "vlm" / "preprocessor_config.json").write_text(json.dumps(geometry), "utf-8")
-    save_file(head.projection.state_dict(), folder / _PROJECTION)
+    save_file(head.projection.state_dict(), folder / PROJECTION)
+    write_record(
+        folder, method=made.method, is_trained=made.is_trained, notes=notes, decode=head.decode
+    )
+
+
+def write_record(
+    folder: Path,
+    *,
+    method: str,
+    is_trained: bool,
+    notes: str,
+    decode: SegDecode,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Write `seg.json` of a folder whose other files are all there; `more` is for people."""
     record: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "method": made.method,
+        "method": method,
         "token": TOKEN,
-        "is_trained": made.is_trained,
+        "is_trained": is_trained,
         "notes": notes,
+        "decode": decode.as_record(),
+        **(more or {}),
         "created": dt.datetime.now(tz=dt.timezone.utc).isoformat(timespec="seconds"),
         "exporters": [f"{name} {version(name)}" for name in ("torch", "transformers")],
         "files": {part: [asdict(file) for file in files_of(folder / part)] for part in _PARTS},
@@ -222,8 +255,11 @@ def _verified(folder: Path) -> Fields:
     path = folder / SEG_NAME
     fields = read_fields(path, f"no model that segments in {folder}")
     found_version, method = fields.integer("format_version"), fields.text("method")
-    if found_version != FORMAT_VERSION:
-        msg = f"{path} has format version {found_version}, this foreseg reads {FORMAT_VERSION}"
+    if not _FIRST_VERSION <= found_version <= FORMAT_VERSION:
+        msg = (
+            f"{path} has format version {found_version}, this foreseg reads {_FIRST_VERSION} to"
+            f" {FORMAT_VERSION}"
+        )
         raise EngineError(msg)
     if method not in SEG_METHODS or fields.text("token") != TOKEN:
         msg = f"{path} wants one of {SEG_METHODS} and the token {TOKEN}, got {method!r}"
@@ -242,17 +278,25 @@ def _verified(folder: Path) -> Fields:
     return fields
 
 
+def _decode_of(fields: Fields) -> SegDecode:
+    """How the folder is decoded."""
+    if fields.integer("format_version") == _FIRST_VERSION:
+        return SegDecode()
+    return decode_from_fields(fields.child("decode"))
+
+
 def _key(file: ModelFile) -> tuple[str, int, str]:
     return file.name, file.num_bytes, file.sha256
 
 
-def _stored_head(folder: Path, width: int) -> MaskHead:
+def _stored_head(folder: Path, width: int, decode: SegDecode) -> MaskHead:
     is_nano = (folder / "sam2" / _NANO).is_file()
     head = _head(folder / "sam2" / _NANO if is_nano else folder / "sam2", width)
+    head.decode = decode
     try:
-        head.projection.load_state_dict(load_file(folder / _PROJECTION))
+        head.projection.load_state_dict(load_file(folder / PROJECTION))
     except (RuntimeError, SafetensorError) as error:
-        msg = f"{folder / _PROJECTION} does not fit the model beside it: {error}"
+        msg = f"{folder / PROJECTION} does not fit the model beside it: {error}"
         raise InputError(msg) from error
     return head
 

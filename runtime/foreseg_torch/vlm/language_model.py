@@ -24,6 +24,7 @@ from foreseg.language.base import (
     Role,
 )
 from foreseg.language.completion_text import CompletionText
+from foreseg.language.stop_strings import StopStrings
 from foreseg_torch.vlm.decoding import Decoding
 from foreseg_torch.vlm.loading import MB, LoadedVlm
 from foreseg_torch.vlm.vision_features import VisionEncoder
@@ -117,7 +118,12 @@ class TransformersLanguageModel:
         """The completions, token by token; each row of the decoding is a sample under way."""
         decode = decoder_of(self._loaded.tokenizer)
         samples = [
-            _Sample(number, CompletionText(decode), _randomness(request, number))
+            _Sample(
+                number,
+                CompletionText(decode),
+                StopStrings(self._loaded.stop_strings),
+                _randomness(request, number),
+            )
             for number in range(request.num_samples)
         ]
         for _ in range(request.max_tokens):
@@ -126,10 +132,12 @@ class TransformersLanguageModel:
                 token, log_prob = chosen(decoding.logits[row], request.temperature, sample.random)
                 if token in self._loaded.end_ids:
                     continue
+                text = sample.stop.feed(sample.text.feed(token))
+                yield Chunk(text=text, sample=sample.number, num_tokens=1, log_probs=(log_prob,))
+                if sample.stop.is_over:
+                    continue
                 rows.append(row)
                 tokens.append(token)
-                text = sample.text.feed(token)
-                yield Chunk(text=text, sample=sample.number, num_tokens=1, log_probs=(log_prob,))
             yield from _ended(sample for row, sample in enumerate(samples) if row not in rows)
             if not rows:
                 return
@@ -173,6 +181,7 @@ class _Sample:
 
     number: int
     text: CompletionText
+    stop: StopStrings
     random: torch.Generator | None
 
 
@@ -185,6 +194,6 @@ def _randomness(request: LanguageRequest, number: int) -> torch.Generator | None
 
 def _ended(samples: Iterable[_Sample]) -> CompletionStream:
     for sample in samples:
-        rest = sample.text.finish()
+        rest = sample.stop.feed(sample.text.finish()) + sample.stop.finish()
         if rest:
             yield Chunk(text=rest, sample=sample.number)

@@ -83,6 +83,7 @@ class LoadedVlm:
     precision: Precision
     is_stored: bool  # in this precision in its folder, not only in memory
     device: torch.device
+    stop_strings: tuple[str, ...] = ()  # text that ends a completion, beside the end tokens
 
     @property
     def num_bytes(self) -> int:
@@ -111,7 +112,7 @@ def load_vlm(
     Args:
         where: a folder, or `owner/name` on the hub.
         precision: None: a quantised folder's own, else `otherwise`.
-        otherwise: see there.
+        otherwise: where neither the caller nor the folder says one.
         device: "auto" takes the GPU where there is one.
         max_memory_mb: refuse what is estimated to need more; 0: no limit.
 

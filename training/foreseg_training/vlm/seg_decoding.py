@@ -19,6 +19,7 @@ from torch.nn import functional
 from foreseg.methods.grammar import answer_of
 from foreseg.methods.seg_answers import marks_in
 from foreseg_torch.seg.model import MaskHead, backbone, token_states
+from foreseg_torch.seg.store import HEAD
 from foreseg_torch.seg.tokens import marked_text
 from foreseg_training.vlm.seg_loss import MaskTruth, union_logits
 
@@ -106,7 +107,8 @@ def _states(
     device = next(base.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     hidden = base.model(**inputs, use_cache=False).last_hidden_state
-    return token_states(hidden, inputs["input_ids"], completion.to(device), token_id)
+    position = getattr(base, HEAD).decode.state_position
+    return token_states(hidden, inputs["input_ids"], completion.to(device), token_id, position)
 
 
 def _at_size(logits: Tensor, size_hw: torch.Size) -> BoolArray:

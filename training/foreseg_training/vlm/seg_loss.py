@@ -137,7 +137,8 @@ class MaskForward:
             return output
         ids, hidden = options["input_ids"], self._hidden
         self._hidden = None
-        states = token_states(hidden, ids, labels != IGNORED, self._token_id)
+        position = self.head.decode.state_position
+        states = token_states(hidden, ids, labels != IGNORED, self._token_id, position)
         for one, truth in zip(states, self._wanted, strict=True):
             if truth is not None and len(one):
                 logits = union_logits(self.head, one, truth.pixels)
