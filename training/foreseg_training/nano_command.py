@@ -26,17 +26,17 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips", type=int, default=30, help="clips of each, with 1 to 4 questions"
     )
     parser.add_argument("--dense-minutes", type=float, default=9.0, help="of one core: the tower")
-    parser.add_argument("--steps", type=int, default=1500, help="of the language model")
     parser.add_argument(
-        "--lesson-steps", type=int, default=450, help="of short lessons before; 0: none"
+        "--minutes", type=float, default=100.0, help="of one core: the language model"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="questions a step")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--resume", action="store_true", help="keep what is drawn, go on from the last checkpoint"
+        "--resume",
+        action="store_true",
+        help="keep what is drawn, go on from the last checkpoint, also with more minutes",
     )
 
 
@@ -48,14 +48,14 @@ def train_nano(options: argparse.Namespace) -> None:
         MissingExtraError: a package is absent.
     """
     for name, least in (
-        ("recordings", 2), ("clips", 1), ("steps", 1), ("lesson_steps", 0), ("batch_size", 1), ("threads", 1), ("seed", 0),
+        ("recordings", 2), ("clips", 1), ("threads", 1), ("seed", 0),
     ):  # fmt: skip
         if getattr(options, name) < least:
             msg = (
                 f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
             )
             raise InputError(msg)
-    for name, most in (("dense_minutes", 1e5), ("rate", 1.0)):
+    for name, most in (("dense_minutes", 1e5), ("minutes", 1e5), ("rate", 1.0)):
         if not 0 < getattr(options, name) <= most:
             msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
             raise InputError(msg)
@@ -96,9 +96,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
         )
         prepare(preparation, options.out)
     training = NanoTraining(
-        max_steps=options.steps,
-        lesson_steps=options.lesson_steps,
-        batch_size=options.batch_size,
+        minutes=options.minutes,
         learning_rate=options.rate,
         bf16=not options.float32,
         seed=options.seed,

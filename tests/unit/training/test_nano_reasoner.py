@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the nano reasoner's training needs torch")
 pytest.importorskip("transformers", reason="the nano reasoner is built from transformers")
+
+from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from foreseg.dialogue import NoTarget, TargetsFound  # noqa: E402
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
@@ -23,12 +26,28 @@ from foreseg_training.nano.architecture import (  # noqa: E402
     build_nano_reasoner,
     save_nano_reasoner,
 )
-from foreseg_training.nano.dense import DenseConfig, dense_loss, truth_of, words_of  # noqa: E402
+from foreseg_training.nano.batches import Batcher  # noqa: E402
+from foreseg_training.nano.dense import (  # noqa: E402
+    DenseConfig,
+    DenseSaid,
+    dense_loss,
+    train_tower,
+    truth_of,
+    words_of,
+)
 from foreseg_training.nano.features import FrameStore, SeenCollator, SeenFrames  # noqa: E402
-from foreseg_training.nano.preparing import FORM_SHARES, Preparation, prepare  # noqa: E402
+from foreseg_training.nano.numbers import (  # noqa: E402
+    SPREAD_PX,
+    ids_of_words,
+    near_numbers,
+    number_ids,
+)
+from foreseg_training.nano.preparing import FORMS, Preparation, prepare  # noqa: E402
 from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
-from foreseg_training.nano.tokenizer import SPECIAL, train_tokenizer  # noqa: E402
+from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
+from foreseg_training.nano.training import batch_loss  # noqa: E402
+from foreseg_training.nano.windows import read_windows, rows_of, window_of  # noqa: E402
 from foreseg_training.rewards import grammar_reward  # noqa: E402
 
 SMALL = NanoReasonerConfig(width=64, vision_layers=2, text_layers=2)
@@ -51,13 +70,13 @@ def recordings() -> Sequence[Recording]:
 
 @pytest.fixture(scope="module")
 def asked(recordings: Sequence[Recording]) -> list[tuple[VeasonMethod, Asked]]:
-    methods = [PREPARATION.method(form) for form in FORM_SHARES]
+    methods = {form: PREPARATION.method(form) for form in FORMS}
     rng = np.random.default_rng(0)
     return [
-        (method, one)
+        (methods[one.form], one)
         for recording in recordings
-        for method in methods
-        for one in asked_about(recording, [method], rng)
+        for window in asked_about(recording, methods, rng)
+        for one in window
     ]
 
 
@@ -73,7 +92,7 @@ def test_recordings_are_the_same_again_and_differ_by_number(
 def test_true_completions_are_what_the_robot_reads_as_the_truth(
     asked: list[tuple[VeasonMethod, Asked]],
 ) -> None:
-    assert {one.form for _, one in asked} == set(FORM_SHARES)
+    assert {one.form for _, one in asked} == set(FORMS)
     for method, one in asked:
         assert grammar_reward(one.completion, one.form) == 1
         parsed = method.parse(one.completion.split("<answer>")[1].split("</answer>")[0])
@@ -122,10 +141,46 @@ def test_a_token_is_told_of_the_objects_that_fill_most_of_its_cell(
         assert {w for w, is_said in zip(words, told[0], strict=True) if is_said} == set(
             recording.names[i].split()
         )
-    perfect = torch.cat(
-        [truth.there[..., None] * 60 - 30, truth.words * 60 - 30, truth.boxes], dim=-1
+    perfect = DenseSaid(
+        there=truth.there * 60 - 30,
+        words=truth.words * 60 - 30,
+        numbers=near_numbers(truth.boxes * torch.tensor([160, 120, 160, 120]))
+        .clamp(min=1e-30)
+        .log(),
     )
-    assert float(dense_loss(perfect, truth)) < 1e-6
+    entropy = 0.5 * math.log(2 * math.pi * math.e * SPREAD_PX**2)  # of a normal distribution
+    inside = dense_loss(perfect, truth, (160, 120))
+    assert 0.5 * entropy < float(inside) < 1.05 * entropy  # at the edges, half of it
+
+
+def test_a_number_is_nearly_right_beside_the_true_one() -> None:
+    near = near_numbers(torch.tensor([41.0, 41.5, 0.0]))
+    assert near.shape == (3, MAX_NUMBER)
+    assert torch.allclose(near.sum(dim=-1), torch.ones(3))
+    assert int(near[0].argmax()) == 41
+    assert near[0, 40] == near[0, 42] < near[0, 41]
+    assert near[1, 41] == near[1, 42]
+    assert float(near[0, 40] / near[0, 41]) == pytest.approx(math.exp(-0.5 / SPREAD_PX**2))
+    tokenizer = train_tokenizer(["a red ball"], [])
+    assert tokenizer.decode(number_ids(tokenizer)[[0, 7, 511]]) in {"0 7 511", "07511"}
+
+
+def test_words_and_numbers_of_the_table_learn_with_the_tower(
+    recordings: Sequence[Recording], tmp_path: Path
+) -> None:
+    tokenizer = train_tokenizer([" ".join(words_of(recordings))] * 3, [])
+    model = build_nano_reasoner(SMALL, tokenizer, 0)
+    save_nano_reasoner(model, tokenizer, tmp_path)
+    geometry = vlm_parts(tmp_path).geometry
+    before = model.get_input_embeddings().weight.detach().clone()
+    config = DenseConfig(minutes=0.01, batch_size=4)
+    train_tower(model, tokenizer, geometry, PREPARATION.frame_pixels, recordings, config)
+    moved = (model.get_input_embeddings().weight.detach() - before).abs().sum(dim=1) > 0
+    words = set(ids_of_words(tokenizer, words_of(recordings)))
+    assert set(moved.nonzero()[:, 0].tolist()) == words | set(number_ids(tokenizer).tolist())
+    assert (
+        model.lm_head.weight is model.get_input_embeddings().weight
+    )  # what is looked for is said
 
 
 def test_frames_seen_once_give_the_loss_of_frames_seen_again(
@@ -171,37 +226,80 @@ def test_frames_seen_once_give_the_loss_of_frames_seen_again(
     assert torch.allclose(here.logits, there.logits, atol=2e-2)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("nano")
+    prepare(PREPARATION, out)
+    return out
+
+
+def test_questions_that_share_their_frames_lose_and_learn_as_each_by_itself(
+    prepared: Path,
+) -> None:
+    start = prepared / "start"
+    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
+    tokenizer, geometry = vlm_parts(start).tokenizer, vlm_parts(start).geometry
+    model.model.visual = SeenFrames(model.model.visual)
+    store = FrameStore(prepared / "frames.npy")
+    windows = [w for w in read_windows(prepared / "windows.jsonl") if len(w.asked) > 1]
+    batcher = Batcher(windows[:1], store, tokenizer, num_windows=1, num_asked=99)
+    batch = batcher.draw(np.random.default_rng(0))
+    assert (batch.side >= 0).any()
+    assert set(batch.labels[batch.side >= 0].tolist()) <= set(number_ids(tokenizer).tolist())
+    batch.side[:] = -1  # the model's own loss knows no near numbers
+    grid = (1, 8, 12)
+    words, sides = batch_loss(model, batch, number_ids(tokenizer), grid)
+    words.backward()
+    shared = [p.grad.clone() for p in model.parameters()]
+    assert sides.item() == 0
+    model.zero_grad()
+    rows = rows_of(windows[:1])
+    collator = SeenCollator(store, grid, tokenizer.pad_token_id, geometry.image_token_id)
+    alone = model(**collator(rows)).loss
+    alone.backward()
+    assert words.item() == pytest.approx(alone.item(), rel=1e-5)
+    for one, parameter in zip(shared, model.parameters(), strict=True):
+        assert torch.allclose(one, parameter.grad, atol=1e-5 * float(one.abs().max() + 1e-3))
+
+
+def test_prompts_that_show_other_frames_are_no_window() -> None:
+    tokenizer = train_tokenizer(["a"], [])
+    end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
+    window = window_of([3], [[9, end, 7, 8], [9, end, 6]], [[1], [2, 1]], tokenizer)
+    assert (window.beginning, window.asked) == ((9, end), ((7, 8, 1), (6, 2, 1)))
+    assert window.num_prompt == (2, 1)
+    with pytest.raises(ValueError, match="other frames"):
+        window_of([3], [[9, end, 7], [8, end, 7]], [[1], [1]], tokenizer)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*checkpointing.* is deprecated:FutureWarning")
-def test_from_nothing_to_a_folder_that_the_robot_runs(tmp_path: Path) -> None:
-    pytest.importorskip("trl", reason="training is TRL's: the extra [train]")
-    from tests.support.reasoners import window_of
+def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path) -> None:
+    from tests.support.reasoners import window_of as frames_of
 
     from foreseg.dialogue import AnswerDone, AnswerFailed, Query, QueryId
     from foreseg_torch.reasoner import transformers_reasoner
     from foreseg_training.nano.training import NanoTraining, train_language
 
-    prepare(PREPARATION, tmp_path)
-    assert not (tmp_path / "held_out.partial").exists()  # its end is what says that all is there
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    lessons = [json.loads(line) for line in (tmp_path / "lessons.jsonl").read_text().splitlines()]
-    assert (
-        max(len(row["frames"]) for row in lessons) <= 3 < min(len(row["frames"]) for row in rows)
-    )
-    assert (tmp_path / "held_out.jsonl").read_text()
+    assert not (prepared / "held_out.partial").exists()  # its end is what says that all is there
+    windows = read_windows(prepared / "windows.jsonl")
+    lessons = read_windows(prepared / "lessons.jsonl")
+    assert max(len(w.frames) for w in lessons) <= 3 < min(len(w.frames) for w in windows)
+    assert read_windows(prepared / "held_out.jsonl")
     training = NanoTraining(
-        max_steps=2, lesson_steps=1, batch_size=2, save_steps=1, num_held_out=2, bf16=False
+        minutes=0.02, num_windows=1, num_held_out=2, score_every_s=0.1, bf16=False
     )
-    folder = train_language(training, tmp_path)
-    whole = (folder / "model.safetensors").read_bytes()
-    (tmp_path / "checkpoints" / "checkpoint-2").rename(tmp_path / "gone")
-    train_language(training, tmp_path, resume=True)  # from the first step's checkpoint
-    assert (folder / "model.safetensors").read_bytes() == whole
+    folder = train_language(training, prepared)
+    done = torch.load(prepared / "state.pt", weights_only=True)
+    assert done["spent_s"] >= 0.02 * 60
+    train_language(dataclasses.replace(training, minutes=0.03), prepared, resume=True)
+    more = torch.load(prepared / "state.pt", weights_only=True)
+    assert more["step"] > done["step"]  # went on, and did not begin anew
+    assert more["spent_s"] >= 0.03 * 60
     options = {"model": str(folder), "precision": "fp32", "device": "cpu"}
     reasoner = transformers_reasoner(options)
     assert reasoner.window_policy.num_frames == PREPARATION.num_frames  # the card says so
     query = Query(id=QueryId("q"), text="what moves?", max_reasoning_tokens=8)
-    parts = list(reasoner.ask(query, window_of(np.zeros((3, 120, 160, 3), np.uint8))))
+    parts = list(reasoner.ask(query, frames_of(np.zeros((3, 120, 160, 3), np.uint8))))
     assert isinstance(parts[-1], (AnswerDone, AnswerFailed))
     assert not any(isinstance(part, (NoTarget, TargetsFound)) for part in parts[:-2])
 
@@ -215,7 +313,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
     for words, said in (
         (["--recordings", "1"], "--recordings wants at least 2, got 1"),
         (["--dense-minutes", "nan"], "--dense-minutes wants a number above 0"),
-        (["--batch-size", "0"], "--batch-size wants at least 1, got 0"),
+        (["--minutes", "0"], "--minutes wants a number above 0"),
         ([], "holds a run: --resume goes on with it"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Teach the vision tower to see before the language model is to speak of it.
+"""Teach the vision tower to see before the language model is to speak of it, in that model's own words.
 
-Each token of a frame says which two objects it shows most of: the words of their names, and their
-boxes. Trained end to end as a language model from nothing, a tower this small learns nothing in the
-time that this takes (docs/log.md). Does not know: prompts, questions.
+Each token of a frame says which two objects it shows most of: the words of their names, and the
+sides of their boxes, all as the language model would say them: by its table of embeddings, which
+learns with the tower. So a token that is looked at can be spoken of, and a word can be looked for,
+before the language model has learnt anything. Trained end to end from nothing, a tower this small
+learns nothing in the time that this takes (docs/log.md). Does not know: prompts, questions.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from foreseg.language.images import ImageGeometry
 from foreseg.masks import mask_from_rle
 from foreseg_simulation.recording import Shot, image_of
 
+from .numbers import ids_of_words, near_numbers, number_ids
 from .recordings import Recording
 
 _LOG = logging.getLogger(__name__)
@@ -59,6 +62,15 @@ class DenseTruth:
     boxes: torch.Tensor  # (N, 2, 4) float32, x0 y0 x1 y1 over the frame's sides
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DenseSaid:
+    """What is said of the same tokens, as logits."""
+
+    there: torch.Tensor  # (N, 2)
+    words: torch.Tensor  # (N, 2, W)
+    numbers: torch.Tensor  # (N, 2, 4, MAX_NUMBER): which number of pixels each side is
+
+
 def words_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
     """All words of the names of objects, sorted."""
     return tuple(
@@ -67,17 +79,25 @@ def words_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
 
 
 class DenseHead(nn.Module):
-    """Reads two slots off each token: presence, words, box."""
+    """Reads two slots off each token: presence, and five things to say: a name, four numbers."""
 
     def __init__(self, width: int, num_words: int) -> None:
         super().__init__()
-        self.num_words = num_words
-        self.linear = nn.Linear(width, _SLOTS * (1 + num_words + 4))
+        self.there = nn.Linear(width, _SLOTS)
+        self.said = nn.Linear(width, _SLOTS * 5 * width)
+        self.common = nn.Parameter(torch.zeros(num_words))
+        self.norm = nn.RMSNorm(width, elementwise_affine=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, width) to (N, 2, 1 + words + 4): logits, logits, sides."""
-        out: torch.Tensor = self.linear(tokens)
-        return out.unflatten(1, (_SLOTS, -1))
+    def forward(
+        self, tokens: torch.Tensor, words: torch.Tensor, numbers: torch.Tensor
+    ) -> DenseSaid:
+        """From (N, width), and the rows of the table for words (W, width) and numbers."""
+        said = self.norm(self.said(tokens).unflatten(1, (_SLOTS, 5, -1)))
+        return DenseSaid(
+            there=self.there(tokens),
+            words=said[:, :, 0] @ words.T + self.common,
+            numbers=said[:, :, 1:] @ numbers.T,
+        )
 
 
 def truth_of(
@@ -132,35 +152,43 @@ def truth_of(
     )
 
 
-def dense_loss(said: torch.Tensor, truth: DenseTruth) -> torch.Tensor:
-    """Cross entropy of presence and of words (their sum), L1 of boxes; a scalar.
+def dense_loss(said: DenseSaid, truth: DenseTruth, shown_wh: tuple[int, int]) -> torch.Tensor:
+    """Cross entropy of presence, of words (their sum), and of numbers (their mean); a scalar.
 
     Args:
-        said: (N, 2, 1 + words + 4) of `DenseHead`.
+        said: of `DenseHead`.
         truth: of the same tokens.
+        shown_wh: pixels in which boxes are told.
     """
     is_there = truth.there > 0
-    presence = functional.binary_cross_entropy_with_logits(said[..., 0], truth.there)
-    here = said[is_there]
+    presence = functional.binary_cross_entropy_with_logits(said.there, truth.there)
     words = functional.binary_cross_entropy_with_logits(
-        here[:, 1:-4], truth.words[is_there], reduction="none"
+        said.words[is_there], truth.words[is_there], reduction="none"
     )
-    boxes = functional.l1_loss(here[:, -4:], truth.boxes[is_there])
-    return presence + words.sum(dim=1).mean() + 5 * boxes
+    near = near_numbers(truth.boxes[is_there] * torch.tensor([*shown_wh, *shown_wh]))
+    numbers = -(near * said.numbers[is_there].log_softmax(dim=-1)).sum(dim=-1)
+    return presence + words.sum(dim=1).mean() + numbers.mean()
 
 
 def train_tower(
     model: Any,  # noqa: ANN401 (of transformers)
+    tokenizer: Any,  # noqa: ANN401
     geometry: ImageGeometry,
     frame_pixels: int,
     recordings: Sequence[Recording],
     config: DenseConfig,
 ) -> DenseHead:
-    """Train a model's vision tower in place; returns the head, which nothing else needs."""
+    """Train a model's vision tower and its table of embeddings in place; returns the head, which nothing else needs."""
+    size_wh = next(clip.size_wh for recording in recordings for clip in recording.clips)
     tower, words = model.model.visual, words_of(recordings)
+    shown_wh = geometry.fitted_wh(size_wh, frame_pixels)
     head = DenseHead(model.config.text_config.hidden_size, len(words))
-    parameters = [*tower.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=config.peak_rate, weight_decay=0.01)
+    table = model.get_input_embeddings().weight
+    of_words, of_numbers = torch.tensor(ids_of_words(tokenizer, words)), number_ids(tokenizer)
+    matrices = [*model.model.visual.parameters(), *head.parameters()]
+    parameters = [*matrices, table]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": [table], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.peak_rate, weight_decay=0.01)
     rng = np.random.default_rng([config.seed, 11])
     budget_s, began = config.minutes * 60, time.thread_time()
     step = 0
@@ -171,31 +199,32 @@ def train_tower(
         pixels, grids, truth = _batch(
             rng, recordings, words, geometry, frame_pixels, config.batch_size
         )
-        said = head(tower(pixels, grid_thw=grids).pooler_output)
-        loss = dense_loss(said, truth)
+        tokens = tower(pixels, grid_thw=grids).pooler_output
+        said = head(tokens, table[of_words], table[of_numbers])
+        loss = dense_loss(said, truth, shown_wh)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if step % 50 == 0:
             _LOG.info(
-                "%6.0f s step %5d loss %.3f %s", spent, step, loss.item(), _told(said, truth)
+                "%6.0f s step %5d loss %.3f %s",
+                spent,
+                step,
+                loss.item(),
+                _told(said, truth, shown_wh),
             )
         step += 1
     return head
 
 
-def _told(said: torch.Tensor, truth: DenseTruth) -> str:
+def _told(said: DenseSaid, truth: DenseTruth, shown_wh: tuple[int, int]) -> str:
     """How well the first slots are seen."""
     is_there = truth.there[:, 0] > 0
-    here, words, boxes = (
-        said[is_there, 0].detach(),
-        truth.words[is_there, 0],
-        truth.boxes[is_there, 0],
-    )
-    right = ((here[:, 1:-4] > 0) == (words > 0)).all(dim=1).float().mean()
-    error = (here[:, -4:] - boxes).abs().mean()
-    return f"names {float(right):.3f} box sides off by {float(error):.4f}"
+    right = ((said.words[is_there, 0] > 0) == (truth.words[is_there, 0] > 0)).all(dim=1)
+    true = truth.boxes[is_there, 0] * torch.tensor([*shown_wh, *shown_wh])
+    error = (said.numbers[is_there, 0].argmax(dim=-1) - true).abs().mean()
+    return f"names {float(right.float().mean()):.3f} box sides off by {float(error):.2f} px"
 
 
 def _batch(

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
-Leaves `start/` (a model folder whose tower sees), `frames.npy`, `lessons.jsonl`, `rows.jsonl` and
-`held_out.jsonl`.
+Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions:
+`lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,10 @@ from .features import FrameStore
 from .questions import Asked, asked_about, lessons_about, phrases_prompts
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
+from .windows import Window, window_of, write_windows
 
 _LOG = logging.getLogger(__name__)
-FORM_SHARES: Mapping[Form, int] = {Form.THINK_FIRST: 3, Form.ANSWER_FIRST: 1, Form.ANSWER_ONLY: 1}
-"""Of five questions."""
+FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Preparation:
     Attributes:
         num_recordings: drawn, one of each scene in turn.
         num_held_out: of them, the last ones, which are never learnt from.
-        num_lessons: short questions of each recording, to begin with.
+        num_lessons: short windows of each recording, with a few questions each, to begin with.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
     """
@@ -84,26 +83,32 @@ def prepare(preparation: Preparation, out: Path) -> None:
     )
     numbers = range(preparation.num_recordings)
     drawn = recorder.record(preparation.seed, numbers)
-    recordings = list(tqdm(drawn, total=len(numbers), unit="recording", disable=None))
+    prepare_of(
+        preparation, list(tqdm(drawn, total=len(numbers), unit="recording", disable=None)), out
+    )
+
+
+def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: Path) -> None:
+    """The same of recordings that are there; the last ones of them are held out."""
     methods = _methods(preparation)
     rng = np.random.default_rng([preparation.seed, 5])
     asked = [list(asked_about(recording, methods, rng)) for recording in recordings]
-    _LOG.info("%d recordings, %d questions", len(recordings), sum(map(len, asked)))
+    num_asked = sum(len(window) for windows in asked for window in windows)
+    _LOG.info("%d recordings, %d questions", len(recordings), num_asked)
     tokenizer = _tokenizer(preparation, methods, asked)
     model = build_nano_reasoner(preparation.model, tokenizer, preparation.seed)
     start = out / "start"
     save_nano_reasoner(model, tokenizer, start)
     geometry = vlm_parts(start).geometry
     learnt = recordings[: len(recordings) - preparation.num_held_out]
-    train_tower(model, geometry, preparation.frame_pixels, learnt, preparation.dense)
+    train_tower(model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense)
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
-    _write_rows(preparation, out, recordings, asked, tokenizer, model, geometry)
+    _write_windows(preparation, out, recordings, asked, tokenizer, model, geometry)
 
 
-def _methods(preparation: Preparation) -> list[VeasonMethod]:
-    """Each form as often as its share."""
-    return [preparation.method(form) for form, n in FORM_SHARES.items() for _ in range(n)]
+def _methods(preparation: Preparation) -> dict[Form, VeasonMethod]:
+    return {form: preparation.method(form) for form in FORMS}
 
 
 def _write_card(preparation: Preparation, folder: Path) -> None:
@@ -120,18 +125,21 @@ def _write_card(preparation: Preparation, folder: Path) -> None:
 
 
 def _tokenizer(
-    preparation: Preparation, methods: Sequence[VeasonMethod], asked: Sequence[Sequence[Asked]]
+    preparation: Preparation,
+    methods: Mapping[Form, VeasonMethod],
+    asked: Sequence[Sequence[Sequence[Asked]]],
 ) -> Any:  # noqa: ANN401 (of transformers)
     frames = preparation.num_frames
     fixed = [
         prompt
         for count in range(1, frames + 1)
-        for prompt in phrases_prompts(methods, count, preparation.size_wh)
+        for prompt in phrases_prompts(list(methods.values()), count, preparation.size_wh)
     ]
     texts = [
         text
-        for group in asked
-        for one in group
+        for windows in asked
+        for window in windows
+        for one in window
         for text in (*_words(one.messages), one.completion)
     ]
     return train_tokenizer(texts, phrases_of(fixed))
@@ -142,37 +150,38 @@ def _words(messages: Sequence[Message]) -> Iterator[str]:
         yield from (part for part in message.content if isinstance(part, str))
 
 
-def _write_rows(
+def _write_windows(
     preparation: Preparation,
     out: Path,
     recordings: Sequence[Recording],
-    asked: Sequence[Sequence[Asked]],
+    asked: Sequence[Sequence[Sequence[Asked]]],
     tokenizer: Any,  # noqa: ANN401
     model: Any,  # noqa: ANN401
     geometry: ImageGeometry,
 ) -> None:
-    """Rows of all questions, and the tokens of those frames that they show."""
+    """All questions as token ids, and the tokens of those frames that they show."""
     places = _store_frames(preparation, out, recordings, asked, model, geometry)
     first_held_out = len(recordings) - preparation.num_held_out
     wh = geometry.fitted_wh(preparation.size_wh, preparation.frame_pixels)
     num_tokens = wh[0] * wh[1] // geometry.unit_px**2
     rng = np.random.default_rng([preparation.seed, 9])
     methods = _methods(preparation)
-    with (
-        (out / "lessons.jsonl").open("w", encoding="utf-8") as lessons,
-        (out / "rows.jsonl").open("w", encoding="utf-8") as learnt,
-        (out / "held_out.partial").open("w", encoding="utf-8") as held_out,
-    ):
-        for number, (recording, group) in enumerate(zip(recordings, asked, strict=True)):
-            is_learnt = number < first_held_out
-            for one in group:
-                row = _row(one, places[number], tokenizer, geometry, num_tokens)
-                (learnt if is_learnt else held_out).write(json.dumps(row) + "\n")
+
+    def windows(numbers: Iterable[int]) -> Iterator[Window]:
+        for number in numbers:
+            for group in asked[number]:
+                yield _window(group, places[number], tokenizer, geometry, num_tokens)
+
+    def lessons() -> Iterator[Window]:
+        for number in range(first_held_out):
             shots = sorted(places[number])
-            if is_learnt and shots:
-                for one in lessons_about(recording, methods, rng, shots, preparation.num_lessons):
-                    row = _row(one, places[number], tokenizer, geometry, num_tokens)
-                    lessons.write(json.dumps(row) + "\n")
+            count = preparation.num_lessons if shots else 0
+            for group in lessons_about(recordings[number], methods, rng, shots, count):
+                yield _window(group, places[number], tokenizer, geometry, num_tokens)
+
+    write_windows(out / "lessons.jsonl", lessons())
+    write_windows(out / "windows.jsonl", windows(range(first_held_out)))
+    write_windows(out / "held_out.partial", windows(range(first_held_out, len(recordings))))
     (out / "held_out.partial").replace(out / "held_out.jsonl")  # last: it says that all is there
 
 
@@ -180,12 +189,12 @@ def _store_frames(
     preparation: Preparation,
     out: Path,
     recordings: Sequence[Recording],
-    asked: Sequence[Sequence[Asked]],
+    asked: Sequence[Sequence[Sequence[Asked]]],
     model: Any,  # noqa: ANN401
     geometry: ImageGeometry,
 ) -> list[dict[int, int]]:
     """Keep the tokens of all frames that are shown; where in the file each recording's shots are."""
-    used = [sorted({shot for one in group for shot in one.shots}) for group in asked]
+    used = [sorted({shot for group in windows for shot in group[0].shots}) for windows in asked]
     places: list[dict[int, int]] = []
     for numbers in used:
         first = sum(map(len, places))
@@ -200,19 +209,20 @@ def _store_frames(
     return places
 
 
-def _row(
-    one: Asked,
+def _window(
+    group: Sequence[Asked],
     places: Mapping[int, int],
     tokenizer: Any,  # noqa: ANN401
     geometry: ImageGeometry,
     num_tokens: int,
-) -> dict[str, Any]:
-    text = prompt_from_messages(one.messages, tokenizer, geometry)
-    whole = text.replace(geometry.image_token, geometry.image_token * num_tokens)
-    prompt = tokenizer(whole, add_special_tokens=False).input_ids
-    said = tokenizer(one.completion + END, add_special_tokens=False).input_ids
-    return {
-        "input_ids": prompt + said,
-        "num_prompt": len(prompt),
-        "frames": [places[shot] for shot in one.shots],
-    }
+) -> Window:
+    texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
+    image = geometry.image_token * num_tokens
+    prompts = [text.replace(geometry.image_token, image) for text in texts]
+    said = [one.completion + END for one in group]
+    return window_of(
+        [places[shot] for shot in group[0].shots],
+        [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
+        [tokenizer(text, add_special_tokens=False).input_ids for text in said],
+        tokenizer,
+    )

@@ -8,8 +8,9 @@ Does not know: models, tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from .recordings import Recording
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
 _KEEP_ABSENT = 0.25  # of the lessons that ask for what is not there
+_NAMES_ASKED = 3  # of the frames of a lesson, at most
 _WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
 
 
@@ -54,54 +56,72 @@ class Asked:
 
 def asked_about(
     recording: Recording,
-    methods: Sequence[VeasonMethod],
+    methods: Mapping[Form, VeasonMethod],
     rng: np.random.Generator,
-) -> Iterator[Asked]:
-    """Every question of a recording, each in the form of one of the methods.
+) -> Iterator[list[Asked]]:
+    """Every question of a recording, those about one clip together: they show the same frames.
+
+    Each is asked with the thought first, and without one or with it last; and each clip is asked for
+    something by its name, as a lesson.
 
     Args:
         recording: with clips.
-        methods: of which each question takes one at random; repeat one to have it more often.
-        rng: of methods and labels.
+        methods: by the form that they ask for.
+        rng: of forms, labels and names.
     """
-    places = {id(shot): number for number, shot in enumerate(recording.shots)}
     for clip in recording.clips:
-        for expression in clip.expressions:
-            method = methods[int(rng.integers(len(methods)))]
-            offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
-            stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
-            yield _asked(clip, expression, method, places, offset, stride)
+        named = naming_clip(rng, clip.shots, recording.names, clip.size_wh)
+        extra = () if named is None else _kept(rng, named.expressions)
+        yield _all_asked(recording, clip, [*clip.expressions, *extra], methods, rng)
 
 
 def lessons_about(
     recording: Recording,
-    methods: Sequence[VeasonMethod],
+    methods: Mapping[Form, VeasonMethod],
     rng: np.random.Generator,
     shots: Sequence[int],
     count: int,
-) -> Iterator[Asked]:
+) -> Iterator[list[Asked]]:
     """First lessons: where something is, on one frame or a few; short, so that many fit in a minute.
 
     Args:
         recording: any.
         methods: as of `asked_about`.
-        rng: of frames, objects, methods and labels.
+        rng: of frames, objects, forms and labels.
         shots: of these the frames are taken.
-        count: of clips that are tried; each has one question, or two.
+        count: of clips, each with a few questions, or none where nothing can be seen.
     """
-    places = {id(shot): number for number, shot in enumerate(recording.shots)}
-    size_wh = recording.clips[0].size_wh
     for _ in range(count):
         num_frames = min(len(shots), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
         chosen = sorted(rng.choice(len(shots), size=num_frames, replace=False))
         taken = [recording.shots[shots[i]] for i in chosen]
-        clip = naming_clip(rng, taken, recording.names, size_wh)
-        for expression in () if clip is None else clip.expressions:
-            if clip is not None and (expression.target_ids or rng.random() < _KEEP_ABSENT):
-                method = methods[int(rng.integers(len(methods)))]
-                offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
-                stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
-                yield _asked(clip, expression, method, places, offset, stride)
+        size_wh = recording.clips[0].size_wh
+        clips = [naming_clip(rng, taken, recording.names, size_wh) for _ in range(_NAMES_ASKED)]
+        expressions = [e for clip in clips if clip for e in _kept(rng, clip.expressions)]
+        if clips[0] is not None and expressions:
+            yield _all_asked(recording, clips[0], expressions, methods, rng)
+
+
+def _kept(rng: np.random.Generator, named: Sequence[Expression]) -> list[Expression]:
+    return [e for e in named if e.target_ids or rng.random() < _KEEP_ABSENT]
+
+
+def _all_asked(
+    recording: Recording,
+    clip: Clip,
+    expressions: Sequence[Expression],
+    methods: Mapping[Form, VeasonMethod],
+    rng: np.random.Generator,
+) -> list[Asked]:
+    places = {id(shot): number for number, shot in enumerate(recording.shots)}
+    offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
+    stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
+    other = (Form.ANSWER_FIRST, Form.ANSWER_ONLY)
+    return [
+        _asked(clip, expression, methods[form], places, offset, stride)
+        for expression in expressions
+        for form in (Form.THINK_FIRST, other[int(rng.integers(len(other)))])
+    ]
 
 
 def _asked(
@@ -115,8 +135,7 @@ def _asked(
     refs = tuple(_ref(clip, position, stride) for position in range(len(clip.shots)))
     indices = method.window_policy.select(HistoryView(dense=refs, sparse=()))
     taken = [int(i) // stride for i in indices]
-    black: U8Array = np.zeros((*clip.size_wh[::-1], 3), np.uint8)
-    frames = tuple(Frame(ref=refs[i], image=black) for i in taken)
+    frames = tuple(Frame(ref=refs[i], image=_black(clip.size_wh)) for i in taken)
     window = FrameWindow(frames=frames, origin_index=FrameIndex(-offset))
     query = Query(id=QueryId("asked"), text=expression.text)
     step = next(method.plan(query, window))
@@ -155,7 +174,7 @@ def phrases_prompts(
     methods: Sequence[VeasonMethod], num_frames: int, size_wh: tuple[int, int]
 ) -> list[str]:
     """Prompts of which each sentence is the methods' own, for `phrases_of`."""
-    black: U8Array = np.zeros((*size_wh[::-1], 3), np.uint8)
+    black = _black(size_wh)
     refs = [
         FrameRef(
             camera=DEFAULT_CAMERA, index=FrameIndex(i), epoch=0, stamp_ns=i, received_ns=i,
@@ -173,6 +192,11 @@ def phrases_prompts(
             parts = [p for m in step.request.messages for p in m.content if isinstance(p, str)]
             found += [p.removeprefix("Query: ?") for p in parts if not re.fullmatch(r"<\d+>", p)]
     return found
+
+
+@lru_cache
+def _black(size_wh: tuple[int, int]) -> U8Array:
+    return np.zeros((*size_wh[::-1], 3), np.uint8)
 
 
 def _ref(clip: Clip, position: int, stride: int) -> FrameRef:

@@ -25,15 +25,16 @@ CHAT_TEMPLATE = (
 )
 MAX_NUMBER = 512  # of which each is one token
 _PIECES = r" ?[A-Za-z]+|\d{1,3}| ?[^\sA-Za-z\d]+ ?|\s+"
+BOXES_BEGIN, BOXES_END = ', "bbox_2d_list": [[', "]]}"
 ANSWER_PHRASES = (
     "<think>",
     "</think>",
     "<answer>",
     "</answer>",
     '{"keyframe_timestamp": ',
-    ', "bbox_2d_list": [[',
+    BOXES_BEGIN,
     "], [",
-    "]]}",
+    BOXES_END,
     '{"no_target": "nothing in the frames fits"}',
 )
 _SENTENCES = re.compile(r"(?<=[.:?\n]) ?")

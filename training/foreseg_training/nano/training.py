@@ -1,42 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervised training of the nano reasoner's language model on frames that the tower has seen, by TRL.
+"""Supervised training of the nano reasoner's language model on frames that the tower has seen.
 
-Does not know: recordings, methods.
+Its own loop and not TRL's: questions about one window share its frames, which are most of a prompt
+and are run once for all of them (keys and values are handed on, with their gradients), so that a
+step answers four times as many questions in the same time (docs/log.md). Does not know: recordings,
+methods.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    PrinterCallback,
-    ProgressCallback,
-)
+from torch.nn import functional
+from transformers import AutoModelForImageTextToText, AutoTokenizer, DynamicCache
 
 from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
-from foreseg_training.runs.checkpoints import (
-    MarkCheckpoints,
-    checkpoints_of,
-    newest_checkpoint,
-)
-from foreseg_training.runs.metrics_file import MetricsFile
-from foreseg_training.runs.progress import quiet_bars
-from foreseg_training.runs.resuming import goes_on_as_it_was
-from foreseg_training.runs.telemetry import Telemetry
 
 from .architecture import save_nano_reasoner
+from .batches import Batch, Batcher
 from .features import FrameStore, SeenCollator, SeenFrames
-from .held_out import read_rows, score_held_out
+from .held_out import score_held_out
+from .numbers import near_numbers, number_ids
+from .windows import read_windows, rows_of
 
 _LOG = logging.getLogger(__name__)
+_WARMUP_STEPS = 100
+_EMA_DECAY = 0.995
+_LOG_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +42,47 @@ class NanoTraining:
     """Numbers of the stage: AdamW at a rate that warms up, stays, and falls linearly at the end.
 
     Attributes:
-        max_steps: of `batch_size` rows.
-        lesson_steps: before them, of twice as many lessons; 0: none.
-        decay_share: of the steps, the last ones, in which the rate falls to nothing.
-        num_held_out: questions that are answered at the end, and told.
+        minutes: of the thread's own processor time, lessons among them.
+        lesson_share: of them, the first ones, on lessons; then one batch of `lesson_every` is lessons.
+        num_windows: of a batch; of lessons, four times as many.
+        num_asked: questions about a window, at most.
+        decay_share: of the minutes, the last ones, in which the rate falls to nothing.
+        num_held_out: questions that are answered at each score, and told.
+        score_every_s: seconds of processor time between scores; the state is saved then.
+        bf16: matrix products in bfloat16; faster only where the processor has it.
     """
 
-    max_steps: int = 1500
-    lesson_steps: int = 450
-    batch_size: int = 32
+    minutes: float = 100.0
+    lesson_share: float = 0.1
+    lesson_every: int = 8
+    num_windows: int = 8
+    num_asked: int = 8
     learning_rate: float = 1.5e-3
-    warmup_steps: int = 100
     decay_share: float = 0.3
-    save_steps: int = 100
-    num_held_out: int = 200
+    num_held_out: int = 100
+    score_every_s: float = 600.0
     bf16: bool = True
     seed: int = 0
 
+    def rate(self, spent_share: float, step: int) -> float:
+        """The rate after a share of the minutes, at a step."""
+        falling = min(1.0, (1 - spent_share) / self.decay_share)
+        return self.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS) * max(0.0, falling)
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What a run that was cut goes on from."""
+
+    step: int = 0
+    spent_s: float = 0.0
+
 
 def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -> Path:
-    """Train on what `prepare` left in `out`, short lessons first; returns the trained model's folder.
+    """Train on what `prepare` left in `out`; returns the trained model's folder, `out/model`.
 
-    Lessons of one to three frames teach to read a place off a frame's tokens, and to say a frame's
-    label; on the long prompts alone that does not come about in the time that this takes.
+    Lessons of one to three frames come first: they teach to read a place off a frame's tokens, and
+    to say a frame's label.
     """
     start = out / "start"
     tokenizer = AutoTokenizer.from_pretrained(
@@ -77,57 +93,152 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     )
     tower = model.model.visual
     model.model.visual = SeenFrames(tower)
-    collator = _collator(out)
-    is_past_lessons = resume and bool(checkpoints_of(out))
-    if training.lesson_steps and not is_past_lessons:
-        lessons = dataclasses.replace(
-            training, max_steps=training.lesson_steps, batch_size=2 * training.batch_size
-        )
-        _fit(model, tokenizer, collator, lessons, out / "lessons.jsonl", out / "lessons", resume)
-    _fit(model, tokenizer, collator, training, out / "rows.jsonl", out, resume)
-    held_out = read_rows(out / "held_out.jsonl")[: training.num_held_out]
-    _LOG.info("%s", score_held_out(model, tokenizer, collator, held_out))
-    model.model.visual = tower
-    folder = out / "model"
-    save_nano_reasoner(model, tokenizer, folder)
-    (folder / CARD).write_bytes((start / CARD).read_bytes())
-    return folder
+    store, collator = FrameStore(out / "frames.npy"), _collator(out)
+    optimiser = torch.optim.AdamW(_groups(model), lr=0.0, betas=(0.9, 0.98))
+    mean, state = copy.deepcopy(model), _State()
+    if resume and (out / "state.pt").is_file():
+        state = _read_state(out / "state.pt", model, mean, optimiser)
+    lessons = Batcher(
+        read_windows(out / "lessons.jsonl"), store, tokenizer,
+        num_windows=4 * training.num_windows, num_asked=training.num_asked,
+    )  # fmt: skip
+    windows = Batcher(
+        read_windows(out / "windows.jsonl"), store, tokenizer,
+        num_windows=training.num_windows, num_asked=training.num_asked,
+    )  # fmt: skip
+    held_out = rows_of(read_windows(out / "held_out.jsonl"))
+    held_out = held_out[:: max(1, len(held_out) // training.num_held_out)]
+    numbers, grid = number_ids(tokenizer), collator.grid_thw
+    budget_s, scored_s, losses = training.minutes * 60, state.spent_s, []
+    while state.spent_s < budget_s:
+        began, share = time.thread_time(), state.spent_s / budget_s
+        rng = np.random.default_rng([training.seed, state.step])
+        is_lesson = share < training.lesson_share or state.step % training.lesson_every == 0
+        batch = (lessons if is_lesson else windows).draw(rng)
+        for group in optimiser.param_groups:
+            group["lr"] = training.rate(share, state.step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
+            words, sides = batch_loss(model, batch, numbers, grid)
+        optimiser.zero_grad(set_to_none=True)
+        (words + sides).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        _follow(mean, model, state.step)
+        losses.append((is_lesson, words.item(), sides.item()))
+        state.step += 1
+        state.spent_s += time.thread_time() - began
+        if state.step % _LOG_STEPS == 0:
+            _LOG.info("%6.0f s step %5d %s", state.spent_s, state.step, _told(losses))
+            losses = []
+        if state.spent_s - scored_s >= training.score_every_s:
+            _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
+            _save_state(out / "state.pt", model, mean, optimiser, state)
+            _save_model(mean, tower, tokenizer, out)
+            scored_s = state.spent_s
+    _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
+    _save_state(out / "state.pt", model, mean, optimiser, state)
+    return _save_model(mean, tower, tokenizer, out)
 
 
-def _fit(
-    model: Any,  # noqa: ANN401 (of transformers)
-    tokenizer: Any,  # noqa: ANN401
-    collator: SeenCollator,
-    training: NanoTraining,
-    rows: Path,
-    out: Path,
-    resume: bool,  # noqa: FBT001
-) -> None:
-    """Train a model in place on the rows of a file; `out` gets checkpoints and figures."""
-    from datasets import Dataset
-    from trl import SFTTrainer
+def batch_loss(
+    model: Any,  # noqa: ANN401 (of transformers, its tower `SeenFrames`)
+    batch: Batch,
+    numbers: torch.Tensor,
+    grid_thw: tuple[int, int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropies of what is said: of words, and of the sides of boxes, of which near ones are near.
 
-    out.mkdir(parents=True, exist_ok=True)
-    trainer = SFTTrainer(
-        model=model,
-        args=_arguments(training, out),
-        train_dataset=Dataset.from_list(read_rows(rows)),
-        data_collator=collator,
-        processing_class=tokenizer,
+    Both are sums over their tokens, over the number of all tokens; `numbers` are the ids of
+    numbers, `grid_thw` of a frame.
+    """
+    length = batch.beginning.shape[1]
+    cache = DynamicCache()
+    types = (batch.beginning == model.config.image_token_id).to(torch.int32)
+    model.model(
+        input_ids=batch.beginning,
+        pixel_values=batch.tokens,
+        image_grid_thw=torch.tensor([grid_thw] * batch.num_frames),
+        mm_token_type_ids=types,
+        past_key_values=cache,
+        use_cache=True,
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    telemetry = Telemetry(MetricsFile(out / "metrics.csv"))
-    trainer.add_callback(telemetry)
-    trainer.add_callback(MarkCheckpoints())
-    checkpoint = newest_checkpoint(out) if resume and checkpoints_of(out) else None
-    if checkpoint is not None:
-        goes_on_as_it_was(trainer, checkpoint)
-    try:
-        with quiet_bars():
-            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    finally:
-        telemetry.close()
+    first = length + model.model.rope_deltas[batch.owner]  # (S, 1)
+    cache.batch_select_indices(batch.owner)
+    at = first + torch.arange(batch.asked.shape[1])
+    seen = torch.ones((len(batch.asked), length), dtype=torch.bool)
+    hidden = model.model(
+        input_ids=batch.asked,
+        past_key_values=cache,
+        attention_mask=torch.cat([seen, batch.is_there], dim=1).to(torch.int64),
+        position_ids=at[None].expand(3, -1, -1),
+        use_cache=True,
+    ).last_hidden_state
+    is_said = batch.labels >= 0
+    logits = model.lm_head(hidden[is_said]).float().log_softmax(dim=-1)
+    labels, side = batch.labels[is_said], batch.side[is_said]
+    is_side = side >= 0
+    words = functional.nll_loss(logits[~is_side], labels[~is_side], reduction="sum")
+    near = near_numbers(side[is_side].float())
+    sides = -(near * logits[is_side][:, numbers]).sum()
+    return words / len(labels), sides / len(labels)
+
+
+def _groups(model: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Matrices decay, vectors and the table of embeddings do not."""
+    table = model.get_input_embeddings().weight
+    named = [p for p in model.parameters() if p.requires_grad]
+    decays = [p for p in named if p.ndim > 1 and p is not table]
+    others = [p for p in named if p.ndim <= 1 or p is table]
+    return [{"params": decays, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _follow(mean: Any, model: Any, step: int) -> None:  # noqa: ANN401
+    """Exponential moving average of the weights."""
+    weight = 1 - min(_EMA_DECAY, (1 + step) / (10 + step))
+    for theirs, own in zip(mean.parameters(), model.parameters(), strict=True):
+        theirs.lerp_(own, weight)
+
+
+def _told(losses: list[tuple[bool, float, float]]) -> str:
+    told = []
+    for name, wanted in (("lessons", True), ("windows", False)):
+        some = [(words, sides) for is_lesson, words, sides in losses if is_lesson == wanted]
+        if some:
+            words, sides = np.mean(some, axis=0)
+            told.append(f"{name}: words {words:.3f} sides {sides:.3f}")
+    return ", ".join(told)
+
+
+def _save_state(path: Path, model: Any, mean: Any, optimiser: Any, state: _State) -> None:  # noqa: ANN401
+    partial = path.with_suffix(".partial")
+    parts = {
+        "model": model.state_dict(),
+        "mean": mean.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": state.step,
+        "spent_s": state.spent_s,
+    }
+    torch.save(parts, partial)
+    partial.replace(path)
+
+
+def _read_state(path: Path, model: Any, mean: Any, optimiser: Any) -> _State:  # noqa: ANN401
+    parts = torch.load(path, weights_only=True)
+    model.load_state_dict(parts["model"])
+    mean.load_state_dict(parts["mean"])
+    optimiser.load_state_dict(parts["optimiser"])
+    return _State(step=parts["step"], spent_s=parts["spent_s"])
+
+
+def _save_model(mean: Any, tower: Any, tokenizer: Any, out: Path) -> Path:  # noqa: ANN401
+    """Write the model as the hub's are, with its tower, and the card of its prompts."""
+    folder, seen = out / "model", mean.model.visual
+    mean.model.visual = tower
+    save_nano_reasoner(mean, tokenizer, folder)
+    mean.model.visual = seen
+    (folder / CARD).write_bytes((out / "start" / CARD).read_bytes())
+    return folder
 
 
 def _collator(out: Path) -> SeenCollator:
@@ -139,34 +250,6 @@ def _collator(out: Path) -> SeenCollator:
         (1, rows * merge, columns * merge),
         parts.tokenizer.pad_token_id,
         parts.geometry.image_token_id,
-    )
-
-
-def _arguments(training: NanoTraining, out: Path) -> Any:  # noqa: ANN401 (an SFTConfig)
-    from trl import SFTConfig
-
-    return SFTConfig(
-        output_dir=str(out / "checkpoints"),
-        max_steps=training.max_steps,
-        per_device_train_batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": int(training.decay_share * training.max_steps)},
-        warmup_steps=training.warmup_steps,
-        weight_decay=0.01,
-        adam_beta2=0.98,
-        max_grad_norm=1.0,
-        bf16=training.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=False,
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        logging_steps=10,
-        save_steps=training.save_steps,
-        save_total_limit=2,
-        seed=training.seed,
-        report_to=[],
     )
 
 
