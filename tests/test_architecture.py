@@ -25,6 +25,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 PACKAGES = {
     "foreseg": "runtime",
     "foreseg_torch": "runtime",
+    "foreseg_view": "runtime",
     "foreseg_export": "export",
     "foreseg_training": "training",
     "foreseg_evaluation": "evaluation",
@@ -35,6 +36,7 @@ PACKAGES = {
 ARROWS: dict[str, set[str]] = {
     "foreseg": set(),
     "foreseg_torch": {"foreseg"},
+    "foreseg_view": {"foreseg"},
     "foreseg_simulation": {"foreseg"},
     "foreseg_evaluation": {"foreseg"},
     "foreseg_export": {"foreseg", "foreseg_torch"},
@@ -44,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
         "foreseg_evaluation",
         "foreseg_simulation",
     },
-    "foreseg_ros": {"foreseg"},
+    "foreseg_ros": {"foreseg", "foreseg_view"},
 }
 DEMO_MAY_ALSO = {"foreseg_simulation", "foreseg_evaluation"}
 # packages that only some of ours may import
@@ -52,6 +54,8 @@ GUARDED = {
     "torch": {"foreseg_torch", "foreseg_export", "foreseg_training"},
     "transformers": {"foreseg_torch", "foreseg_export", "foreseg_training"},
     "onnx": {"foreseg_export"},
+    "starlette": {"foreseg_view"},
+    "uvicorn": {"foreseg_view"},
     "rclpy": {"foreseg_ros"},
     "foreseg_msgs": {"foreseg_ros"},
     "launch": set(),

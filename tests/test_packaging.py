@@ -47,6 +47,7 @@ DISTRIBUTIONS = {
 PACKAGE_EXTRAS = {
     "runtime/foreseg": ("cpu", "cuda", "nano", "tensorrt", "server", "cluster", "video"),
     "runtime/foreseg_torch": ("vlm", "export", "train"),
+    "runtime/foreseg_view": ("view",),
     "export/foreseg_export": ("export",),
     "training/foreseg_training": ("train", "simulation"),
     "evaluation/foreseg_evaluation": ("evaluation",),
@@ -269,6 +270,7 @@ def test_the_core_imports_fast_and_alone() -> None:
     )
     seconds, modules = done.stdout.splitlines()
     heavy = {"torch", "cv2", "onnxruntime", "tensorrt", "rclpy", "transformers", "yaml", "httpx"}
+    heavy |= {"starlette", "uvicorn"}
     assert heavy & set(modules.split()) == set()
     assert float(seconds) < IMPORT_BUDGET_S
 

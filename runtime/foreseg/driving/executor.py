@@ -239,6 +239,12 @@ class Executor:
             raise InputError(msg)
         return newest.ref
 
+    def copy_frame(self, camera: CameraId, index: FrameIndex) -> Frame | None:
+        """A frame with pixels of its own, reduced if only a reduced one is left; None: evicted."""
+        history = self._histories.get(camera)
+        frame = None if history is None else history.get(index)
+        return None if frame is None else replace(frame, image=frame.image.copy())
+
     def find_frame(self, camera: CameraId, stamp_ns: int) -> FrameRef | None:
         """The dense frame with exactly this sensor stamp."""
         if camera not in self._histories:

@@ -16,7 +16,7 @@ from functools import partial
 from foreseg.dialogue import Query, QueryId
 from foreseg.driving.executor import Executor
 from foreseg.errors import InputError
-from foreseg.frames import CameraId
+from foreseg.frames import CameraId, Frame, FrameIndex
 from foreseg.pipeline.events import (
     EnableSet,
     Event,
@@ -135,6 +135,23 @@ class Requests:
             ),
             on_reply,
         )
+
+    def copy_frame(
+        self, camera: CameraId, index: FrameIndex, on_frame: Callable[[Frame | None], None]
+    ) -> None:
+        """Copy a frame of the past minutes; None if it has left the history, or nobody looks any more.
+
+        The callback runs on the loop's thread.
+        """
+        found: list[Frame] = []
+
+        def make(request_id: RequestId, at: int) -> Event:
+            frame = self._executor.copy_frame(camera, index)
+            found.extend(() if frame is None else (frame,))
+            self.complete(Reply(request_id=request_id, success=bool(found)))
+            return Tick(at_ns=at)
+
+        self._make(make, lambda _: on_frame(found[0] if found else None))
 
     def reset(self, on_reply: ReplyCallback) -> None:
         """Forget all tracks."""

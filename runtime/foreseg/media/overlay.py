@@ -70,6 +70,8 @@ def draw_overlay(
     labels: Sequence[OverlayLabel] = (),
     banner: Banner | None = None,
     inset: Inset | None = None,
+    *,
+    has_legend: bool = True,
 ) -> U8Array:
     """A copy of the frame with masks, their names, a legend, a banner, a rationale and an inset.
 
@@ -89,7 +91,7 @@ def draw_overlay(
         top = _draw_banner(pen, banner)
         bottom = _draw_rationale(pen, banner)
     small = pen.smaller()
-    taken = [_draw_legend(small, labels, label_map, top)] if labels else []
+    taken = [_draw_legend(small, labels, label_map, top)] if labels and has_legend else []
     if inset is not None:
         room = (max([top, *(round(box.y1) for box in taken)]), bottom)
         taken += _draw_inset(small, inset, label_map, rows=room)

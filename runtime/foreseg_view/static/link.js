@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connection: pictures and states in, requests out; it connects again by itself.
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 5000;
+const decoder = new TextDecoder();
+
+// `on` has: state(record), answer(record), health(samples), picture(head, jpeg), opened(), lost(reason)
+export class Link {
+  constructor(on) {
+    this.on = on;
+    this.retry_ms = FIRST_RETRY_MS;
+    this.open();
+  }
+
+  open() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.socket = new WebSocket(`${scheme}://${location.host}/api/live`);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onopen = () => {
+      this.retry_ms = FIRST_RETRY_MS;
+      this.on.opened();
+    };
+    this.socket.onmessage = (event) => this.take(event.data);
+    this.socket.onclose = (event) => {
+      this.on.lost(event.reason || "no connection to foreseg");
+      setTimeout(() => this.open(), this.retry_ms);
+      this.retry_ms = Math.min(2 * this.retry_ms, LAST_RETRY_MS);
+    };
+  }
+
+  take(data) {
+    if (typeof data === "string") {
+      const record = JSON.parse(data);
+      if (record.type === "state") this.on.state(record);
+      else if (record.type === "answer") this.on.answer(record);
+      else if (record.type === "health") this.on.health(record.samples);
+      return;
+    }
+    const length = new DataView(data).getUint32(0);
+    const head = JSON.parse(decoder.decode(new Uint8Array(data, 4, length)));
+    this.on.picture(head, new Uint8Array(data, 4 + length));
+  }
+
+  ready(side) {
+    if (this.socket.readyState === WebSocket.OPEN) {
+      this.socket.send(JSON.stringify({ type: "ready", side: Math.round(side) }));
+    }
+  }
+}
+
+// A request; gives {ok, status, ...members of the reply, error}.
+export async function request(method, path, body) {
+  const options = { method, headers: {} };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  try {
+    const response = await fetch(path, options);
+    const record = await response.json().catch(() => ({ error: `status ${response.status}` }));
+    return { ...record, ok: response.ok, status: response.status };
+  } catch {
+    return { ok: false, status: 0, error: "foreseg does not answer; is it still running?" };
+  }
+}
