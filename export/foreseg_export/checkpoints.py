@@ -160,6 +160,12 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
     if not (path / "config.json").is_file():
         msg = f"{path} is no folder that transformers saved: it has no config.json"
         raise InputError(msg)
+    if (path.parent / "seg.json").is_file():
+        msg = (
+            f"{path} belongs to a model that segments: its mask decoder was trained to read [SEG],"
+            " and follows objects worse than SAM2's own; take a SAM 2.1 as it was published"
+        )
+        raise InputError(msg)
     kind = read_json_object(path / "config.json").get("model_type")
     if kind not in _FAMILIES:
         wanted = " or ".join(repr(family) for family in _FAMILIES)

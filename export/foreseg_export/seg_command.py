@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg-export seg --vlm V --sam2 S --out FOLDER`: its options; `foreseg_torch` does the work."""
+"""`foreseg-export seg`: its options; `foreseg_torch` joins two models, `published` converts others'."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 from foreseg.errors import ConfigError, MissingExtraError
 
-METHODS = ("visa", "fevos")
+METHODS = ("visa", "fevos", "sa2va")
 MAX_SEED = 2**63 - 1
 PRECISIONS = ("bf16", "nf4", "int8", "fp32")
 
@@ -18,17 +19,24 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Declare it."""
     parser = subparsers.add_parser(
         "seg",
-        help="the start of a [SEG] model: a language model joined to SAM2's heads, to be trained",
-        description="The projection between the two is random: the folder's masks mean nothing"
-        " until it has been trained.",
+        help="a [SEG] model: one that Sa2VA's code exported, or the start of one to be trained",
+        description="With --from, a published folder becomes one that is loaded here; nothing of"
+        " it is run. With --vlm and --sam2, a language model is joined to SAM2's heads: the"
+        " projection between the two is random, and its masks mean nothing until it has been"
+        " trained.",
     )
     add = parser.add_argument
-    add("--vlm", required=True, metavar="PATH|ID", help="a folder, or owner/name on the hub")
-    add("--sam2", type=Path, required=True, metavar="PATH", help="a folder of transformers', or a"
+    add("--from", dest="source", metavar="PATH|ID", help="a folder that Sa2VA's code exported, or"
+        " owner/name on the hub")  # fmt: skip
+    add("--vlm", metavar="PATH|ID", help="a folder, or owner/name on the hub")
+    add("--sam2", type=Path, metavar="PATH", help="a folder of transformers', or a"
         " nano tracker's .safetensors")  # fmt: skip
-    add("--method", choices=METHODS, default="visa")
+    add("--method", choices=METHODS, help="in whose words it is asked; default: sa2va with --from,"
+        " else visa")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="bf16", help="of the language model's weights")
-    add("--seed", type=int, default=0, metavar="N", help="of the projection")
+    add(
+        "--seed", type=int, default=0, metavar="N", help="of the projection that --vlm begins with"
+    )
     add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist, or be empty")
     parser.set_defaults(handler=_seg)
 
@@ -37,20 +45,59 @@ def _seg(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seed <= MAX_SEED:
         msg = f"--seed wants 0 to {MAX_SEED}, got {arguments.seed}"
         raise ConfigError(msg)
-    try:
-        store = importlib.import_module("foreseg_torch.seg.store")
-        loading = importlib.import_module("foreseg_torch.vlm.loading")
-    except ModuleNotFoundError as error:
-        extra = "vlm"
-        raise MissingExtraError(error.name or "torch", extra, "joining the two models") from error
+    joins = arguments.vlm is not None and arguments.sam2 is not None
+    if (arguments.source is None) != joins or (arguments.source and arguments.vlm):
+        msg = "seg wants --from, or --vlm and --sam2"
+        raise ConfigError(msg)
+    if arguments.source is None:
+        return _joined(arguments)
+    return _converted(arguments)
+
+
+def _joined(arguments: argparse.Namespace) -> int:
+    store = _module("foreseg_torch.seg.store")
+    loading = _module("foreseg_torch.vlm.loading")
+    method = arguments.method or "visa"
     store.assemble_seg_vlm(
         arguments.vlm,
         arguments.sam2,
         arguments.out,
-        method=arguments.method,
+        method=method,
         precision=loading.Precision(arguments.precision),
         seed=arguments.seed,
     )
-    size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file()) / 1e6
-    print(f"wrote {arguments.out}: {size:.2f} MB, {arguments.method}, its projection UNTRAINED")
+    print(f"wrote {arguments.out}: {_mb(arguments.out)}, {method}, its projection UNTRAINED")
     return 0
+
+
+def _converted(arguments: argparse.Namespace) -> int:
+    if arguments.precision != "bf16":
+        msg = (
+            f"--from keeps bf16, got --precision {arguments.precision}: say the precision where the"
+            " folder is loaded"
+        )
+        raise ConfigError(msg)
+    published = _module("foreseg_export.published")
+    method = arguments.method or "sa2va"
+    source = published.convert_published(
+        arguments.source, arguments.out, method=method, report=_report
+    )
+    print(f"wrote {arguments.out}: {_mb(arguments.out)}, {method}, from {source.name}")
+    return 0
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        extra = "vlm"
+        raise MissingExtraError(error.name or "torch", extra, "a model that segments") from error
+
+
+def _mb(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    return f"{size:.2f} MB"
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)

@@ -48,9 +48,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_model(kind: str = "qwen2_5_vl", *, seed: int = 0) -> Any:
+def tiny_model(
+    kind: str = "qwen2_5_vl", *, seed: int = 0, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Any:
     """Random weights in bfloat16, large enough to make the answer depend on what it sees."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(seed)
     model = _MAKERS[kind](tokenizer)
     model.generation_config.eos_token_id = tokenizer.eos_token_id

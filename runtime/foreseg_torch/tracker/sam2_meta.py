@@ -203,9 +203,22 @@ def model_from_meta(state: State, config: Sam2VideoConfig) -> Sam2VideoModel:
     Raises:
         InputError: lists tensors that are missing, unknown, or of another shape.
     """
-    renamed, source = renamed_tensors(state)
+    check_meta(state, config)
+    renamed, _ = renamed_tensors(state)
     model = Sam2VideoModel(config)
-    wanted = model.state_dict()
+    model.load_state_dict(renamed)
+    return model.float().eval()
+
+
+def check_meta(state: State, config: Sam2VideoConfig) -> None:
+    """Refuse tensors that do not fit, of which names and shapes are enough.
+
+    Raises:
+        InputError: lists tensors that are missing, unknown, or of another shape.
+    """
+    renamed, source = renamed_tensors(state)
+    with torch.device("meta"):
+        wanted = Sam2VideoModel(config).state_dict()
     missing = sorted(wanted.keys() - renamed.keys())
     unknown = sorted(source[name] for name in renamed.keys() - wanted.keys())
     wrong = [
@@ -217,8 +230,6 @@ def model_from_meta(state: State, config: Sam2VideoConfig) -> Sam2VideoModel:
     found = [f"{what} {listed(names)}" for what, names in faults if names]
     if found:
         raise InputError("; ".join(found))
-    model.load_state_dict(renamed)
-    return model.float().eval()
 
 
 def renamed_tensors(state: State) -> tuple[State, dict[str, str]]:

@@ -77,7 +77,8 @@ class Decoding:
     def advance(self, tokens: Sequence[int]) -> None:
         """Add a token to each row."""
         ids = torch.tensor(tokens, device=self._device)[:, None]
-        place = torch.full((3, *ids.shape), self._length + self._delta, device=self._device)
+        shape = (*self._positions.shape[:-2], *ids.shape)
+        place = torch.full(shape, self._length + self._delta, device=self._device)
         self._forward(ids, place, {})
 
     def _read(self, start: int, end: int) -> None:
@@ -88,7 +89,7 @@ class Decoding:
         if inside:
             outputs = self._encoder.as_outputs(self._features, before, before + inside)
             options = {"mm_encoder_outputs": {"image": outputs}}
-        place = self._positions[:, :, start:end].to(self._device)
+        place = self._positions[..., start:end].to(self._device)
         self._forward(ids.to(self._device), place, options)
 
     @torch.inference_mode()
@@ -105,8 +106,13 @@ class Decoding:
         self._logits = self._model.lm_head(self._hidden).float()
 
     def _all_positions(self) -> tuple[torch.Tensor, int]:
-        """(3, 1, L) positions in time, rows and columns, and how far the text is ahead of them."""
+        """(3, 1, L) positions in time, rows and columns, and how far the text is ahead of them.
+
+        Of a model that counts tokens, images' as any other, (1, L) and 0.
+        """
         inputs = self._inputs
+        if not hasattr(self._model.model, "get_rope_index"):
+            return torch.arange(inputs.num_tokens)[None], 0
         grid = inputs.image_grid_thw if inputs.images else None
         positions, deltas = self._model.model.get_rope_index(
             inputs.input_ids, mm_token_type_ids=inputs.mm_token_type_ids, image_grid_thw=grid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads vision-language models of the Qwen-VL kind with `transformers`, quantised or not.
+"""Loads vision-language models of the Qwen-VL and InternVL kinds with `transformers`, quantised or not.
 
 A model is a folder that `transformers` saved, one that `foreseg-export vlm` made (its hashes are
 verified), or `owner/name` on the model hub. No code of a model is run. Knows nothing of
@@ -36,18 +36,25 @@ from foreseg.errors import ConfigError, InputError, MissingExtraError
 from foreseg.language.images import ImageGeometry
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, verified_manifest
+from foreseg_torch.vlm.square_images import SquareGeometry
 
 CONTEXT_TOKENS = 4_096  # the estimate of memory holds keys and values of so many
 MB = 1e6
-NOT_QUANTISED = ("model.visual", "lm_head")  # small, and what they say is fragile
+NOT_QUANTISED = (  # small, and what they say is fragile
+    *("model.visual", "lm_head"),
+    *("model.vision_tower", "model.multi_modal_projector"),  # of InternVL
+)
+INTERNVL = "internvl"
+FRAME_MARK = "<img>"  # InternVL's, around the tokens of a frame
 
-_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "quality.md")
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "quality.md")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MAX_QUOTED = 300  # characters of another library's message
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # how a family's own processor normalises where the folder does not say it
-_NORMALISATION = {"qwen2": _CLIP, "qwen3": _HALF}
+_NORMALISATION = {"qwen2": _CLIP, "qwen3": _HALF, INTERNVL: _IMAGENET}
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,7 +130,7 @@ def load_vlm(
         MissingExtraError: bitsandbytes or accelerate is absent.
     """
     place = _device(device)
-    folder = _folder(where, _SMALL_FILES)
+    folder = model_folder(where, SMALL_FILES)
     config = read_config(folder)
     stored = stored_precision(config, folder)
     precision = precision or stored or otherwise
@@ -135,10 +142,10 @@ def load_vlm(
     if max_memory_mb:
         _check_fits(where, folder, config, precision, max_memory_mb)
     if not Path(where).is_dir():
-        folder = _folder(where, (*_SMALL_FILES, "*.safetensors"))
+        folder = model_folder(where, (*SMALL_FILES, "*.safetensors"))
     if (folder / MANIFEST_NAME).exists():
         verified_manifest(folder)
-    tokenizer = _tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     geometry = _geometry(config, tokenizer, folder)
     model = _model(folder, config, precision, place, is_stored=stored is not None)
     name = folder.resolve().name if Path(where).is_dir() else where
@@ -174,14 +181,17 @@ def vlm_parts(folder: Path) -> VlmParts:
         InputError: no model of the Qwen-VL kind.
     """
     config = read_config(folder)
-    tokenizer = _tokenizer(folder)
+    if config.model_type == INTERNVL:
+        msg = f"{folder} is of the InternVL kind: it is run here, not trained"
+        raise InputError(msg)
+    tokenizer = read_tokenizer(folder)
     return VlmParts(
         config=config, tokenizer=tokenizer, geometry=_geometry(config, tokenizer, folder)
     )
 
 
 def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transformers)
-    """The configuration of a model of the Qwen-VL kind.
+    """The configuration of a model of the Qwen-VL or InternVL kind.
 
     Raises:
         InputError: there is none, or it is of another kind.
@@ -199,11 +209,13 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
             str(folder), local_files_only=True, trust_remote_code=False
         )
     vision = getattr(config, "vision_config", None)
+    if config.model_type == INTERNVL:
+        return config
     wanted = ("patch_size", "temporal_patch_size", "spatial_merge_size")
     lacks = [name for name in wanted if not isinstance(getattr(vision, name, None), int)]
     if lacks or not isinstance(getattr(config, "image_token_id", None), int):
         msg = (
-            f"{folder} is a {config.model_type!r}: wanted is a model of the Qwen-VL kind, with"
+            f"{folder} is a {config.model_type!r}: wanted is an InternVL, or a model of the Qwen-VL kind, with"
             f" image_token_id and a vision_config with {', '.join(wanted)}"
         )
         raise InputError(msg)
@@ -297,8 +309,16 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _folder(where: str, patterns: tuple[str, ...]) -> Path:
-    """The folder of a model; from the hub, or its cache, if it is no folder here."""
+def model_folder(where: str, patterns: tuple[str, ...]) -> Path:
+    """The folder of a model; from the hub, or its cache, if it is no folder here.
+
+    Args:
+        where: a folder, or `owner/name`.
+        patterns: of the files that are downloaded.
+
+    Raises:
+        InputError: neither.
+    """
     if Path(where).is_dir():
         return Path(where)
     if not _HUB_ID.fullmatch(where):
@@ -338,11 +358,22 @@ def _check_quantiser() -> None:
             raise MissingExtraError(package, extra, "a quantised model")
 
 
-def _tokenizer(folder: Path) -> Any:  # noqa: ANN401
+def read_tokenizer(folder: Path, template: str | None = None) -> Any:  # noqa: ANN401 (of transformers)
+    """The tokenizer of a folder, with its chat template.
+
+    Args:
+        folder: of the model.
+        template: in place of the folder's.
+
+    Raises:
+        InputError: there is none, or it wants to run code of its own.
+    """
     with quiet(), loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
+    if template is not None:
+        tokenizer.chat_template = template
     older = folder / "chat_template.json"  # where processors used to keep it
     if tokenizer.chat_template is None and older.is_file():
         tokenizer.chat_template = read_json_object(older).get("chat_template")
@@ -362,6 +393,23 @@ def _geometry(config: Any, tokenizer: Any, folder: Path) -> ImageGeometry:  # no
             f" {config.image_token_id}, which stands for an image"
         )
         raise InputError(msg)
+    if config.model_type == INTERNVL:
+        if FRAME_MARK not in tokenizer.chat_template:
+            msg = (
+                f"{folder}: its chat template leaves {FRAME_MARK} to a processor: of this kind only"
+                " folders are shown frames that `foreseg-export seg --from` made"
+            )
+            raise InputError(msg)
+        return SquareGeometry(
+            patch_px=vision.patch_size[0],
+            temporal_patch=1,
+            merge=round(1 / config.downsample_ratio),
+            mean=mean,
+            std=std,
+            image_token=image_token,
+            image_token_id=config.image_token_id,
+            side_px=vision.image_size[0],
+        )
     return ImageGeometry(
         patch_px=vision.patch_size,
         temporal_patch=vision.temporal_patch_size,
@@ -422,7 +470,7 @@ def _model(
     if lacking:
         msg = f"{folder} is not whole: it lacks {len(lacking)} tensors, {lacking[0]} among them"
         raise InputError(msg)
-    if not hasattr(model.model, "get_rope_index"):
+    if config.model_type != INTERNVL and not hasattr(model.model, "get_rope_index"):
         msg = f"{folder} is a {config.model_type!r}, whose positions are not known here"
         raise InputError(msg)
     if "mm_encoder_outputs" not in inspect.signature(model.model.forward).parameters:

@@ -42,6 +42,7 @@ class VisionEncoder:
         self._num_bytes = 0
         self._num_encoded = 0
         self._output_type: type[Any] | None = None
+        self._is_plain = False  # the model takes the tokens of all images as one (1, L, C)
 
     @property
     def num_encoded(self) -> int:
@@ -70,7 +71,8 @@ class VisionEncoder:
         """Tokens `start` to `end` of all images in order, as the model takes them."""
         layers = [torch.cat(layer)[start:end] for layer in zip(*(f.layers for f in features))]  # noqa: B905 (equal)
         assert self._output_type is not None  # noqa: S101 (features come from `encode`)
-        output = self._output_type(pooler_output=[layers[0]])
+        whole = layers[0][None] if self._is_plain else [layers[0]]
+        output = self._output_type(pooler_output=whole)
         if len(layers) > 1:
             output.deepstack_features = [[layer] for layer in layers[1:]]
         return output
@@ -78,11 +80,12 @@ class VisionEncoder:
     @torch.inference_mode()
     def _encoded(self, patches: torch.Tensor, grid: torch.Tensor) -> ImageFeatures:
         device = self._model.device
-        output = self._model.get_image_features(
-            patches.to(device), grid[None].to(device), return_dict=True
-        )
+        is_whole = patches.ndim > 2  # noqa: PLR2004 (an image, not patches: it has its grid itself)
+        grids = () if is_whole else (grid[None].to(device),)
+        output = self._model.get_image_features(patches.to(device), *grids, return_dict=True)
         self._num_encoded += 1
         self._output_type = type(output)
+        self._is_plain = is_whole
         deeper = getattr(output, "deepstack_features", None) or []
         layers = (output.pooler_output[0], *(layer[0] for layer in deeper))
         return ImageFeatures(layers=tuple(layer.to(self._model.dtype) for layer in layers))

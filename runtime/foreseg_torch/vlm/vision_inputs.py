@@ -29,7 +29,7 @@ class ModelInputs:
 
     input_ids: torch.Tensor  # (1, L) int64
     mm_token_type_ids: torch.Tensor  # (1, L) int32: 1 at an image's tokens, else 0
-    images: tuple[torch.Tensor, ...]  # each (patches, values) float32
+    images: tuple[torch.Tensor, ...]  # each (patches, values), or whole (1, 3, S, S); float32
     image_grid_thw: torch.Tensor  # (images, 3) int64, in patches
 
     @property

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`foreseg-export seg --from`: folders in Sa2VA's published layout become ones that foreseg loads."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.support.meta_sam2 import know_tiny_trunk
+from tests.support.sam2_models import make_frame
+from tests.support.tiny_sa2va import SAM2, head_tensors, save_tiny_sa2va
+from tests.support.tiny_vlm import KINDS
+from transformers import AutoModelForImageTextToText
+
+from foreseg.dialogue import NoTarget, Query, QueryId, TargetsFound
+from foreseg.frames import FrameIndex, FrameWindow
+from foreseg.language.base import Message, Role
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.load import build_reasoner
+from foreseg_export import published
+from foreseg_export.cli import main
+from foreseg_torch.seg.decode import SA2VA_DECODE
+from foreseg_torch.seg.language_model import SegLanguageModel
+from foreseg_torch.seg.store import LoadedSegVlm, load_seg_vlm
+from foreseg_torch.tracker.sam2_meta import config_from_meta, model_from_meta
+from foreseg_torch.vlm.loading import Precision
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MB = 1e6
+SIZE = 64  # of SAM2's square in these tests; published ones have 1024
+FRAMES = tuple(make_frame(i) for i in range(2))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_sam2(monkeypatch: pytest.MonkeyPatch) -> None:
+    know_tiny_trunk(monkeypatch)
+    monkeypatch.setattr(published, "IMAGE_SIZE", SIZE)
+
+
+def converted(source: Path, out: Path, *words: str) -> Path:
+    assert main(["seg", "--from", str(source), "--out", str(out), *words]) == 0
+    return out
+
+
+def loaded_of(folder: Path) -> LoadedSegVlm:
+    return load_seg_vlm(folder, precision=Precision.BF16, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old_names"), [(KINDS[0], False), (KINDS[0], True), (KINDS[1], False)]
+)
+def test_every_tensor_of_a_qwen_folder_is_placed_bit_for_bit(
+    tmp_path: Path, kind: str, *, old_names: bool
+) -> None:
+    original = save_tiny_sa2va(tmp_path / "source", kind, old_names=old_names)
+    made = loaded_of(converted(tmp_path / "source", tmp_path / "made"))
+    assert made.loaded.model.config.model_type == kind
+    state = made.loaded.model.state_dict()
+    assert state.keys() == original.state_dict().keys()
+    for name, value in original.state_dict().items():
+        assert torch.equal(state[name], value), name
+    tables = (made.loaded.model.lm_head.weight, made.loaded.model.get_input_embeddings().weight)
+    assert not torch.equal(*tables), "tied: the output layer was lost"
+    record = json.loads((tmp_path / "made" / "seg.json").read_text())
+    heads = head_tensors()
+    counts = record["source"]["tensors"]
+    assert counts == {
+        "vlm": len(state),
+        "projection": 4,
+        "sam2": len(heads) - 4,
+        "left_out": 0,
+    }
+    for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
+        stored = made.model.head.projection.state_dict()[name]
+        assert torch.equal(stored, heads[f"text_hidden_fcs.{name}"])
+    assert made.model.head.decode == SA2VA_DECODE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_and_states_are_those_of_the_original(tmp_path: Path, kind: str) -> None:
+    save_tiny_sa2va(tmp_path / "source", kind).save_pretrained(tmp_path / "original")
+    original = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "original", dtype=torch.bfloat16
+    ).eval()
+    made = loaded_of(converted(tmp_path / "source", tmp_path / "made"))
+    model = SegLanguageModel(made)
+    content = (FRAMES[0].image, FRAMES[1].image, "\nPlease segment it.")
+    inputs = model.inputs([Message(role=Role.USER, content=content)]).as_arguments()
+    said = torch.tensor([model.loaded.tokenizer("Sure, [SEG].").input_ids])
+    ids = torch.cat((inputs["input_ids"], said), dim=1)
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs["mm_token_type_ids"] = torch.nn.functional.pad(
+        inputs["mm_token_type_ids"], (0, said.shape[1])
+    )
+    with torch.no_grad():
+        wanted = original(**inputs, output_hidden_states=True)
+        found = made.loaded.model(**inputs, output_hidden_states=True)
+    assert torch.equal(found.logits, wanted.logits)
+    at = ids[0] == made.model.token_id
+    assert int(at.sum()) == 1
+    assert torch.equal(found.hidden_states[-1][0, at], wanted.hidden_states[-1][0, at])
+
+
+@pytest.mark.parametrize("has_two_decoders", [False, True])
+def test_sam2_and_projection_draw_what_the_published_ones_draw(
+    tmp_path: Path, *, has_two_decoders: bool
+) -> None:
+    save_tiny_sa2va(tmp_path / "source", has_two_decoders=has_two_decoders)
+    made = loaded_of(converted(tmp_path / "source", tmp_path / "made"))
+    heads = head_tensors(has_two_decoders=has_two_decoders)
+    own = "sam_mask_decoder_modified." if has_two_decoders else "sam_mask_decoder."
+    state = {}
+    for name, value in heads.items():
+        inner = name.removeprefix(SAM2).replace(".g_weight", ".gamma")
+        if not name.startswith(SAM2):
+            continue
+        if inner.startswith("sam_mask_decoder") and not inner.startswith(own):
+            continue
+        state[inner.replace(own, "sam_mask_decoder.")] = value
+    reference = model_from_meta(state, config_from_meta(state, SIZE))
+    stored = made.model.head.sam.state_dict()
+    for name, value in reference.state_dict().items():
+        if name in stored:
+            assert torch.equal(stored[name], value), name
+    assert len(stored) < len(reference.state_dict())  # the memory is kept in the file alone
+    whole = load_file(tmp_path / "made" / "sam2" / "model.safetensors")
+    for name, value in whole.items():
+        assert torch.equal(value, reference.state_dict()[name]), name
+    record = json.loads((tmp_path / "made" / "seg.json").read_text())["source"]
+    left_out = [name for name in heads if f"{SAM2}sam_mask_decoder." in name]
+    assert record["left_out"]["names"] == (sorted(left_out) if has_two_decoders else [])
+    assert ("tracks" in record["left_out"]["why"]) == has_two_decoders
+
+
+def test_the_record_has_hashes_and_licence_and_nothing_of_the_folder_was_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_sa2va(tmp_path / "source")
+    converted(tmp_path / "source", tmp_path / "made")
+    said = capsys.readouterr().out
+    assert "licence of source: apache-2.0" in said
+    assert "sa2va, from source" in said
+    record = json.loads((tmp_path / "made" / "seg.json").read_text())
+    assert record["is_trained"] is True
+    source = record["source"]
+    assert (source["name"], source["licence"]) == ("source", "apache-2.0")
+    assert source["is_non_commercial"] is False
+    hashed = {file["name"]: file["sha256"] for file in source["files"]}
+    assert {"config.json", "model-00001-of-00002.safetensors", "modeling_sa2va_qwen.py"} <= set(
+        hashed
+    )
+    assert all(len(value) == 64 for value in hashed.values())
+    config = json.loads((tmp_path / "made" / "vlm" / "config.json").read_text())
+    assert "auto_map" not in config
+    assert "template" not in config
+    assert config["tie_word_embeddings"] is False
+    assert not list((tmp_path / "made").rglob("*.py"))
+    ends = json.loads((tmp_path / "made" / "vlm" / "generation_config.json").read_text())
+    tokenizer = loaded_of(tmp_path / "made").loaded.tokenizer
+    found = set(tokenizer.convert_ids_to_tokens(ends["eos_token_id"]))
+    assert found == {"<|endoftext|>", "<|im_end|>"}
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\n---\n", "cc-by-nc-4.0: NOT FOR COMMERCIAL USE"),
+        (
+            "---\nlicense: other\nlicense_name: qwen-research\n---\n",
+            "other / qwen-research: NOT FOR COMMERCIAL USE",
+        ),
+        ("# no front matter, license: apache-2.0\n", "UNKNOWN (its folder says none)"),
+    ],
+)
+def test_licences_are_said_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], card: str, said: str
+) -> None:
+    save_tiny_sa2va(tmp_path / "source")
+    (tmp_path / "source" / "README.md").write_text(card)
+    converted(tmp_path / "source", tmp_path / "made")
+    assert said in capsys.readouterr().out
+
+
+def test_what_is_known_of_a_model_is_said_where_its_folder_is_silent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_sa2va(tmp_path / "FeVOS-R1")
+    (tmp_path / "FeVOS-R1" / "README.md").unlink()
+    converted(tmp_path / "FeVOS-R1", tmp_path / "made")
+    assert "cc-by-nc-sa-4.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("method", "kind"), [("sa2va", KINDS[0]), ("fevos", KINDS[1])])
+def test_the_reasoner_asks_a_converted_folder_as_its_card_says(
+    tmp_path: Path, method: str, kind: str
+) -> None:
+    save_tiny_sa2va(tmp_path / "source", kind)
+    converted(tmp_path / "source", tmp_path / "made", "--method", method)
+    options = {"model": str(tmp_path / "made"), "method": method, "device": "cpu"}
+    (tmp_path / "model.json").write_text(json.dumps(options))
+    reasoner = build_reasoner(ReasonerSpec(kind=f"transformers:{tmp_path / 'model.json'}"))
+    window = FrameWindow(frames=FRAMES, origin_index=FrameIndex(0))
+    question = Query(id=QueryId("q"), text="the ball", max_reasoning_tokens=4)
+    parts = list(reasoner.ask(question, window))
+    said = [type(part).__name__ for part in parts]
+    assert not any(isinstance(part, TargetsFound) for part in parts), "nothing is forced"
+    assert said[-1] == "AnswerFailed" or any(isinstance(part, NoTarget) for part in parts), said
+
+
+def peak_mb() -> float:
+    """The most that this process has had in memory since it was last reset."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / MB
+
+
+def save_wide(folder: Path, num_layers: int) -> tuple[float, float]:
+    """A model whose layers are 50 MB each, one to a file, in float32; all and the largest file, MB."""
+    save_tiny_sa2va(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"num_hidden_layers": num_layers, "intermediate_size": 65_536}
+    del config["text_config"]["layer_types"]
+    (folder / "config.json").write_text(json.dumps(config))
+    state: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        state |= load_file(path)
+        path.unlink()
+    layer = "model.model.language_model.layers."
+    template = {k: v for k, v in state.items() if k.startswith(f"{layer}0.")}
+    rest = {k: v for k, v in state.items() if not k.startswith(layer)}
+    weight_map, sizes = dict.fromkeys(rest, "model-0.safetensors"), []
+    save_file(rest, folder / "model-0.safetensors", {"format": "pt"})
+    for number in range(num_layers):
+        held = {}
+        for name, value in template.items():
+            shape = [65_536 if side == 2 * 64 and "mlp" in name else side for side in value.shape]
+            held[name.replace(f"{layer}0.", f"{layer}{number}.")] = torch.zeros(shape)
+        file = folder / f"model-{number + 1}.safetensors"
+        save_file(held, file, {"format": "pt"})
+        weight_map |= dict.fromkeys(held, file.name)
+        sizes.append(file.stat().st_size / MB)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return sum(sizes), max(sizes)
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="peak memory is reset by Linux alone")
+def test_files_are_read_one_at_a_time(tmp_path: Path) -> None:
+    whole, largest = save_wide(tmp_path / "source", num_layers=6)
+    save_tiny_sa2va(tmp_path / "small")
+    converted(tmp_path / "small", tmp_path / "first")  # what is imported late is imported now
+    gc.collect()
+    CLEAR.write_text("5")
+    before = peak_mb()
+    converted(tmp_path / "source", tmp_path / "made")
+    grown = peak_mb() - before
+    assert whole > 5.9 * largest > 290, "the model is too small to tell"
+    assert grown < 1.5 * largest + 40, f"{grown:.0f} MB for files of {largest:.0f}"
