@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from foreseg.errors import ConfigError, MissingExtraError
+from foreseg_export.check_option import CHECK_HELP, checked
 
 METHODS = ("visa", "fevos", "sa2va")
 MAX_SEED = 2**63 - 1
@@ -38,6 +39,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "--seed", type=int, default=0, metavar="N", help="of the projection that --vlm begins with"
     )
     add("--out", type=Path, required=True, metavar="FOLDER", help="must not exist, or be empty")
+    add("--check", action="store_true", help=CHECK_HELP)
     parser.set_defaults(handler=_seg)
 
 
@@ -50,11 +52,13 @@ def _seg(arguments: argparse.Namespace) -> int:
         msg = "seg wants --from, or --vlm and --sam2"
         raise ConfigError(msg)
     if arguments.source is None:
-        return _joined(arguments)
-    return _converted(arguments)
+        _join(arguments)
+    else:
+        _convert(arguments)
+    return checked(arguments.out, "auto", _report) if arguments.check else 0
 
 
-def _joined(arguments: argparse.Namespace) -> int:
+def _join(arguments: argparse.Namespace) -> None:
     store = _module("foreseg_torch.seg.store")
     loading = _module("foreseg_torch.vlm.loading")
     method = arguments.method or "visa"
@@ -67,10 +71,9 @@ def _joined(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     print(f"wrote {arguments.out}: {_mb(arguments.out)}, {method}, its projection UNTRAINED")
-    return 0
 
 
-def _converted(arguments: argparse.Namespace) -> int:
+def _convert(arguments: argparse.Namespace) -> None:
     if arguments.precision != "bf16":
         msg = (
             f"--from keeps bf16, got --precision {arguments.precision}: say the precision where the"
@@ -83,7 +86,6 @@ def _converted(arguments: argparse.Namespace) -> int:
         arguments.source, arguments.out, method=method, report=_report
     )
     print(f"wrote {arguments.out}: {_mb(arguments.out)}, {method}, from {source.name}")
-    return 0
 
 
 def _module(name: str) -> ModuleType:

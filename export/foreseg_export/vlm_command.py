@@ -8,6 +8,7 @@ import importlib
 from pathlib import Path
 
 from foreseg.errors import ConfigError, MissingExtraError
+from foreseg_export.check_option import CHECK_HELP, checked
 
 PRECISIONS = ("nf4", "int8")
 
@@ -49,6 +50,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         action="store_true",
         help="do not compare it with its source, which needs both in memory",
     )
+    add("--check", action="store_true", help=CHECK_HELP)
     parser.set_defaults(handler=_vlm)
 
 
@@ -83,7 +85,7 @@ def _vlm(arguments: argparse.Namespace) -> int:
     manifest = vlm.export_vlm(arguments.model, arguments.out, options, asked, _report)
     size = sum(file.num_bytes for file in manifest.files) / 1e6
     print(f"wrote {arguments.out}: {len(manifest.files)} files, {size:.2f} MB")
-    return 0
+    return checked(arguments.out, arguments.device, _report) if arguments.check else 0
 
 
 def _report(line: str) -> None:

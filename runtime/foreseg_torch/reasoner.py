@@ -7,6 +7,7 @@ answers are the model's own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from foreseg.reasoner.options import (
 )
 from foreseg.reasoner.prompt_card import check_trained, check_words, options_with_card, read_card
 from foreseg.reasoner.recipe import MAX_SHOWN, Recipe, chosen_recipe, options_with_recipe
+from foreseg.reasoner.scene_check import caution_of
 from foreseg.reasoner.vlm import VlmReasoner
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import SEG_METHODS, LoadedSegVlm, load_seg_vlm, seg_method_of
@@ -43,6 +45,7 @@ from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, read_vlm_manifest
 
 MAX_THREADS = 256
+_LOG = logging.getLogger(__name__)
 COUNTS_IN_PIXELS = ("qwen2_5_vl",)  # other families of Qwen count to 1000 over each side
 
 
@@ -117,7 +120,10 @@ def transformers_reasoner(values: Mapping[str, Scalar]) -> VlmReasoner:
         model = SegLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
     else:
         model = TransformersLanguageModel(made, frame_pixels=pixels, vision_cache_mb=cache_mb)
-    return VlmReasoner(method, model, _sampler(options, loaded, model, pixels))
+    caution = caution_of(Path(options.model))
+    if caution:
+        _LOG.warning("%s is %s", options.model, caution)
+    return VlmReasoner(method, model, _sampler(options, loaded, model, pixels), caution=caution)
 
 
 def _names_of(model: str) -> list[str]:

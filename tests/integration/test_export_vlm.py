@@ -20,7 +20,10 @@ from tests.support.tiny_vlm import KINDS, save_tiny_vlm  # noqa: E402
 
 from foreseg.errors import EngineError  # noqa: E402
 from foreseg.geometry import BoxXyxy  # noqa: E402
+from foreseg.reasoner.base import ReasonerSpec, caution_in  # noqa: E402
+from foreseg.reasoner.load import build_reasoner  # noqa: E402
 from foreseg.reasoner.recipe import RECIPE, SHIPPED  # noqa: E402
+from foreseg.reasoner.scene_check import CHECK  # noqa: E402
 from foreseg_export.cli import main  # noqa: E402
 from foreseg_export.vlm import save_quantised  # noqa: E402
 from foreseg_export.vlm_quality import (  # noqa: E402
@@ -69,6 +72,25 @@ def test_what_is_loaded_again_is_bit_for_bit_what_was_quantised(
     ids = torch.arange(20)[None]
     with torch.inference_mode():
         assert torch.equal(fresh.model(ids).logits, again.model(ids).logits)
+
+
+def test_a_checked_folder_says_what_it_is_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, out = save_tiny_vlm(tmp_path / "source"), tmp_path / "out"
+    brief = json.loads((SHIPPED / "qwen-grounding.json").read_text("utf-8"))
+    brief = {**brief, "answer_tokens": 8, "image_side_px": 112}
+    (folder / RECIPE).write_text(json.dumps(brief), "utf-8")
+    words = ["vlm", "--model", str(folder), "--no-report", "--check", "--out", str(out)]
+    assert main(words) == 1  # random weights see nothing; the folder stays
+    assert "the box: no target" in capsys.readouterr().out
+    told = json.loads((out / CHECK).read_text("utf-8"))
+    assert told["is_checked"] is False
+    assert all(answer["seconds"] > 0 for answer in told["answers"])
+    with caplog.at_level("WARNING"):
+        reasoner = build_reasoner(ReasonerSpec(kind="transformers", options={"model": str(out)}))
+    assert "UNCHECKED: on drawn scenes" in caplog.text  # and the manifest still fits its files
+    assert caution_in(reasoner).startswith("UNCHECKED")
 
 
 def test_a_recipe_travels_with_its_model(tmp_path: Path) -> None:

@@ -100,6 +100,18 @@ def test_answers_stream_back_and_the_process_can_be_asked_again(process: Reasone
         assert rest(process)[-1] == AnswerDone()
 
 
+def test_what_its_user_should_know_comes_with_its_start() -> None:
+    handle = ReasonerProcess(ReasonerSpec(kind="tests.support.reasoners:cautious"), QUICK)
+    handle.start()
+    try:
+        ready = heard(handle)
+        assert isinstance(ready, Ready)
+        assert ready.caution == "UNCHECKED: it sees nothing"
+    finally:
+        handle.kill()
+        handle.stop()
+
+
 def test_killed_in_the_middle_of_an_answer_is_told_once_with_its_reason(
     process: ReasonerProcess,
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What executes the engines is said by the node: refused at the start, or a fallback that shows."""
+"""What executes the engines, and what a model is worth, is said by the node: refused, or a warning."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def test_a_fallback_is_a_warning_in_the_diagnostics(tmp_path: Path) -> None:
         assert robot.levels["tracker"] == DiagnosticStatus.WARN
         assert robot.diagnostics["tracker"]["backend"] in {"cpu", "cuda"}
         assert robot.wait(lambda: bool(robot.masks))
+    finally:
+        code = node.stop()
+        robot.close()
+    assert code == 0, node.log.read_text()[-3000:]
+
+
+def test_a_model_that_failed_its_check_is_a_warning_in_the_diagnostics(tmp_path: Path) -> None:
+    domain = random_domain()
+    kind = "reasoner.kind:=tests.support.reasoners:cautious"
+    node = NodeProcess(domain, tmp_path / "node.log", "autostart:=true", kind)
+    robot = Robot(domain)
+    try:
+        said = "up: UNCHECKED: it sees nothing"
+        assert robot.stream(lambda: robot.diagnostics.get("reasoner", {}).get("message") == said)
+        assert robot.levels["reasoner"] == DiagnosticStatus.WARN
     finally:
         code = node.stop()
         robot.close()

@@ -57,6 +57,7 @@ class Scripted:
 
     script: Callable[[Query, FrameWindow], AnswerStream]
     window_policy: RecentWindow = field(default_factory=lambda: RecentWindow(num_frames=3))
+    caution: str = ""
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         return self.script(query, window)
@@ -74,6 +75,11 @@ def by_text(_options: Options) -> Scripted:
     send bytes of its own, start a process of its own and then hang, exit, or hold Python's lock.
     """
     return Scripted(_obey)
+
+
+def cautious(_options: Options) -> Scripted:
+    """One whose answers are not to be trusted, and that says so."""
+    return Scripted(_obey, caution="UNCHECKED: it sees nothing")
 
 
 def _obey(query: Query, window: FrameWindow) -> AnswerStream:

@@ -61,6 +61,11 @@ def _add_bench_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="first hold it against its golden data; writes foreseg_selftest.json to send back",
     )
+    add(
+        "--reasoner",
+        metavar="KIND",
+        help="with --selftest: ask this reasoner about drawn scenes, too, for the same report",
+    )
 
 
 def verify_bundle(bundle: str) -> tuple[Path, int, int]:

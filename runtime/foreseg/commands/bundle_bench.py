@@ -208,9 +208,13 @@ def time_tracker(
 def bench(arguments: argparse.Namespace) -> int:
     """Time a bundle on this machine and print a table; on request, test it before.
 
-    Returns 0, or 1 if its masks are not those that its export measured.
+    Returns 0, or 1 if its masks are not those that its export measured, or a reasoner that was to be
+    asked does not see the drawn scenes.
     """
-    from foreseg.commands.bundle_selftest import print_self_test, self_test
+    if arguments.reasoner and not arguments.selftest:
+        msg = "--reasoner is asked for the self-test's report: give --selftest, too"
+        raise InputError(msg)
+    from foreseg.commands.bundle_selftest import asked_reasoner, print_self_test, self_test
     from foreseg.commands.progress import ProgressBar
 
     counts = tuple(
@@ -241,16 +245,19 @@ def bench(arguments: argparse.Namespace) -> int:
     _print(bundle, about, rows)
     if found is not None:
         print_self_test(found)
+    scenes = asked_reasoner(arguments.reasoner) if arguments.reasoner else None
     if file is not None:
         told = {
             "about": about,
             "rows": [asdict(row) for row in rows],
             "parity": asdict(bundle.manifest.parity),
             "self_test": None if found is None else asdict(found),
+            "reasoner": scenes and {"kind": arguments.reasoner, **asdict(scenes)},
         }
         write_text(file, json.dumps(told, indent=2) + "\n")
         print(f"wrote {file}")
-    return 0 if found is None or found.passed else FAILED
+    passed = (found is None or found.passed) and (scenes is None or scenes.is_checked)
+    return 0 if passed else FAILED
 
 
 def whole_number(word: str, option: str, largest: int) -> int:

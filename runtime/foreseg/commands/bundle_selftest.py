@@ -2,7 +2,8 @@
 """`foreseg bundle bench BUNDLE --selftest`: do the engines here compute what the export measured?
 
 Golden inputs through every engine, then the drawn clip through the tracker, both held against what
-the bundle's golden file says of the reference. Needs no torch. Does not time anything.
+the bundle's golden file says of the reference. A reasoner, where one is named, is asked about drawn
+scenes. Needs no torch, unless that reasoner does. Does not time anything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pathlib import Path
 from foreseg.engines.load import Bundle
 from foreseg.engines.manifest import OutputParity, read_piece
 from foreseg.errors import EngineError
+from foreseg.reasoner.base import ReasonerSpec
+from foreseg.reasoner.load import build_reasoner
+from foreseg.reasoner.scene_check import SceneCheck, check_reasoner
 from foreseg.tracker.drawn_clip import Clip, moving_shapes
 from foreseg.tracker.golden import GoldenData, check_step, golden_from_bytes, overlaps, track_clip
 
@@ -137,3 +141,15 @@ def print_self_test(found: SelfTest) -> None:
         f" {found.mean_iou:.5f} (gate {found.gate_mean_iou:g}), smallest {found.min_iou:.5f},"
         f" {found.masks} masks, {found.frames} frames"
     )
+
+
+def asked_reasoner(kind: str) -> SceneCheck:
+    """Build a reasoner in this process and ask it about drawn scenes; told as it answers.
+
+    Raises:
+        ConfigError: no such reasoner, or it cannot be built.
+    """
+    print(f"\nasking {kind} about drawn scenes")
+    found = check_reasoner(build_reasoner(ReasonerSpec(kind=kind)), report=print)
+    print(found.caution or f"reasoner passed: IoU at least {found.worst_iou:.2f}")
+    return found

@@ -248,7 +248,8 @@ class Worker:
         elif isinstance(message, Ready):
             self._policy = message.window_policy
             now = self._clock.monotonic_ns()
-            self._step(ReasonerChanged(is_up=True, reason=message.kind, at_ns=now))
+            changed = ReasonerChanged(is_up=True, reason=message.kind, at_ns=now)
+            self._step(replace(changed, caution=message.caution))
         elif isinstance(message, Died):
             now = self._clock.monotonic_ns()
             self._step(ReasonerChanged(is_up=False, reason=message.reason, at_ns=now))

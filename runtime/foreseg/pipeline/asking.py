@@ -144,7 +144,7 @@ def take_part(turn: Turn, event: AnswerPartArrived) -> None:
 
 def take_reasoner_change(turn: Turn, event: ReasonerChanged) -> None:
     """The reasoner came up or went down; a question it had has failed."""
-    turn.set(reasoner_up=event.is_up, reasoner_reason=event.reason)
+    turn.set(reasoner_up=event.is_up, reasoner_reason=event.reason, reasoner_caution=event.caution)
     turn.count("reasoner_starts" if event.is_up else "reasoner_stops")
     if turn.state.asking is not None and not event.is_up:
         turn.emit(CancelAsk(ask_id=turn.state.asking.ask_id))

@@ -231,6 +231,7 @@ class ReasonerChanged:
     is_up: bool
     reason: str
     at_ns: int
+    caution: str = ""  # of one that is up: what its user should know of its answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

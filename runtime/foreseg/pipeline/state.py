@@ -163,6 +163,7 @@ class State:
     enabled: bool = True
     reasoner_up: bool = False
     reasoner_reason: str = "not started"
+    reasoner_caution: str = ""  # what its user should know of its answers
     reasoner_s: float = 0.0  # running mean of answer latencies; 0 = none yet
     counters: Mapping[str, int] = field(default_factory=dict)
     ladder: Ladder = field(default_factory=Ladder)  # what is given up now

@@ -44,3 +44,8 @@ class ReasonerSpec:
     kind: str = "kinematic"
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     calibration: str = ""
+
+
+def caution_in(reasoner: Reasoner) -> str:
+    """What the user of a reasoner should know of its answers: its own `caution`, where it has one."""
+    return str(getattr(reasoner, "caution", ""))

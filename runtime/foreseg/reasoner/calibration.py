@@ -18,7 +18,7 @@ from foreseg.errors import ConfigError
 from foreseg.files import read_file
 from foreseg.frames import FrameWindow
 from foreseg.history.windows import WindowPolicy
-from foreseg.reasoner.base import AnswerStream, Reasoner
+from foreseg.reasoner.base import AnswerStream, Reasoner, caution_in
 
 _LEAST = 1e-4  # confidences are held this far from 0 and 1, whose logit is infinite
 MAX_FILE_BYTES = 100_000
@@ -101,6 +101,7 @@ class CalibratedReasoner:
     def __init__(self, reasoner: Reasoner, calibration: Calibration) -> None:
         self._reasoner = reasoner
         self._calibration = calibration
+        self.caution = caution_in(reasoner)
 
     @property
     def window_policy(self) -> WindowPolicy:

@@ -17,7 +17,7 @@ import socket
 from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted
 from foreseg.errors import ForesegError
 from foreseg.frames import FrameWindow
-from foreseg.reasoner.base import AnswerStream, Reasoner, ReasonerSpec
+from foreseg.reasoner.base import AnswerStream, Reasoner, ReasonerSpec, caution_in
 from foreseg.reasoner.channel import Channel, ChannelClosedError
 from foreseg.reasoner.exchange import ENDINGS, checked_ask
 from foreseg.reasoner.load import build_reasoner
@@ -70,7 +70,8 @@ def serve(channel: Channel, spec: ReasonerSpec) -> None:
     except ForesegError as error:
         channel.send(NotBuilt(reason=utf8_text(str(error))))
         return
-    channel.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy))
+    caution = utf8_text(caution_in(reasoner))
+    channel.send(Ready(kind=spec.kind, window_policy=reasoner.window_policy, caution=caution))
     server = _Server(channel, reasoner)
     while server.attend():
         pass

@@ -55,6 +55,7 @@ class Ready:
 
     kind: str
     window_policy: WindowPolicy
+    caution: str = ""  # what its user should know of its answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,13 +59,19 @@ class VlmReasoner:
         model: answers.
         sampler: completes what the plan asks before that; None: `model`, too. VideoSeg-R1's and
             VISA's are never trained.
+        caution: what its user should know of its answers.
 
     Raises:
         ConfigError: the method wants masks, which this model cannot give.
     """
 
     def __init__(
-        self, method: Method, model: LanguageModel, sampler: LanguageModel | None = None
+        self,
+        method: Method,
+        model: LanguageModel,
+        sampler: LanguageModel | None = None,
+        *,
+        caution: str = "",
     ) -> None:
         if isinstance(method, SegmentingMethod) and not isinstance(model, SegmentingModel):
             msg = (
@@ -74,6 +80,7 @@ class VlmReasoner:
                 " another method"
             )
             raise ConfigError(msg)
+        self.caution = caution
         self._method = method
         self._model = model
         self._sampler = model if sampler is None else sampler

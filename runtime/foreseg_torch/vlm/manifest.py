@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from foreseg.engines.fields import Fields, read_fields
 from foreseg.errors import EngineError
+from foreseg.reasoner.scene_check import CHECK
 
 MANIFEST_NAME = "foreseg_vlm.json"
 FORMAT_VERSION = 1
@@ -149,7 +150,8 @@ def verified_manifest(folder: Path) -> VlmManifest:
 def _names(folder: Path) -> list[str]:
     """Files that a loader may read, sorted; hidden ones are none."""
     names = (path.name for path in folder.iterdir() if path.is_file())
-    return sorted(n for n in names if n != MANIFEST_NAME and not n.startswith("."))
+    own = (MANIFEST_NAME, CHECK)  # the latter may come later, and decides nothing
+    return sorted(n for n in names if n not in own and not n.startswith("."))
 
 
 def _sha256_of(path: Path, progress: tqdm[NoReturn]) -> str:

@@ -365,6 +365,15 @@ def test_the_reasoner_dying_fails_its_question_and_masks_go_on() -> None:
     assert bench.held == set()
 
 
+def test_what_is_to_be_known_of_a_reasoner_stands_in_the_state_while_it_is_up() -> None:
+    bench = Bench({"cup": still(10, 10)})
+    known = "UNCHECKED: it sees nothing"
+    bench.send(ReasonerChanged(is_up=True, reason="new", at_ns=bench.now_ns, caution=known))
+    assert bench.state.reasoner_caution == known
+    bench.send(ReasonerChanged(is_up=False, reason="killed", at_ns=bench.now_ns))
+    assert bench.state.reasoner_caution == ""
+
+
 def test_a_question_without_an_end_times_out() -> None:
     config = Config()
     bench = Bench({"ball": moving}, config=config)

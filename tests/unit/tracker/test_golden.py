@@ -210,12 +210,19 @@ def test_the_command_writes_one_report_and_its_exit_code_is_the_gate(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["bench", str(copy), "--selftest", "--objects", "1", "--frames", "1"]
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--reasoner", "kinematic"]) == 0
     told = json.loads((tmp_path / "foreseg_selftest.json").read_text())
     assert told["self_test"]["passed"] is True
     assert told["self_test"]["mean_iou"] > 0.999
     assert told["rows"][0]["whole"]["p50_ms"] > 0
     assert told["about"]["versions"]["onnxruntime"]
+    assert told["reasoner"]["kind"] == "kinematic"
+    assert all(answer["iou"] > 0.5 for answer in told["reasoner"]["answers"])
+    blind = ["--reasoner", "tests.support.reasoners:cautious"]  # it finds nothing
+    assert cli.main([*words, *blind]) == 1
+    told = json.loads((tmp_path / "foreseg_selftest.json").read_text())
+    assert (told["self_test"]["passed"], told["reasoner"]["is_checked"]) == (True, False)
+    assert cli.main(["bench", str(copy), *blind]) == 2  # nothing would be reported
     manifest = json.loads((copy / MANIFEST_NAME).read_text())
     manifest["parity"]["gate_mean_iou"] = 1.0
     (copy / MANIFEST_NAME).write_text(json.dumps(manifest))

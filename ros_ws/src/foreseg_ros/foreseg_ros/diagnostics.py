@@ -157,6 +157,9 @@ def _reasoner(snapshot: Snapshot, name: str) -> DiagnosticStatus:
         "queries": str(len(state.queries)),
         "is_asked": str(state.asking is not None),
     }
+    if state.reasoner_up and state.reasoner_caution:
+        message = f"up: {state.reasoner_caution}"
+        return _status(f"{name}: reasoner", DiagnosticStatus.WARN, message, values)
     if state.reasoner_up:
         return _status(f"{name}: reasoner", DiagnosticStatus.OK, "up", values)
     message = f"down: {state.reasoner_reason}"
