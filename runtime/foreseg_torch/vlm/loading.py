@@ -215,8 +215,8 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
     lacks = [name for name in wanted if not isinstance(getattr(vision, name, None), int)]
     if lacks or not isinstance(getattr(config, "image_token_id", None), int):
         msg = (
-            f"{folder} is a {config.model_type!r}: wanted is an InternVL, or a model of the Qwen-VL kind, with"
-            f" image_token_id and a vision_config with {', '.join(wanted)}"
+            f"{folder} is a {config.model_type!r}: wanted is a model of the Qwen-VL kind, with"
+            f" image_token_id and a vision_config with {', '.join(wanted)}, or an InternVL"
         )
         raise InputError(msg)
     return config
