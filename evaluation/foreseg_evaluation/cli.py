@@ -53,7 +53,7 @@ _EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, evaluate, write, print; exit 2 for wrong input."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     try:
         sys.exit(_run(options))
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="foreseg-eval",
         description=__doc__,

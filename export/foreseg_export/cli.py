@@ -19,17 +19,22 @@ from foreseg_export import (
 COMMANDS = (sam2_command, build_command, vlm_command, seg_command, reasoner_command)
 
 
+def make_parser() -> Parser:
+    """The command line with all its commands."""
+    parser = Parser(prog="foreseg-export", description="Make engine bundles of checkpoints.")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_command(subparsers)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0; 1 after one line that says what was not good enough to keep; 2 after one line that says
     which input is wrong.
     """
-    parser = Parser(prog="foreseg-export", description="Make engine bundles of checkpoints.")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_command(subparsers)
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         return int(arguments.handler(arguments))
     except (ForesegError, OSError) as error:

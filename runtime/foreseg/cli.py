@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    parser = _parser()
+    parser = make_parser()
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as leaving:  # --help, --version, or a mistake that was named
@@ -117,7 +117,8 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """The command line with all its commands."""
     parser = Parser(
         prog="foreseg",
         description="Foresight queries over a camera or video, answered with masks that track.",
