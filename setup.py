@@ -216,6 +216,7 @@ setup(
         "console_scripts": [
             "foreseg = foreseg.cli:main",
             "foreseg_node = foreseg_ros.node:main",
+            "foreseg_view = foreseg_ros.view.node:main",
             "foreseg-export = foreseg_export.cli:main",
             "foreseg-sim = foreseg_simulation.cli:main",
             "foreseg-eval = foreseg_evaluation.cli:main",

@@ -200,6 +200,7 @@ class VenvSetup:
             share / "foreseg/package.xml": ROOT / "package.xml",
             # where `ros2 run` and launch_ros look for executables
             self.venv / "lib/foreseg/foreseg_node": self.venv / "bin/foreseg_node",
+            self.venv / "lib/foreseg/foreseg_view": self.venv / "bin/foreseg_view",
         }
         for pattern in ("*.launch.py", "params/*"):
             for path in (ROOT / "launch").glob(pattern):

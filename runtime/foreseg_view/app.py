@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -23,11 +23,10 @@ from starlette.types import ASGIApp
 from foreseg.dialogue import QueryId
 from foreseg.errors import InputError
 from foreseg.frames import Frame, FrameIndex
-from foreseg.media.filmstrip import draw_keyframe
+from foreseg.media.filmstrip import Filmstrip, draw_filmstrip, draw_keyframe
 from foreseg.pipeline.events import Reply
 from foreseg.prompts import ObjectId
 from foreseg_view.access import Access
-from foreseg_view.board import KEYFRAME_SIDE_PX
 from foreseg_view.gate import Gate
 from foreseg_view.host import Done
 from foreseg_view.hub import Hub
@@ -41,6 +40,7 @@ from foreseg_view.reading import (
     query_from_fields,
     text_of,
 )
+from foreseg_view.recording import Recording, chunks_of
 from foreseg_view.records import answer_record
 
 STATIC: Final = Path(__file__).resolve().parent / "static"
@@ -69,7 +69,9 @@ def build_app(hub: Hub, access: Access) -> ASGIApp:
         Route("/api/state", api.state),
         Route("/api/answers", api.answers),
         Route("/api/answers/{number:int}/keyframe", api.keyframe),
+        Route("/api/answers/{number:int}/filmstrip", api.filmstrip),
         Route("/api/health", api.health),
+        Route("/api/recording", api.recording),
         Route("/api/frames/{index:int}", api.frame),
         Route("/api/queries", api.ask, methods=["POST"]),
         Route("/api/queries/{query_id}", api.remove_query, methods=["DELETE"]),
@@ -92,6 +94,7 @@ class Api:
         self._board, self._host = hub.board, hub.host
         self._session = secrets.token_hex(3)  # beside those of an earlier server
         self._numbers = itertools.count(1)
+        self._is_recording = False
         self._drawing = CapacityLimiter(1)  # pictures of the past, one at a time
 
     async def page(self, _: Request) -> Response:
@@ -123,17 +126,56 @@ class Api:
         shown = self._board.answer(int(request.path_params["number"]))
         if shown is None or shown.keyframe is None:
             raise HTTPException(404, "the keyframe of this answer is not kept")
-        frame, side = shown.keyframe, KEYFRAME_SIDE_PX
+        frame = shown.keyframe
 
         def draw() -> bytes:
             size_wh = (frame.image.shape[1], frame.image.shape[0])
-            size_wh = (min(side, size_wh[0]), min(side, size_wh[1]))
             drawn = draw_keyframe(
                 frame, shown.answer, shown.indices, size_wh, text_px=KEYFRAME_TEXT_PX
             )
             return encoded_jpeg(drawn)
 
         return _jpeg(await to_thread.run_sync(draw, limiter=self._drawing))
+
+    async def filmstrip(self, request: Request) -> Response:
+        """An answer as one picture: what was seen, where it points, the masks that followed."""
+        shown = self._board.answer(int(request.path_params["number"]))
+        if shown is None or shown.frames is None:
+            raise HTTPException(404, "the frames of this answer are not kept")
+        strip = Filmstrip(
+            answer=shown.answer,
+            window=shown.frames.window,
+            num_window_frames=shown.frames.num_frames,
+            moments=shown.moments.all(),
+            origin_ns=self._board.origin_ns,
+        )
+        data = await to_thread.run_sync(
+            lambda: encoded_jpeg(draw_filmstrip(strip)), limiter=self._drawing
+        )
+        return _download(_jpeg(data), f"foreseg-answer-{shown.number}.jpg")
+
+    async def recording(self, request: Request) -> Response:
+        """The last seconds as a ZIP."""
+        seconds = _number(request.query_params.get("seconds", "10"), "seconds")
+        if self._is_recording:
+            raise HTTPException(409, "another recording is being saved; try again when it is done")
+        self._is_recording = True
+        try:
+            recording = Recording(self._board, self._host)
+            for index in recording.indices(seconds):
+                frame = await self._copied(index)
+                if frame is not None:
+                    await to_thread.run_sync(recording.add, frame, limiter=self._drawing)
+            file = await to_thread.run_sync(recording.finished, limiter=self._drawing)
+        finally:
+            self._is_recording = False
+        if not recording.num_frames:
+            file.close()
+            raise HTTPException(404, "there is no frame to save yet")
+        return _download(
+            StreamingResponse(chunks_of(file), media_type="application/zip"),
+            f"foreseg-{recording.name}.zip",
+        )
 
     async def frame(self, request: Request) -> Response:
         """A frame of the last seconds, with the masks that it had."""
@@ -241,6 +283,11 @@ def _number(text: str, name: str) -> int:
         msg = f"{name} wants a whole number of pixels, got {text[:80]!r}"
         raise InputError(msg)
     return int(text)
+
+
+def _download(response: Response, name: str) -> Response:
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 def _jpeg(data: bytes) -> Response:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from foreseg.clock import Clock, SystemClock
+from foreseg.commands.moments import Moments
+from foreseg.commands.questions import QuestionFrames
 from foreseg.dialogue import Answer, AnswerStatus
 from foreseg.driving.executor import PublishedMasks
 from foreseg.errors import InputError
 from foreseg.frames import Frame, FrameRef, U8Array
-from foreseg.media.newest_answers import AskingKey, asking_key
+from foreseg.media.newest_answers import asking_key
 from foreseg.pipeline.tracks import Track, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.texts import is_utf8
@@ -26,12 +28,12 @@ from foreseg_view.host import Stage
 from foreseg_view.pixels import reduced
 
 MAX_ANSWERS = 50
-MAX_KEYFRAMES = 12  # kept beside the newest answers
-KEYFRAME_SIDE_PX = 640
+MAX_WITH_FRAMES = 8  # answers whose frames are kept: the newest
 MAX_PAST = 1800  # frames whose tracks are remembered, for frozen pictures: a minute at 30 Hz
 MAX_NAMES = 256
 MAX_LATENCIES = 256  # between two looks
 MAX_NAME_CHARS = 40
+NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,12 +54,18 @@ class AnswerShown:
     answer: Answer
     version: int  # of the board when it changed last
     run: int  # how often the stream had begun anew
-    keyframe: Frame | None = None  # reduced
+    frames: QuestionFrames | None = None  # of its question, reduced; the keyframe among them
+    moments: Moments
     stage: Stage = Stage.ENDED
     hop_stamp_ns: int | None = None  # of the first frame with its masks
     caught_up_stamp_ns: int | None = None
     was_catching_up: bool = False
     indices: dict[str, int] = field(default_factory=dict)  # object id -> label, once seen
+
+    @property
+    def keyframe(self) -> Frame | None:
+        """Reduced, if it is kept."""
+        return None if self.frames is None else self.frames.keyframe_of(self.answer)
 
 
 class Board:
@@ -78,7 +86,7 @@ class Board:
         self._newest: Shown | None = None
         self._frame: FrameRef | None = None
         self._tracks: tuple[Track, ...] = ()
-        self._past: deque[tuple[int, tuple[Track, ...]]] = deque(maxlen=MAX_PAST)
+        self._past: deque[tuple[FrameRef, tuple[Track, ...]]] = deque(maxlen=MAX_PAST)
         self._answers: deque[AnswerShown] = deque(maxlen=MAX_ANSWERS)
         self._names: dict[ObjectId, str] = {}
         self._num_answers = 0
@@ -97,11 +105,11 @@ class Board:
             if self._origin_ns is None:
                 self._origin_ns = masks.frame.stamp_ns
             self._frame, self._tracks = masks.frame, masks.tracks
-            if self._past and self._past[-1][0] == masks.frame.index:
+            if self._past and self._past[-1][0].index == masks.frame.index:
                 self._past.pop()
             else:
                 self._took_ns.append(self._clock.monotonic_ns() - masks.frame.received_ns)
-            self._past.append((int(masks.frame.index), masks.tracks))
+            self._past.append((masks.frame, masks.tracks))
             for shown in self._answers:
                 self._follow(shown, masks)
             if masks.image is not None:
@@ -113,17 +121,14 @@ class Board:
                 )
         self.on_change()
 
-    def publish_answer(self, answer: Answer, keyframe: Frame | None = None) -> None:
-        """An answer, perhaps once more with more of it, and its keyframe with pixels of its own."""
+    def publish_answer(self, answer: Answer, frames: QuestionFrames | None = None) -> None:
+        """An answer, perhaps once more with more of it, and what its question was about."""
         answer = replace(answer, observed=())
         with self._lock:
             self._version += 1
             key = asking_key(answer)
-            known = next((a for a in reversed(self._answers) if _key(a) == key), None)
-            if known is not None:
-                known.answer, known.version = answer, self._version
-                self._keep_keyframe(known, keyframe)
-            else:
+            shown = next((a for a in reversed(self._answers) if asking_key(a.answer) == key), None)
+            if shown is None:
                 self._num_answers += 1
                 has_targets = answer.status is AnswerStatus.OK and bool(answer.object_ids)
                 shown = AnswerShown(
@@ -132,23 +137,20 @@ class Board:
                     version=self._version,
                     run=self._run,
                     stage=Stage.KEYFRAME if has_targets else Stage.ENDED,
+                    moments=Moments(object_ids=answer.object_ids, reduce=reduced),
                 )
                 self._answers.append(shown)
-                self._keep_keyframe(shown, keyframe)
+            shown.answer, shown.version = answer, self._version
+            shown.frames = frames or shown.frames
+            for old in [other for other in self._answers if other.frames][:-MAX_WITH_FRAMES]:
+                old.frames, old.moments = None, Moments(object_ids=())
         self.on_change()
-
-    def _keep_keyframe(self, shown: AnswerShown, keyframe: Frame | None) -> None:
-        if keyframe is None:
-            return
-        image = reduced(keyframe.image, KEYFRAME_SIDE_PX)
-        shown.keyframe = replace(keyframe, image=image)
-        with_keyframe = [other for other in self._answers if other.keyframe is not None]
-        for other in with_keyframe[:-MAX_KEYFRAMES]:
-            other.keyframe = None
 
     def _follow(self, shown: AnswerShown, masks: PublishedMasks) -> None:
         """Where an answer's masks are by this frame."""
         answer = shown.answer
+        if shown.run == self._run and masks.frame.stamp_ns >= answer.answered_stamp_ns:
+            shown.moments.add(masks, int(masks.frame.index))
         if shown.stage not in (Stage.KEYFRAME, Stage.HOP) or shown.run != self._run:
             return
         mine = [t for t in masks.tracks if t.object_id in answer.object_ids]
@@ -218,7 +220,18 @@ class Board:
     def past_tracks(self, index: int) -> tuple[Track, ...]:
         """The tracks of a past frame, or of the last published one before it."""
         with self._lock:
-            return next((tracks for i, tracks in reversed(self._past) if i <= index), ())
+            return next((tracks for ref, tracks in reversed(self._past) if ref.index <= index), ())
+
+    def first_index_of(self, seconds: float) -> int | None:
+        """The first published frame of the last seconds, by its stamp and of this run of the stream."""
+        with self._lock:
+            first: int | None = None
+            for ref, _ in reversed(self._past):
+                newest = self._past[-1][0]
+                if not 0 <= newest.stamp_ns - ref.stamp_ns <= seconds * NS:
+                    break
+                first = int(ref.index)
+        return first
 
     def take_latencies_ns(self) -> list[int]:
         """From frames received to their masks, since the last call."""
@@ -255,7 +268,3 @@ class Board:
                 del self._names[next(iter(self._names))]
             self._names[object_id] = name
         self.on_change()
-
-
-def _key(shown: AnswerShown) -> AskingKey:
-    return asking_key(shown.answer)

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 from foreseg.errors import InputError
 
 DEFAULT_PORT = 8600
 MAX_PORT = 65535
+MAX_TRACE_BYTES = 100_000_000  # of the one that a recording has; it ends then, and says so
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         ForesegError: an operator's mistake.
     """
     from foreseg.commands.options import config_from_words
+    from foreseg.commands.questions import Questions, RunTrace
     from foreseg.commands.run_report import load_tracker
     from foreseg.driving.executor import Executor
     from foreseg.driving.worker import Worker
@@ -59,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from foreseg.media.sources import open_source
     from foreseg_view.board import Board
     from foreseg_view.feed import Feed
+    from foreseg_view.pixels import reduced
     from foreseg_view.server import ViewServer
     from foreseg_view.worker_host import BoardOutput, WorkerHost
 
@@ -67,11 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(msg)
     words = [f"tracker.bundle={arguments.bundle}", f"reasoner.kind={arguments.reasoner}"]
     config = config_from_words([*words, *arguments.set])
-    with open_source(arguments.source) as source:
-        board = Board()
+    with open_source(arguments.source) as source, tempfile.TemporaryDirectory() as scratch:
+        board, trace_path = Board(), Path(scratch) / "trace.jsonl"
         executor = Executor(config, (DEFAULT_CAMERA,), load_tracker(config))
-        worker = Worker(config, (DEFAULT_CAMERA,), executor, BoardOutput(board, executor))
-        host = WorkerHost(worker, source.name)
+        questions = Questions(executor, reduced)
+        trace = RunTrace(questions, trace_path, config, DEFAULT_CAMERA, max_bytes=MAX_TRACE_BYTES)
+        output = BoardOutput(board, questions)
+        worker = Worker(config, (DEFAULT_CAMERA,), executor, output, trace=trace)
+        host = WorkerHost(worker, Path(source.name).name, trace_path=trace_path)
         server = ViewServer(board, host, address=arguments.host, port=arguments.port)
         stopping = threading.Event()
         feed = Feed(source, worker, host.tell, stopping)

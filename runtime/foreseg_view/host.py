@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from foreseg.dialogue import Query, QueryId
@@ -65,6 +66,10 @@ class Host(Protocol):
     @property
     def source(self) -> str:
         """What it sees, for people."""
+
+    @property
+    def trace_path(self) -> Path | None:
+        """Where its trace is written, if it is here."""
 
     def status(self) -> Status:
         """How it is now; never waits."""

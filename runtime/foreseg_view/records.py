@@ -47,7 +47,7 @@ def state_record(board: Board, status: Status, source: str, viewers: Viewers) ->
         if status.oldest_index is None
         else {"oldest": status.oldest_index, "newest": status.newest_index},
         "queries": [_query_record(query) for query in status.queries],
-        "objects": [_object_record(track, board) for track in board.tracks],
+        "objects": [object_record(track, board) for track in board.tracks],
         "reasoner": {"is_up": status.is_reasoner_up, "words": status.reasoner},
         "problem": status.problem,
         "rung": status.rung,
@@ -75,6 +75,7 @@ def answer_record(shown: AnswerShown, board: Board) -> Record:
         "keyframe_index": answer.keyframe_index,
         "keyframe_s": _seconds(answer.keyframe_stamp_ns, board) if has_keyframe else None,
         "has_keyframe_picture": shown.keyframe is not None,
+        "has_filmstrip": shown.frames is not None,
         "asked_s": _seconds(answer.asked_stamp_ns, board),
         "answered_s": _seconds(answer.answered_stamp_ns, board),
         "hop_s": _maybe_seconds(shown.hop_stamp_ns, board),
@@ -85,6 +86,23 @@ def answer_record(shown: AnswerShown, board: Board) -> Record:
         "tokens": answer.tokens,
         "object_ids": list(answer.object_ids),
         "prompts": [_prompt_record(prompt) for prompt in answer.prompts],
+    }
+
+
+def object_record(track: Track, board: Board) -> Record:
+    """A track as it is shown."""
+    return {
+        "id": track.object_id,
+        "name": board.name_of(ObjectId(track.object_id)),
+        "index": track.index,
+        "colour": colour_words(track.index),
+        "state": track.state.name,
+        "score": round(track.score, 3),
+        "box": None if track.box is None else [round(float(v), 1) for v in track.box],
+        "area_px": track.area_px,
+        "answer_age_s": round(track.answer_age_s, 2),
+        "catching_up": track.catching_up,
+        "query_ids": list(track.query_ids),
     }
 
 
@@ -101,22 +119,6 @@ def _query_record(query: QueryNow) -> Record:
         "stage": None if query.stage is None else query.stage.value,
         "since_s": round(query.since_s, 2),
         "rationale": query.rationale[-MAX_LIVE_RATIONALE_CHARS:],
-    }
-
-
-def _object_record(track: Track, board: Board) -> Record:
-    return {
-        "id": track.object_id,
-        "name": board.name_of(ObjectId(track.object_id)),
-        "index": track.index,
-        "colour": colour_words(track.index),
-        "state": track.state.name,
-        "score": round(track.score, 3),
-        "box": None if track.box is None else [round(float(v), 1) for v in track.box],
-        "area_px": track.area_px,
-        "answer_age_s": round(track.answer_age_s, 2),
-        "catching_up": track.catching_up,
-        "query_ids": list(track.query_ids),
     }
 
 

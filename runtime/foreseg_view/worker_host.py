@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from foreseg.clock import Clock, SystemClock
+from foreseg.commands.questions import Questions
 from foreseg.dialogue import Answer, Query, QueryId
-from foreseg.driving.executor import Executor, PublishedMasks
+from foreseg.driving.executor import PublishedMasks
 from foreseg.driving.worker import Snapshot, Worker
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex
 from foreseg.pipeline.degradation import Rung
@@ -24,8 +25,16 @@ _STATM = Path("/proc/self/statm")
 class WorkerHost:
     """Reads a worker's snapshots and makes requests of it."""
 
-    def __init__(self, worker: Worker, source: str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        source: str,
+        *,
+        trace_path: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.source = source
+        self.trace_path = trace_path
         self._notice = ""  # of the source
         self._worker = worker
         self._clock = clock or SystemClock()
@@ -138,18 +147,16 @@ def _resident_bytes() -> int | None:
 
 
 class BoardOutput:
-    """What the pipeline publishes goes to the board; an answer with its keyframe while it is held."""
+    """What the pipeline publishes goes to the board; an answer with the frames it is about."""
 
-    def __init__(self, board: Board, executor: Executor) -> None:
+    def __init__(self, board: Board, questions: Questions) -> None:
         self._board = board
-        self._executor = executor
+        self._questions = questions
 
     def publish_masks(self, masks: PublishedMasks) -> None:
         """Hand it on."""
         self._board.publish_masks(masks)
 
     def publish_answer(self, answer: Answer) -> None:
-        """Hand it on."""
-        index = answer.keyframe_index
-        frame = None if index is None else self._executor.copy_frame(answer.camera, index)
-        self._board.publish_answer(answer, frame)
+        """Hand it on, while the frames of its question are held."""
+        self._board.publish_answer(answer, self._questions.frames_of(answer, keyframe_only=False))

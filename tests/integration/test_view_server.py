@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import socket
 import struct
+import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +32,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync import client
 
 from foreseg.clock import SystemClock
+from foreseg.commands.questions import Questions, RunTrace
 from foreseg.config import Config, HistoryConfig, ReasonerConfig, SchedulerConfig
 from foreseg.driving.executor import Executor
 from foreseg.driving.worker import Worker
@@ -34,6 +40,7 @@ from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA
 from foreseg_view import hub
 from foreseg_view.board import Board
+from foreseg_view.pixels import reduced
 from foreseg_view.server import ViewServer, bound_socket
 from foreseg_view.worker_host import BoardOutput, WorkerHost
 
@@ -53,9 +60,12 @@ class Rig:
     def __init__(self, address: str = "127.0.0.1") -> None:
         self.board = Board()
         executor = Executor(CONFIG, (DEFAULT_CAMERA,), ColourTracker)
-        output = BoardOutput(self.board, executor)
-        self.worker = Worker(CONFIG, (DEFAULT_CAMERA,), executor, output)
-        self.host = WorkerHost(self.worker, "a scene")
+        questions = Questions(executor, reduced)
+        self.path = path = Path(tempfile.mkdtemp()) / "trace.jsonl"
+        trace = RunTrace(questions, path, CONFIG, DEFAULT_CAMERA)
+        output = BoardOutput(self.board, questions)
+        self.worker = Worker(CONFIG, (DEFAULT_CAMERA,), executor, output, trace=trace)
+        self.host = WorkerHost(self.worker, "a scene", trace_path=path)
         self.server = ViewServer(self.board, self.host, address=address, port=0)
         self.worker.start()
         self.server.start()
@@ -68,6 +78,7 @@ class Rig:
         self.http.close()
         self.server.stop()
         self.worker.stop()
+        shutil.rmtree(self.path.parent)
 
     def frames(self, num: int = 1) -> None:
         for _ in range(num):
@@ -153,7 +164,10 @@ def test_a_question_is_asked_answered_and_its_keyframe_shown(rig: Rig) -> None:
     keyframe = rig.http.get(f"/api/answers/{answer['number']}/keyframe")
     picture = cv2.imdecode(np.frombuffer(keyframe.content, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (48, 64, 3)
-    assert rig.http.get("/api/answers/77/keyframe").status_code == 404
+    strip = rig.http.get(f"/api/answers/{answer['number']}/filmstrip")
+    assert cv2.imdecode(np.frombuffer(strip.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == 1600
+    for name in ("keyframe", "filmstrip"):
+        assert rig.http.get(f"/api/answers/77/{name}").status_code == 404
     state = rig.http.get("/api/state").json()
     assert [one["id"] for one in state["objects"]] == answer["object_ids"]
     assert state["queries"] == []
@@ -207,6 +221,29 @@ def test_a_frame_of_the_past_is_shown_and_pointed_at(rig: Rig) -> None:
     refused = rig.http.post("/api/objects", json={"box": box, "stamp_ns": "7"})
     assert refused.status_code == 409
     assert "7 ns" in refused.json()["error"]
+
+
+def test_the_last_seconds_are_saved_whole(rig: Rig) -> None:
+    assert rig.http.get("/api/recording").status_code == 404
+    rig.frames(2)
+    rig.point("red")
+    rig.frames(40)
+    rig.until(lambda: rig.board.frame is not None and rig.board.frame.index == 41, "published")
+    saved = rig.http.get("/api/recording", params={"seconds": 1})
+    assert saved.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(saved.content)) as archive:
+        frames = sorted(name for name in archive.namelist() if name.startswith("frames/"))
+        assert frames == [f"frames/{n:06d}.jpg" for n in range(11, 42)], "of one second of stamps"
+        data = np.frombuffer(archive.read(frames[-1]), np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        assert np.abs(picture.astype(int) - image_of(41)).mean() < 20
+        lines = [json.loads(line) for line in archive.read("tracks.jsonl").splitlines()]
+        assert [line["frame"] for line in lines] == list(range(11, 42))
+        assert [t["id"] for t in lines[-1]["tracks"]] == ["object-1"]
+        info = json.loads(archive.read("info.json"))
+        assert (info["source"], info["frames"]) == ("a scene", 31)
+        assert archive.read("trace.jsonl").startswith(b'{"format"')
+        assert archive.read("answers.jsonl") == b""
 
 
 def test_pictures_come_when_asked_for_newest_only(rig: Rig) -> None:

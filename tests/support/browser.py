@@ -22,7 +22,7 @@ from foreseg.media.sinks import OverlayVideoWriter
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000  # the machine may be busy; nothing is expected to take so long
-ROOTS = ("runtime", "simulation")
+ROOTS = ("runtime", "simulation", ".")  # the last for reasoners of tests
 # The command as its entry point makes it, also where the package is not installed anew.
 COMMAND = (
     "import sys; sys.path[:0] = {roots!r}\n"

@@ -7,14 +7,15 @@ Knows nothing of drawing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foreseg.config import Config
 from foreseg.dialogue import Answer, AnswerDone, AnswerFailed, RationalePart
 from foreseg.driving.executor import Executor
-from foreseg.driving.trace import TraceWriter
-from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow
+from foreseg.driving.trace import DEFAULT_MAX_BYTES, TraceWriter
+from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef, FrameWindow, U8Array
 from foreseg.history.reduction import reduce_image
 from foreseg.media.filmstrip import chosen_indices
 from foreseg.pipeline.asking import MAX_RATIONALE_CHARS
@@ -48,10 +49,18 @@ class QuestionFrames:
 
 
 class Questions:
-    """Follows what is asked; bounded by the windows that are held."""
+    """Follows what is asked; bounded by the windows that are held.
 
-    def __init__(self, executor: Executor) -> None:
+    Args:
+        executor: has the frames.
+        reduce: makes an image's longer side at most so many pixels; itself if it fits.
+    """
+
+    def __init__(
+        self, executor: Executor, reduce: Callable[[U8Array, int], U8Array] = reduce_image
+    ) -> None:
         self._executor = executor
+        self._reduce = reduce
         self._held: dict[AskId, Asking] = {}
         self._origins: dict[AskId, FrameIndex] = {}
         self._released: set[AskId] = set()
@@ -127,15 +136,23 @@ class Questions:
         frame = self._executor.histories[ref.camera].get(ref.index)
         if frame is None:
             return None
-        image = reduce_image(frame.image, KEYFRAME_SIDE_PX if is_large else FRAME_SIDE_PX)
+        image = self._reduce(frame.image, KEYFRAME_SIDE_PX if is_large else FRAME_SIDE_PX)
         return replace(frame, image=image.copy() if image is frame.image else image)
 
 
 class RunTrace(TraceWriter):
     """A trace whose steps also tell which questions are under way."""
 
-    def __init__(self, questions: Questions, path: Path, config: Config, camera: CameraId) -> None:
-        super().__init__(path, config, (camera,))
+    def __init__(
+        self,
+        questions: Questions,
+        path: Path,
+        config: Config,
+        camera: CameraId,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        super().__init__(path, config, (camera,), max_bytes=max_bytes)
         self._questions = questions
 
     def write_step(self, event: Event, commands: tuple[Command, ...]) -> None:

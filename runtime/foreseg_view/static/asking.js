@@ -2,7 +2,7 @@
 // Asking in words: what is under way with its stage and thoughts, and what was answered.
 
 import { $, el, keyed, seconds, setText } from "./dom.js";
-import { request } from "./link.js";
+import { download, request } from "./link.js";
 
 const STAGES = ["asked", "thinking", "keyframe", "hop", "caught up"];
 const OUTCOMES = { CAME_TRUE: "came true", DID_NOT: "did not come true", UNKNOWN: "not known" };
@@ -98,6 +98,7 @@ export class Asking {
       ),
       el("button", { type: "button", class: "inset", hidden: true, onclick: () => this.open(one.number) }, el("img", { alt: "" })),
       el("details", {}, el("summary", {}, "why"), el("p", { class: "thought" })),
+      el("div", { class: "links" }, el("button", { type: "button", class: "strip", onclick: () => this.save(one.number) }, "Save as a filmstrip")),
     );
   }
 
@@ -107,7 +108,13 @@ export class Asking {
     $("marks").focus();
   }
 
+  async save(number) {
+    const fault = await download(`/api/answers/${number}/filmstrip`);
+    this.say(fault || "saved", Boolean(fault));
+  }
+
   update_answer(row, one) {
+    row.querySelector(".strip").hidden = !one.has_filmstrip;
     setText(row.querySelector(".asked-words"), one.query);
     const status = row.querySelector(".status");
     status.className = `status ${one.status}`;

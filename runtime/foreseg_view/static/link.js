@@ -64,3 +64,21 @@ export async function request(method, path, body) {
     return { ok: false, status: 0, error: "foreseg does not answer; is it still running?" };
   }
 }
+
+// Saves what a path gives as a file; gives the words of what went wrong, or "".
+export async function download(path) {
+  const response = await fetch(path).catch(() => null);
+  if (!response) return "foreseg does not answer; is it still running?";
+  if (!response.ok) {
+    const record = await response.json().catch(() => ({}));
+    return record.error || `status ${response.status}`;
+  }
+  const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "");
+  const url = URL.createObjectURL(await response.blob());
+  const anchor = document.createElement("a");
+  anchor.href = url;
+  anchor.download = name ? name[1] : "foreseg";
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  return "";
+}

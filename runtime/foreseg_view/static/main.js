@@ -4,7 +4,7 @@
 import { Asking } from "./asking.js";
 import { $, setText } from "./dom.js";
 import { Health } from "./health.js";
-import { Link } from "./link.js";
+import { download, Link } from "./link.js";
 import { Objects } from "./objects.js";
 import { Picture } from "./picture.js";
 import { Pointing } from "./pointing.js";
@@ -59,3 +59,11 @@ const pointing = new Pointing(picture, say);
 const asking = new Asking(picture, say);
 const objects = new Objects(say);
 const health = new Health();
+
+$("save").onclick = async () => {
+  $("save").disabled = true;
+  say("saving");
+  const fault = await download(`/api/recording?seconds=${$("seconds").value}`);
+  say(fault || "saved", Boolean(fault));
+  $("save").disabled = false;
+};

@@ -65,7 +65,9 @@ export class Objects {
       this.say(reply.ok ? `renamed` : reply.error, !reply.ok);
       if (reply.ok) form.remove();
     };
-    form.onkeydown = (event) => event.key === "Escape" && form.remove();
+    form.onkeydown = (event) => {
+      if (event.key === "Escape") form.remove();
+    };
     row.append(form);
     input.select();
   }

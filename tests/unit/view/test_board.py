@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from foreseg.clock import ManualClock
+from foreseg.commands.questions import QuestionFrames
 from foreseg.dialogue import Answer, AnswerStatus, QueryId
 from foreseg.driving.executor import PublishedMasks
 from foreseg.errors import InputError
-from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, FrameWindow
 from foreseg.pipeline.tracks import Track, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackKey
-from foreseg_view.board import MAX_ANSWERS, MAX_KEYFRAMES, MAX_PAST, Board
+from foreseg_view.board import MAX_ANSWERS, MAX_PAST, MAX_WITH_FRAMES, Board
 from foreseg_view.host import Stage
 
 NS = 1_000_000_000
@@ -150,15 +151,16 @@ def test_a_stamp_that_runs_backward_is_another_run() -> None:
 
 def test_nothing_grows_without_end() -> None:
     board = Board(clock=ManualClock())
-    pixels = np.zeros((900, 1200, 3), np.uint8)
+    pixels = np.zeros((90, 120, 3), np.uint8)
     for number in range(MAX_ANSWERS + 20):
         frame = Frame(ref=frame_ref(number), image=pixels)
-        board.publish_answer(answer_of(number, MUG), frame)
+        window = FrameWindow(frames=(frame,), origin_index=FrameIndex(0))
+        frames = QuestionFrames(window=window, num_frames=1)
+        board.publish_answer(answer_of(number, MUG), frames)
     shown = board.answers()
     assert len(shown) == MAX_ANSWERS
     kept = [one.keyframe for one in shown if one.keyframe is not None]
-    assert len(kept) == MAX_KEYFRAMES
-    assert kept[0].image.shape == (480, 640, 3)
+    assert len(kept) == MAX_WITH_FRAMES
     assert shown[-1].keyframe is not None, "of the newest answers"
     for number in range(MAX_PAST + 50):
         board.publish_masks(masks_of(number))
@@ -173,6 +175,18 @@ def test_a_frozen_frame_has_the_masks_of_its_time() -> None:
     board.publish_masks(masks_of(4, track_of("c")))  # once more, with more objects
     names = [[t.object_id for t in board.past_tracks(i)] for i in (0, 1, 3, 4, 9)]
     assert names == [[], ["a"], ["a"], ["c"], ["c"]]
+
+
+def test_the_last_seconds_are_counted_by_stamps_of_this_run() -> None:
+    board = Board()
+    assert board.first_index_of(5) is None
+    for number in range(20):
+        board.publish_masks(masks_of(number))
+    assert board.first_index_of(0.5) == 14
+    assert board.first_index_of(100) == 0
+    board.publish_masks(masks_of(20, stamp_ns=0))
+    board.publish_masks(masks_of(21, stamp_ns=NS))
+    assert board.first_index_of(100) == 20
 
 
 def test_names_are_given_once_and_refused_by_name() -> None:
