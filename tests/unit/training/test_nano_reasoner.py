@@ -36,6 +36,7 @@ from foreseg_training.nano.dense import (  # noqa: E402
     words_of,
 )
 from foreseg_training.nano.features import FrameStore, SeenCollator, SeenFrames  # noqa: E402
+from foreseg_training.nano.listings import listing_of  # noqa: E402
 from foreseg_training.nano.numbers import (  # noqa: E402
     SPREAD_PX,
     ids_of_words,
@@ -46,7 +47,7 @@ from foreseg_training.nano.preparing import FORMS, Preparation, prepare  # noqa:
 from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
 from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
-from foreseg_training.nano.training import batch_loss  # noqa: E402
+from foreseg_training.nano.training import NanoTraining, batch_loss  # noqa: E402
 from foreseg_training.nano.windows import read_windows, rows_of, window_of  # noqa: E402
 from foreseg_training.rewards import grammar_reward  # noqa: E402
 
@@ -262,6 +263,48 @@ def test_questions_that_share_their_frames_lose_and_learn_as_each_by_itself(
         assert torch.allclose(one, parameter.grad, atol=1e-5 * float(one.abs().max() + 1e-3))
 
 
+def test_a_listing_says_each_object_of_its_frame_as_answers_do(prepared: Path) -> None:
+    tokenizer = vlm_parts(prepared / "start").tokenizer
+    recording = next(Recorder(size_wh=(160, 120), num_clips=1).record(1, [0]))
+    shot = recording.shots[0]
+    rng = np.random.default_rng(0)
+    texts = {listing_of(shot, recording.names, (0.5, 0.25), rng) for _ in range(20)}
+    assert len(texts) > 1  # in any order
+    method = VeasonMethod()
+    for text in texts:
+        lines = text.splitlines()
+        assert len(lines) == len(shot.objects)
+        for line in lines:
+            name, boxes = line.split(", ", 1)
+            (i,) = [i for i, known in recording.names.items() if f" {known}" == name]
+            x0, y0, x1, y1 = shot.objects[i].box_xyxy
+            said = [round(x0 * 0.5), round(y0 * 0.25), round(x1 * 0.5), round(y1 * 0.25)]
+            assert method.parse('{"keyframe_timestamp": 1, ' + boxes).items == (said,)
+    windows = read_windows(prepared / "listings.jsonl")
+    image = vlm_parts(prepared / "start").geometry.image_token_id
+    for window in windows:
+        assert len(window.frames) == len(window.asked) == 1
+        assert window.beginning.count(image) == 24
+        assert window.num_prompt == (1,)
+    assert len(windows) > 20
+    assert "bbox_2d_list" in tokenizer.decode(windows[0].asked[0])
+
+
+def test_what_is_learnt_follows_the_minutes_and_earlier_things_come_back() -> None:
+    training = NanoTraining(stage_shares=(0.2, 0.1), review_every=4)
+    assert [training.stage(0.1, step) for step in range(4)] == ["listings"] * 4
+    later = [training.stage(0.25, step) for step in range(8)]
+    assert later.count("listings") == 2
+    assert set(later) == {"listings", "lessons"}
+    last = [training.stage(0.5, step) for step in range(16)]
+    assert last.count("windows") == 12
+    assert last.count("listings") == last.count("lessons") == 2
+    assert training.rate(0.5, 10_000) == training.learning_rate
+    assert training.rate(1.0, 10_000) == 0
+    assert 0 < training.rate(0.9, 10_000) < training.learning_rate
+    assert 0 < training.rate(0.0, 0) < 0.05 * training.learning_rate
+
+
 def test_prompts_that_show_other_frames_are_no_window() -> None:
     tokenizer = train_tokenizer(["a"], [])
     end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
@@ -278,7 +321,7 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path) -> None:
 
     from foreseg.dialogue import AnswerDone, AnswerFailed, Query, QueryId
     from foreseg_torch.reasoner import transformers_reasoner
-    from foreseg_training.nano.training import NanoTraining, train_language
+    from foreseg_training.nano.training import train_language
 
     assert not (prepared / "held_out.partial").exists()  # its end is what says that all is there
     windows = read_windows(prepared / "windows.jsonl")

@@ -2,7 +2,7 @@
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
 Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions:
-`lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
+`listings.jsonl`, `lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
@@ -30,6 +30,7 @@ from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 from .architecture import NanoReasonerConfig, build_nano_reasoner, save_nano_reasoner
 from .dense import DenseConfig, encoded, train_tower
 from .features import FrameStore
+from .listings import frame_prompt, listing_of
 from .questions import Asked, asked_about, lessons_about, phrases_prompts
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
@@ -172,6 +173,17 @@ def _write_windows(
             for group in asked[number]:
                 yield _window(group, places[number], tokenizer, geometry, num_tokens)
 
+    def listings() -> Iterator[Window]:
+        image = geometry.image_token * num_tokens
+        scale = (wh[0] / preparation.size_wh[0], wh[1] / preparation.size_wh[1])
+        prompt = tokenizer(frame_prompt(image), add_special_tokens=False).input_ids
+        for number in range(first_held_out):
+            for shot, place in places[number].items():
+                recording = recordings[number]
+                listing = listing_of(recording.shots[shot], recording.names, scale, rng)
+                said = tokenizer(listing + END, add_special_tokens=False).input_ids
+                yield window_of([place], [prompt], [said], tokenizer)
+
     def lessons() -> Iterator[Window]:
         for number in range(first_held_out):
             shots = sorted(places[number])
@@ -179,6 +191,7 @@ def _write_windows(
             for group in lessons_about(recordings[number], methods, rng, shots, count):
                 yield _window(group, places[number], tokenizer, geometry, num_tokens)
 
+    write_windows(out / "listings.jsonl", listings())
     write_windows(out / "lessons.jsonl", lessons())
     write_windows(out / "windows.jsonl", windows(range(first_held_out)))
     write_windows(out / "held_out.partial", windows(range(first_held_out, len(recordings))))

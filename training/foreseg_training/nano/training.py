@@ -35,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 _WARMUP_STEPS = 100
 _EMA_DECAY = 0.995
 _LOG_STEPS = 50
+STAGES = ("listings", "lessons", "windows")
+"""What is learnt one after the other, by the names of the files that `prepare` leaves."""
+_WINDOWS = {"listings": 6, "lessons": 1, "windows": 1}  # a batch, so that each is some 5000 tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +46,9 @@ class NanoTraining:
 
     Attributes:
         minutes: of the thread's own processor time, lessons among them.
-        lesson_share: of them, the first ones, on lessons; then one batch of `lesson_every` is lessons.
-        num_windows: of a batch; of lessons, four times as many.
+        stage_shares: of them, the first ones, on listings, and after them on lessons; the rest are windows.
+        review_every: of so many later batches, one is of an earlier stage.
+        num_windows: of a batch; of listings more, since each is one line.
         num_asked: questions about a window, at most.
         decay_share: of the minutes, the last ones, in which the rate falls to nothing.
         num_held_out: questions that are answered at each score, and told.
@@ -53,8 +57,8 @@ class NanoTraining:
     """
 
     minutes: float = 100.0
-    lesson_share: float = 0.1
-    lesson_every: int = 8
+    stage_shares: tuple[float, float] = (0.1, 0.05)
+    review_every: int = 8
     num_windows: int = 8
     num_asked: int = 8
     learning_rate: float = 1.5e-3
@@ -63,6 +67,13 @@ class NanoTraining:
     score_every_s: float = 600.0
     bf16: bool = True
     seed: int = 0
+
+    def stage(self, spent_share: float, step: int) -> str:
+        """What to learn from after a share of the minutes, at a step."""
+        reached = sum(spent_share >= until for until in np.cumsum(self.stage_shares))
+        if reached and step % self.review_every == 0:
+            return STAGES[step // self.review_every % reached]
+        return STAGES[reached]
 
     def rate(self, spent_share: float, step: int) -> float:
         """The rate after a share of the minutes, at a step."""
@@ -81,8 +92,8 @@ class _State:
 def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -> Path:
     """Train on what `prepare` left in `out`; returns the trained model's folder, `out/model`.
 
-    Lessons of one to three frames come first: they teach to read a place off a frame's tokens, and
-    to say a frame's label.
+    Listings of single frames come first: they teach to read an object's place off a frame's tokens by its
+    name. Lessons of one to three frames teach to answer, and to say a frame's label.
     """
     start = out / "start"
     tokenizer = AutoTokenizer.from_pretrained(
@@ -98,14 +109,13 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     mean, state = copy.deepcopy(model), _State()
     if resume and (out / "state.pt").is_file():
         state = _read_state(out / "state.pt", model, mean, optimiser)
-    lessons = Batcher(
-        read_windows(out / "lessons.jsonl"), store, tokenizer,
-        num_windows=4 * training.num_windows, num_asked=training.num_asked,
-    )  # fmt: skip
-    windows = Batcher(
-        read_windows(out / "windows.jsonl"), store, tokenizer,
-        num_windows=training.num_windows, num_asked=training.num_asked,
-    )  # fmt: skip
+    batchers = {
+        stage: Batcher(
+            read_windows(out / f"{stage}.jsonl"), store, tokenizer,
+            num_windows=training.num_windows * _WINDOWS[stage], num_asked=training.num_asked,
+        )
+        for stage in STAGES
+    }  # fmt: skip
     held_out = rows_of(read_windows(out / "held_out.jsonl"))
     held_out = held_out[:: max(1, len(held_out) // training.num_held_out)]
     numbers, grid = number_ids(tokenizer), collator.grid_thw
@@ -113,8 +123,8 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     while state.spent_s < budget_s:
         began, share = time.thread_time(), state.spent_s / budget_s
         rng = np.random.default_rng([training.seed, state.step])
-        is_lesson = share < training.lesson_share or state.step % training.lesson_every == 0
-        batch = (lessons if is_lesson else windows).draw(rng)
+        stage = training.stage(share, state.step)
+        batch = batchers[stage].draw(rng)
         for group in optimiser.param_groups:
             group["lr"] = training.rate(share, state.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
@@ -124,7 +134,7 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         _follow(mean, model, state.step)
-        losses.append((is_lesson, words.item(), sides.item()))
+        losses.append((stage, words.item(), sides.item()))
         state.step += 1
         state.spent_s += time.thread_time() - began
         if state.step % _LOG_STEPS == 0:
@@ -200,13 +210,13 @@ def _follow(mean: Any, model: Any, step: int) -> None:  # noqa: ANN401
         theirs.lerp_(own, weight)
 
 
-def _told(losses: list[tuple[bool, float, float]]) -> str:
+def _told(losses: list[tuple[str, float, float]]) -> str:
     told = []
-    for name, wanted in (("lessons", True), ("windows", False)):
-        some = [(words, sides) for is_lesson, words, sides in losses if is_lesson == wanted]
+    for stage in STAGES:
+        some = [(words, sides) for its, words, sides in losses if its == stage]
         if some:
             words, sides = np.mean(some, axis=0)
-            told.append(f"{name}: words {words:.3f} sides {sides:.3f}")
+            told.append(f"{stage}: words {words:.3f} sides {sides:.3f}")
     return ", ".join(told)
 
 
