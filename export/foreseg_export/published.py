@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ SQUARE_PIXELS = 448 * 448  # InternVL's square
 SHOWN_SIDE_PX = 1024
 FORMS = {"sa2va": "bare", "visa": "bare", "fevos": "think-first"}
 NUM_FRAMES = {"sa2va": 5, "visa": 0, "fevos": 5}
-_SPARE = "model.safetensors"
+PIECE_BYTES = 1 << 30  # of the language model, in memory before it is written
+_WHOLE = "model.safetensors"
 _LEFT_OUT_WHY = "SAM2's own mask decoder, with which Sa2VA-i tracks: [SEG] has another"
 
 
@@ -76,7 +77,7 @@ def convert_published(
     method: str = "sa2va",
     report: Callable[[str], None] = lambda _: None,
 ) -> PublishedFolder:
-    """Convert a published model into the new folder `out`; what it was made of.
+    """Convert a published model into the new folder `out`, in bf16; what it was made of.
 
     Args:
         where: a folder, or `owner/name` on the model hub.
@@ -221,48 +222,58 @@ def _sam2_width(plan: _Plan) -> int:
 
 
 def _write_language(plan: _Plan, vlm: Path) -> int:
-    """Write a file for each of the source's that holds some of the language model; how many."""
-    names = set(plan.names(Part.VLM))
-    by_shard = {
-        shard: [n for n in names if plan.source.tensors[n].shard == shard]
-        for shard in plan.source.shards
-    }
-    by_shard = {shard: sorted(held) for shard, held in by_shard.items() if held}
-    files, total = {}, 0
-    for number, (shard, held) in enumerate(by_shard.items(), start=1):
-        name = f"model-{number:05d}-of-{len(by_shard):05d}.safetensors"
-        name = _SPARE if len(by_shard) == 1 else name
-        state: dict[str, Tensor] = {}
-        for source, value in plan.source.read(shard, held):
-            targets = plan.placed[source].names
-            for target, piece in zip(targets, value.chunk(len(targets)), strict=True):
-                state[target] = piece.to(torch.bfloat16).contiguous()
-        total += sum(value.numel() * value.element_size() for value in state.values())
-        save_file(state, vlm / name, metadata={"format": "pt"})
-        files.update(dict.fromkeys(state, name))
-    if len(by_shard) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
-        (vlm / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    return len(by_shard)
+    """Write the language model in files of about `PIECE_BYTES`, in the source's order; how many."""
+    files: dict[str, str] = {}
+    total = 0
+    piece: dict[str, Tensor] = {}
+    for source, value in _read(plan, Part.VLM):
+        targets = plan.placed[source].names
+        for target, cut in zip(targets, value.chunk(len(targets)), strict=True):
+            piece[target] = cut.to(torch.bfloat16).contiguous()
+        if sum(map(_num_bytes, piece.values())) >= PIECE_BYTES:
+            total += _write_piece(piece, vlm, files)
+            piece = {}
+    if piece:
+        total += _write_piece(piece, vlm, files)
+    names = sorted(set(files.values()))
+    if len(names) == 1:
+        (vlm / names[0]).rename(vlm / _WHOLE)
+        return 1
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
+    (vlm / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return len(names)
+
+
+def _write_piece(piece: dict[str, Tensor], vlm: Path, files: dict[str, str]) -> int:
+    """Write the next file, and note what lies in it; its bytes."""
+    name = f"model-{len(set(files.values())) + 1:05d}.safetensors"
+    save_file(piece, vlm / name, metadata={"format": "pt"})
+    files.update(dict.fromkeys(piece, name))
+    return sum(map(_num_bytes, piece.values()))
+
+
+def _num_bytes(value: Tensor) -> int:
+    return value.numel() * value.element_size()
 
 
 def _write_heads(plan: _Plan, folder: Path) -> None:
     """SAM2 and the projection, in float32."""
-    read = _read(plan, Part.PROJECTION)
-    save_file({k: v.contiguous() for k, v in _sam2_state(plan, read).items()}, folder / PROJECTION)
-    state = _sam2_state(plan, _read(plan, Part.SAM2))
+    read = {name: value.float().contiguous() for name, value in _read(plan, Part.PROJECTION)}
+    save_file(_sam2_state(plan, read), folder / PROJECTION)
+    read = {name: value.float() for name, value in _read(plan, Part.SAM2)}
+    state = _sam2_state(plan, read)
     with quiet():
         sam2 = model_from_meta(state, config_from_meta(state, IMAGE_SIZE))
         sam2.save_pretrained(folder / "sam2")
 
 
-def _read(plan: _Plan, part: Part) -> dict[str, Tensor]:
+def _read(plan: _Plan, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """A part's tensors, one at a time, file after file."""
     wanted = plan.names(part)
-    found = {}
     for shard in plan.source.shards:
         held = [name for name in wanted if plan.source.tensors[name].shard == shard]
-        found.update({n: value.float() for n, value in plan.source.read(shard, held)})
-    return found
+        if held:
+            yield from plan.source.read(shard, held)
 
 
 def _write_images(plan: _Plan, vlm: Path) -> None:

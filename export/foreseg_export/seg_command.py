@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from foreseg_export.check_option import CHECK_HELP, checked
 METHODS = ("visa", "fevos", "sa2va")
 MAX_SEED = 2**63 - 1
 PRECISIONS = ("bf16", "nf4", "int8", "fp32")
+FROM_PRECISIONS = ("bf16", "nf4", "int8")
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +36,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         " nano tracker's .safetensors")  # fmt: skip
     add("--method", choices=METHODS, help="in whose words it is asked; default: sa2va with --from,"
         " else visa")  # fmt: skip
-    add("--precision", choices=PRECISIONS, default="bf16", help="of the language model's weights")
+    add("--precision", choices=PRECISIONS, default="bf16", help="of the language model's weights; with"
+        " --from, what nf4 or int8 cost the masks is measured and told")  # fmt: skip
     add(
         "--seed", type=int, default=0, metavar="N", help="of the projection that --vlm begins with"
     )
@@ -74,18 +77,38 @@ def _join(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    if arguments.precision != "bf16":
+    """A published folder, or one of ours that is to be coarser."""
+    source, out, precision = arguments.source, arguments.out, arguments.precision
+    if precision not in FROM_PRECISIONS:
+        msg = f"--from makes {', '.join(FROM_PRECISIONS)}, got --precision {precision}"
+        raise ConfigError(msg)
+    is_ours = (Path(source) / "seg.json").is_file()
+    if is_ours and (precision == "bf16" or arguments.method):
         msg = (
-            f"--from keeps bf16, got --precision {arguments.precision}: say the precision where the"
-            " folder is loaded"
+            f"{source} is a folder of foreseg's already: load it as it is, or make it coarser with"
+            " --precision nf4 or int8; its method stays"
         )
         raise ConfigError(msg)
-    published = _module("foreseg_export.published")
     method = arguments.method or "sa2va"
-    source = published.convert_published(
-        arguments.source, arguments.out, method=method, report=_report
-    )
-    print(f"wrote {arguments.out}: {_mb(arguments.out)}, {method}, from {source.name}")
+    published = _module("foreseg_export.published")
+    if is_ours:
+        _coarser(Path(source), out, precision)
+    elif precision == "bf16":
+        published.convert_published(source, out, method=method, report=_report)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+            whole = Path(scratch) / "bf16"
+            published.convert_published(source, whole, method=method, report=_report)
+            _coarser(whole, out, precision)
+    print(f"wrote {out}: {_mb(out)}, {precision}, from {source}")
+
+
+def _coarser(source: Path, out: Path, precision: str) -> None:
+    quantise = _module("foreseg_export.seg_quantise")
+    asked = _module("foreseg_export.vlm_quality").drawn_set()
+    kind = _module("foreseg_torch.vlm.loading").Precision(precision)
+    quantise.quantise_seg(source, out, kind, asked, _report)
 
 
 def _module(name: str) -> ModuleType:

@@ -7,6 +7,7 @@ import gc
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,10 +24,13 @@ from foreseg.reasoner.base import ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
 from foreseg_export import published
 from foreseg_export.cli import main
+from foreseg_export.seg_quality import Drawn, seg_quality
+from foreseg_export.vlm_quality import drawn_set
 from foreseg_torch.seg.decode import SA2VA_DECODE
 from foreseg_torch.seg.language_model import SegLanguageModel
 from foreseg_torch.seg.store import LoadedSegVlm, load_seg_vlm
 from foreseg_torch.tracker.sam2_meta import config_from_meta, model_from_meta
+from foreseg_torch.vlm import loading
 from foreseg_torch.vlm.loading import Precision
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -143,7 +147,7 @@ def test_the_record_has_hashes_and_licence_and_nothing_of_the_folder_was_run(
     converted(tmp_path / "source", tmp_path / "made")
     said = capsys.readouterr().out
     assert "licence of source: apache-2.0" in said
-    assert "sa2va, from source" in said
+    assert f"bf16, from {tmp_path / 'source'}" in said
     record = json.loads((tmp_path / "made" / "seg.json").read_text())
     assert record["is_trained"] is True
     source = record["source"]
@@ -248,14 +252,88 @@ def save_wide(folder: Path, num_layers: int) -> tuple[float, float]:
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="peak memory is reset by Linux alone")
-def test_files_are_read_one_at_a_time(tmp_path: Path) -> None:
+def test_files_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, largest = save_wide(tmp_path / "source", num_layers=6)
     save_tiny_sa2va(tmp_path / "small")
     converted(tmp_path / "small", tmp_path / "first")  # what is imported late is imported now
+    monkeypatch.setattr(published, "PIECE_BYTES", 20e6)
     gc.collect()
     CLEAR.write_text("5")
     before = peak_mb()
     converted(tmp_path / "source", tmp_path / "made")
     grown = peak_mb() - before
     assert whole > 5.9 * largest > 290, "the model is too small to tell"
-    assert grown < 1.5 * largest + 40, f"{grown:.0f} MB for files of {largest:.0f}"
+    assert grown < largest + 50, f"{grown:.0f} MB for files of {largest:.0f}"
+    weights = list((tmp_path / "made" / "vlm").glob("model-*.safetensors"))
+    assert len(weights) > 5
+    assert load_seg_vlm(tmp_path / "made", device="cpu").loaded.model.num_parameters() > 75e6
+
+
+def test_four_bits_are_a_choice_and_say_what_they_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="four bits are its")
+    save_tiny_sa2va(tmp_path / "source")
+    coarse = converted(tmp_path / "source", tmp_path / "nf4", "--precision", "nf4")
+    said = capsys.readouterr().out
+    assert "as nf4: 18 masks overlap those of bf16 by" in said
+    record = json.loads((coarse / "seg.json").read_text())
+    quality = record["quality"]
+    assert (quality["precision"], quality["num_masks"]) == ("nf4", 18)
+    assert 0 <= quality["smallest_mask_iou"] <= quality["mask_iou"] <= 1
+    assert 0 < quality["state_cosine"] < 0.9999, "four bits cost nothing: they were not used"
+    assert quality["bytes_ratio"] < 1
+    assert record["source"]["licence"] == "apache-2.0"
+    made = load_seg_vlm(coarse, device="cpu")
+    assert made.loaded.precision is Precision.NF4
+    assert made.loaded.is_stored
+    assert made.model.head.decode == SA2VA_DECODE
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    whole = converted(tmp_path / "source", tmp_path / "bf16")
+    converted(whole, tmp_path / "again", "--precision", "nf4")
+    for name, value in load_file(tmp_path / "again" / "vlm" / "model.safetensors").items():
+        assert torch.equal(value, load_file(coarse / "vlm" / "model.safetensors")[name]), name
+    for source, words, message in (
+        (whole, [], "is a folder of foreseg's already"),
+        (coarse, ["--precision", "nf4"], "is quantised"),
+    ):
+        out = ["--out", str(tmp_path / "other")]
+        assert main(["seg", "--from", str(source), *out, *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_what_a_coarser_model_costs_is_the_overlap_of_the_masks_and_the_angle_of_the_states() -> (
+    None
+):
+    whole, half, none = (np.zeros((4, 4), bool) for _ in range(3))
+    whole[:2], half[:1] = True, True
+    states = (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]))
+    fine = Drawn(states=states, masks=(whole, none), num_bytes=100)
+    coarse = Drawn(states=(torch.tensor([1.0, 1.0]), states[1]), masks=(half, none), num_bytes=40)
+    found = seg_quality(fine, coarse, precision="nf4", asked=drawn_set())
+    assert (found.num_masks, found.mask_iou, found.smallest_mask_iou) == (2, 0.75, 0.5)
+    assert found.state_cosine == pytest.approx((2**-0.5 + 1) / 2)
+    assert found.bytes_ratio == 0.4
+
+
+def test_a_name_on_the_hub_is_downloaded_without_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "models--FudanCVL--FeVOS-R1" / "snapshots" / "0"
+    save_tiny_sa2va(source)
+    (source / "README.md").unlink()
+    asked: list[tuple[str, list[str]]] = []
+
+    def download(where: str, allow_patterns: list[str]) -> str:
+        asked.append((where, allow_patterns))
+        return str(source)
+
+    monkeypatch.setattr(loading, "snapshot_download", download)
+    converted(Path("FudanCVL/FeVOS-R1"), tmp_path / "made")
+    ((where, patterns),) = asked
+    assert where == "FudanCVL/FeVOS-R1"
+    assert "*.safetensors" in patterns
+    assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in patterns)
+    assert "NOT FOR COMMERCIAL USE" in capsys.readouterr().out
+    record = json.loads((tmp_path / "made" / "seg.json").read_text())["source"]
+    assert (record["name"], record["is_non_commercial"]) == ("FudanCVL/FeVOS-R1", True)

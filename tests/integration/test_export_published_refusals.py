@@ -195,7 +195,7 @@ def test_options_that_exclude_each_other_are_refused(
         assert "seg wants --from, or --vlm and --sam2" in capsys.readouterr().err
     assert "no model at" in refused(Path("no/where/at all"), tmp_path / "out", capsys)
     assert main(["seg", "--from", "x", "--precision", "fp32", *out]) == 2
-    assert "--from keeps bf16" in capsys.readouterr().err
+    assert "--from makes bf16, nf4, int8, got --precision fp32" in capsys.readouterr().err
 
 
 def test_the_sam2_of_a_folder_that_segments_is_no_tracker(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def save_tiny_sa2va(
             published = re.sub(r"^model\.language_model\.", "model.", published)
         language[f"model.{published}"] = value
     heads = head_tensors(seed=seed, has_two_decoders=has_two_decoders)
-    config = model.config.to_dict() | {
+    config = _as_transformers_4(model.config.to_dict(), kind) | {
         "model_type": "sa2va_chat",
         "architectures": ["Sa2VAChatModelQwen"],
         "auto_map": {
@@ -100,6 +100,18 @@ def save_tiny_sa2va(
     }
     write_folder(folder, config, tokenizer, changed(language | heads, changes))
     return model
+
+
+def _as_transformers_4(config: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A configuration as transformers 4.57 wrote it: rotary settings apart, the text's members twice."""
+    text = dict(config["text_config"])
+    rope = text.pop("rope_parameters")
+    scaling = {"rope_type": "default", "mrope_section": rope["mrope_section"]}
+    scaling |= {"mrope_interleaved": True} if kind == "qwen3_vl" else {"type": "default"}
+    text |= {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
+    flat = {k: v for k, v in text.items() if k not in ("model_type", "vocab_size")}
+    vision = config["vision_config"] | {"model_type": kind}
+    return flat | config | {"text_config": text, "vision_config": vision}
 
 
 def save_tiny_internvl(
