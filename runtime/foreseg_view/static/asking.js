@@ -67,10 +67,11 @@ export class Asking {
     return el(
       "li",
       {},
+      // First, so that it stays where it is while what is below comes and goes.
+      el("button", { type: "button", class: "cancel", onclick: cancel, "aria-label": words }, query.period_s ? "Stop" : "Cancel"),
       el("p", { class: "asked-words" }, query.text),
       stages_row(),
       el("p", { class: "thought", "aria-live": "off" }),
-      el("button", { type: "button", onclick: cancel, "aria-label": words }, query.period_s ? "Stop" : "Cancel"),
     );
   }
 
@@ -179,12 +180,10 @@ function update_stages(row, stage) {
 
 function update_query(row, query) {
   update_stages(row, query.stage);
-  row.querySelector(".stages").hidden = !query.stage;
   const every = query.period_s ? `asked every ${seconds(query.period_s)}` : "";
   const since = query.stage === "thinking" ? `for ${seconds(query.since_s)}` : "";
   setText(row.querySelector(".asked-words"), [query.text, every, since].filter(Boolean).join(" · "));
   const thought = row.querySelector(".thought");
-  setText(thought, query.rationale);
-  thought.hidden = !query.rationale;
+  if (query.rationale) setText(thought, query.rationale); // the last one stays until there is a new one
   thought.scrollTop = thought.scrollHeight;
 }
