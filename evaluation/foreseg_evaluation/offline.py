@@ -70,7 +70,8 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
             masks={TARGET: dict.fromkeys(range(episode.num_frames), empty)}, spoken=spoken
         )
     tracker = system.tracker(max(1, len(spoken.prompts)))
-    tracked = track_prompts(tracker, EpisodeFrames(episode), spoken.prompts, spoken.keyframe)
+    frames = EpisodeFrames(episode)
+    tracked = track_prompts(tracker, frames, spoken.prompts, spoken.keyframe, spoken.drawn)
     masks = {**dict(enumerate(tracked)), **spoken.drawn}  # on frames that it drew, its own count
     return Prediction(masks={TARGET: masks}, spoken=spoken)
 

@@ -54,7 +54,9 @@ def test_a_model_that_failed_its_check_is_a_warning_in_the_diagnostics(tmp_path:
     robot = Robot(domain)
     try:
         said = "up: UNCHECKED: it sees nothing"
-        assert robot.stream(lambda: robot.diagnostics.get("reasoner", {}).get("message") == said)
+        assert robot.stream(
+            lambda: robot.diagnostics.get("reasoner", {}).get("message") == said, 60
+        )
         assert robot.levels["reasoner"] == DiagnosticStatus.WARN
     finally:
         code = node.stop()

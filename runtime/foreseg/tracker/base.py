@@ -58,6 +58,8 @@ class Tracker(Protocol):
     def prompt(self, frame: Frame, key: TrackKey, prompt: SpatialPrompt) -> TrackedObject:
         """Start a row on this frame, or refine it there; other rows are untouched.
 
+        A row may be prompted on several frames before it is tracked: they describe it together.
+
         Raises:
             InputError: if the prompt does not fit the frame, or no row is free.
         """

@@ -6,7 +6,7 @@ What the papers do with an answer once all frames are there. Does not know: ques
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,11 @@ from foreseg.tracker.base import Tracker, TrackKey
 
 
 def track_prompts(
-    tracker: Tracker, frames: Sequence[Frame], prompts: Sequence[SpatialPrompt], keyframe: int
+    tracker: Tracker,
+    frames: Sequence[Frame],
+    prompts: Sequence[SpatialPrompt],
+    keyframe: int,
+    drawn: Mapping[int, MaskRle] | None = None,
 ) -> tuple[MaskRle, ...]:
     """Track the objects of one frame through all frames, both ways from it.
 
@@ -28,6 +32,9 @@ def track_prompts(
             may read them from files.
         prompts: source pixels of the keyframe; none: nothing is tracked, and every mask is empty.
         keyframe: its place in `frames`.
+        drawn: masks of the object on other frames, by place: of a single prompt they become
+            conditioning frames beside the keyframe (as Sa2VA-i has it); of several it is not known whose
+            they are.
 
     Returns:
         One mask a frame: the union of the objects.
@@ -42,9 +49,29 @@ def track_prompts(
     masks: dict[int, MaskRle] = {}
     for places in (range(keyframe, -1, -1), range(keyframe, len(frames))):
         tracker.reset()
+        _condition(tracker, frames, prompts, keyframe, drawn or {})
         masks.update(zip(places, _tracked(tracker, frames, prompts, places), strict=True))
     tracker.reset()
     return tuple(masks[place] for place in range(len(frames)))
+
+
+def _condition(
+    tracker: Tracker,
+    frames: Sequence[Frame],
+    prompts: Sequence[SpatialPrompt],
+    keyframe: int,
+    drawn: Mapping[int, MaskRle],
+) -> None:
+    """Prompt the only object on the other frames on which it is drawn; the keyframe comes last."""
+    if len(prompts) != 1:
+        return
+    for place in sorted(drawn):
+        if place != keyframe and not drawn[place].is_absent:
+            tracker.prompt(frames[place], _key(0), SpatialPrompt(mask=drawn[place]))
+
+
+def _key(number: int) -> TrackKey:
+    return TrackKey(f"target-{number}")
 
 
 def _tracked(
@@ -53,7 +80,7 @@ def _tracked(
     prompts: Sequence[SpatialPrompt],
     places: Sequence[int],
 ) -> Iterator[MaskRle]:
-    keys = [TrackKey(f"target-{i}") for i in range(len(prompts))]
+    keys = [_key(i) for i in range(len(prompts))]
     for place in places:
         frame = frames[place]
         if place == places[0]:

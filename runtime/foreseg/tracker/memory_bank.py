@@ -2,7 +2,9 @@
 """A tracker's memory: a fixed number of rows, each with a fixed number of entries.
 
 A row holds one conditioning entry (slot 0: the frame that was last prompted) and the newest
-`num_recent` tracked ones, likewise one conditioning pointer and the newest others. Entries are
+`num_recent` tracked ones, likewise one conditioning pointer and the newest others. Where several
+frames were prompted before any was tracked, each has a conditioning entry, in the place of a tracked
+one: the graphs see as many entries as ever. All of them stand at SAM2's one position for such frames. Entries are
 numbered in *tracker steps* of their own row, not in frames: SAM2 learns positions r = 1, 2, ... of
 consecutively *processed* frames, so a hop over a hundred frames is one step and leaves no gap.
 Nothing is allocated after construction, except the batches that `read` returns.
@@ -80,6 +82,12 @@ class MemoryBank:
         self._memory_step: I64 = np.full((max_rows, slots), _EMPTY, np.int64)
         self._pointer_step: I64 = np.full((max_rows, num_pointers), _EMPTY, np.int64)
         self._step: I64 = np.full(max_rows, _EMPTY, np.int64)
+        self._num_conditioning: I64 = np.ones(max_rows, np.int64)  # slots kept for such entries
+
+    @property
+    def max_conditioning(self) -> int:
+        """Conditioning entries that a row can hold: two tracked ones still have a place."""
+        return max(1, min(self._num_recent, self._num_recent_pointers) - 1)
 
     @property
     def max_rows(self) -> int:
@@ -89,7 +97,10 @@ class MemoryBank:
     @property
     def num_bytes(self) -> int:
         """Size, which never changes."""
-        arrays = (self._pointer, self._memory_step, self._pointer_step, self._step)
+        arrays = (
+            *(self._pointer, self._memory_step, self._pointer_step),
+            *(self._step, self._num_conditioning),
+        )
         return self._maps.num_bytes + sum(array.nbytes for array in arrays)
 
     def step_of(self, row: int) -> int:
@@ -102,15 +113,23 @@ class MemoryBank:
         return bool(((steps != _EMPTY) & (steps != self._step[row])).any())
 
     def write_conditioning(
-        self, row: int, memory: Tensor, pointer: F32, *, same_step: bool
+        self,
+        row: int,
+        memory: Tensor,
+        pointer: F32,
+        *,
+        same_step: bool,
+        beside: bool = False,
     ) -> bool:
-        """Set the conditioning entry: (L, Cm) and (C,). Other entries stay.
+        """Set the conditioning entry: (L, Cm) and (C,). Tracked entries stay.
 
         Args:
             row: which.
             memory: encoded map of the prompted frame.
             pointer: object pointer there.
             same_step: the prompt refines the newest step instead of making a new one.
+            beside: of a row that has not been tracked yet: keep what it was prompted with, too. Beyond
+                `max_conditioning` the last of them gives way.
 
         Returns:
             False, with nothing changed, if a value is not finite.
@@ -120,7 +139,8 @@ class MemoryBank:
         step = int(self._step[row]) + (0 if same_step and self._step[row] != _EMPTY else 1)
         for steps in (self._memory_step[row], self._pointer_step[row]):
             steps[1:][steps[1:] == step] = _EMPTY  # the refined step is remembered once
-        self._put(row, step, 0, 0, memory, pointer)
+        place = self._conditioning_place(row, beside=beside)
+        self._put(row, step, place, place, memory, pointer)
         return True
 
     def write_recent(self, row: int, memory: Tensor, pointer: F32) -> bool:
@@ -132,8 +152,9 @@ class MemoryBank:
         if not _finite(memory, pointer):
             return False
         step = int(self._step[row]) + 1
-        slot = 1 + step % self._num_recent
-        pointer_slot = 1 + step % self._num_recent_pointers
+        kept = int(self._num_conditioning[row])
+        slot = kept + step % (1 + self._num_recent - kept)
+        pointer_slot = kept + step % (1 + self._num_recent_pointers - kept)
         self._put(row, step, slot, pointer_slot, memory, pointer)
         return True
 
@@ -149,15 +170,16 @@ class MemoryBank:
         shorter = 1 if again else 0
         now = self._step[index, None] + 1 - shorter
         age = now - self._memory_step[index]
+        taken = self._num_conditioning[index, None]
         kept = (self._memory_step[index] != _EMPTY) & (age >= 1)
-        in_reach = age <= self._num_recent - shorter
-        in_reach[:, 0] = True
+        prompted = np.arange(age.shape[1]) < taken
+        in_reach = prompted | (age <= 1 + self._num_recent - taken - shorter)
         position = np.clip(age - 1, 0, self._num_recent - 1)
-        position[:, 0] = self._num_recent
+        position[prompted] = self._num_recent
         pointer_age = now - self._pointer_step[index]
         pointer_kept = (self._pointer_step[index] != _EMPTY) & (pointer_age >= 1)
-        pointer_in_reach = pointer_age <= self._num_recent_pointers - shorter
-        pointer_in_reach[:, 0] = True
+        pointer_in_reach = pointer_age <= 1 + self._num_recent_pointers - taken - shorter
+        pointer_in_reach |= np.arange(pointer_age.shape[1]) < taken
         pointer_valid = pointer_kept & pointer_in_reach
         return MemoryBatch(
             memory=self._maps.read(rows),
@@ -175,6 +197,7 @@ class MemoryBank:
         self._memory_step[target] = self._memory_step[source]
         self._pointer_step[target] = self._pointer_step[source]
         self._step[target] = self._step[source]
+        self._num_conditioning[target] = self._num_conditioning[source]
 
     def clear(self, row: int) -> None:
         """Forget a row; its arrays become zero, so that no stale value lives on."""
@@ -183,6 +206,27 @@ class MemoryBank:
         self._memory_step[row] = _EMPTY
         self._pointer_step[row] = _EMPTY
         self._step[row] = _EMPTY
+        self._num_conditioning[row] = 1
+
+    def _conditioning_place(self, row: int, *, beside: bool) -> int:
+        """The slot of a conditioning entry; those that it replaces are forgotten.
+
+        Slots once taken from tracked entries are not given back before the row is cleared: these
+        lie where they are.
+        """
+        taken = int(self._num_conditioning[row])
+        if (
+            beside
+            and self._step[row] != _EMPTY
+            and (self._memory_step[row, taken:] == _EMPTY).all()
+        ):
+            free = np.flatnonzero(self._memory_step[row, :taken] == _EMPTY)
+            place = int(free[0]) if free.size else min(taken, self.max_conditioning - 1)
+            self._num_conditioning[row] = max(taken, place + 1)
+            return place
+        for steps in (self._memory_step[row], self._pointer_step[row]):
+            steps[1:taken] = _EMPTY
+        return 0
 
     def _put(
         self, row: int, step: int, slot: int, pointer_slot: int, memory: Tensor, pointer: F32

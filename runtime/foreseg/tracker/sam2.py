@@ -115,7 +115,7 @@ class Sam2Tracker:
 
         Points given on the frame that the row saw last add to those given there before, and the
         decoder sees the row's memory; a box or a mask starts afresh. The frame becomes the row's
-        conditioning frame.
+        conditioning frame, beside those prompted before if the row has not been tracked since.
         """
         prompt = prompt.checked(frame.ref.size_wh)
         known = self._rows.get(key)
@@ -129,7 +129,10 @@ class Sam2Tracker:
         memory = self._network.memorise(
             features, state.logits[None], [state.result.object_logit], prompted=True
         )
-        if not self._bank.write_conditioning(row, memory[0], pointer, same_step=here is not None):
+        is_another = known is not None and here is None
+        if not self._bank.write_conditioning(
+            row, memory[0], pointer, same_step=here is not None, beside=is_another
+        ):
             msg = f"the engines gave values that are not finite for the prompt of {key!r}"
             raise EngineError(msg)
         self._rows[key] = state

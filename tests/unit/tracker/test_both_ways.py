@@ -12,9 +12,9 @@ from tests.support.colour_tracker import ColourTracker
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
-from foreseg.masks import mask_from_rle
+from foreseg.masks import MaskRle, mask_from_rle, rle_from_mask
 from foreseg.prompts import SpatialPrompt
-from foreseg.tracker.base import FrameMasks, TrackKey
+from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey
 from foreseg.tracker.both_ways import track_prompts
 
 RED, BLUE = (220, 40, 40), (40, 60, 220)
@@ -72,6 +72,29 @@ def test_every_frame_has_the_union_of_the_objects(keyframe: int) -> None:
     assert tracker.seen == [*range(keyframe, -1, -1), *range(keyframe, 5)]
     assert set(tracker.num_rows) == {2}  # none is left of the other way
     assert tracker.keys == ()
+
+
+class Prompted(Noting):
+    """Notes where an object is prompted, and whether it was tracked before."""
+
+    def __init__(self, max_objects: int) -> None:
+        super().__init__(max_objects)
+        self.prompted: list[tuple[int, int]] = []
+
+    def prompt(self, frame: Frame, key: TrackKey, prompt: SpatialPrompt) -> TrackedObject:
+        self.prompted.append((int(frame.index), len(self.seen)))
+        return super().prompt(frame, key, prompt)
+
+
+def test_masks_of_other_frames_condition_the_only_object_before_it_is_tracked() -> None:
+    shown, tracker = frames(5), Prompted(1)
+    drawn = {i: rle_from_mask((shown[i].image == RED).all(axis=2)) for i in (0, 2, 4)}
+    drawn[1] = MaskRle(height=SIZE_WH[1], width=SIZE_WH[0], counts="")  # nothing there
+    track_prompts(tracker, shown, prompts(2)[:1], 2, drawn)
+    assert tracker.prompted == [(0, 0), (4, 0), (2, 0), (0, 3), (4, 3), (2, 3)]
+    tracker = Prompted(2)
+    track_prompts(tracker, shown, prompts(2), 2, drawn)  # of two objects: whose are they?
+    assert {index for index, _ in tracker.prompted} == {2}
 
 
 def test_without_prompts_every_mask_is_empty() -> None:

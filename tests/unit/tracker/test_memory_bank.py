@@ -14,6 +14,7 @@ from foreseg.errors import ConfigError
 from foreseg.tracker.memory_bank import MemoryBank, MemoryBatch
 
 ROWS, RECENT, POINTERS, CELLS = 4, 3, 5, 2
+MOST = 2  # conditioning entries of a row: with them, two tracked ones still have a place
 CHANNELS, POINTER_CHANNELS = 3, 6
 
 
@@ -35,40 +36,50 @@ def entry(value: float) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class WholeRow:
-    """A row that forgets nothing: values by step, and the conditioning one apart."""
+    """A row that forgets nothing: values by step, and the conditioning ones apart."""
 
     step: int = -1
-    conditioning: tuple[int, float] | None = None
+    conditioning: dict[int, float] = field(default_factory=dict)
     recent: dict[int, float] = field(default_factory=dict)
+    taken: int = 1  # slots of conditioning entries, which tracked ones lack
 
     def copy(self) -> WholeRow:
-        return WholeRow(self.step, self.conditioning, dict(self.recent))
+        return WholeRow(self.step, dict(self.conditioning), dict(self.recent), self.taken)
 
-    def seen(self, *, again: bool) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
-        """(temporal position -> value, pointer age -> (value, 1)) as SAM2 would collect them."""
+    def prompted(self, value: float, *, beside: bool) -> None:
+        if beside and self.step >= 0 and not self.recent:
+            if len(self.conditioning) == MOST:
+                self.conditioning.pop(max(self.conditioning))
+            self.taken = max(self.taken, len(self.conditioning) + 1)
+        else:
+            self.conditioning.clear()
+        self.step += 1
+        self.conditioning[self.step] = value
+
+    def seen(self, *, again: bool) -> tuple[list[tuple[int, float]], dict[int, float]]:
+        """(temporal position, value) sorted, pointer age -> value, as SAM2 would collect them."""
         now = self.step + (0 if again else 1)
-        reach, pointer_reach = RECENT - int(again), POINTERS - 1 - int(again)
-        memory = {now - s - 1: v for s, v in self.recent.items() if 1 <= now - s <= reach}
-        pointers = {
-            now - s: (v, 1.0) for s, v in self.recent.items() if 1 <= now - s <= pointer_reach
-        }
-        if self.conditioning is not None and now > self.conditioning[0]:
-            memory[RECENT] = self.conditioning[1]
-            pointers[now - self.conditioning[0]] = (self.conditioning[1], 1.0)
-        return memory, pointers
+        fewer = self.taken - 1 + int(again)
+        reach, pointer_reach = RECENT - fewer, POINTERS - 1 - fewer
+        recent = {now - s: v for s, v in self.recent.items() if now > s}
+        memory = [(age - 1, v) for age, v in recent.items() if age <= reach]
+        memory += [(RECENT, v) for s, v in self.conditioning.items() if now > s]
+        pointers = {age: v for age, v in recent.items() if age <= pointer_reach}
+        pointers |= {now - s: v for s, v in self.conditioning.items() if now > s}
+        return sorted(memory), pointers
 
 
 def check(batch: MemoryBatch, i: int, row: WholeRow, *, again: bool) -> None:
     memory, pointers = row.seen(again=again)
-    got = {
-        int(batch.position[i, k]): float(batch.memory[i, k, 0, 0])
+    got = sorted(
+        (int(batch.position[i, k]), float(batch.memory[i, k, 0, 0]))
         for k in range(1 + RECENT)
         if batch.valid[i, k]
-    }
+    )
     assert got == memory
     assert int(batch.valid[i].sum()) == len(memory)
     got_pointers = {
-        int(batch.pointer_age[i, k]): (float(batch.pointer[i, k, 0]), 1.0)
+        int(batch.pointer_age[i, k]): float(batch.pointer[i, k, 0])
         for k in range(POINTERS)
         if batch.pointer_valid[i, k]
     }
@@ -81,7 +92,7 @@ def check(batch: MemoryBatch, i: int, row: WholeRow, *, again: bool) -> None:
 
 operations = st.lists(
     st.tuples(
-        st.sampled_from(["prompt", "refine", "track", "nan", "copy", "clear"]),
+        st.sampled_from(["prompt", "beside", "beside", "refine", "track", "nan", "copy", "clear"]),
         st.integers(0, ROWS - 1),
         st.integers(0, ROWS - 1),
     ),
@@ -100,12 +111,14 @@ def test_bank_remembers_what_sam2_would_collect(steps: list[tuple[str, int, int]
         memory, pointer = entry(float(value))
         if name == "prompt" or (name == "refine" and row.step < 0):
             assert bank.write_conditioning(i, memory, pointer, same_step=False)
-            row.step += 1
-            row.conditioning = (row.step, float(value))
+            row.prompted(float(value), beside=False)
+        elif name == "beside":
+            assert bank.write_conditioning(i, memory, pointer, same_step=False, beside=True)
+            row.prompted(float(value), beside=True)
         elif name == "refine":
             assert bank.write_conditioning(i, memory, pointer, same_step=True)
             row.recent.pop(row.step, None)
-            row.conditioning = (row.step, float(value))
+            row.conditioning = {row.step: float(value)}
         elif name == "track":
             assert bank.write_recent(i, memory, pointer)
             row.step += 1
