@@ -25,6 +25,11 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=30, help="clips of each, with 1 to 4 questions"
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="a trained nano reasoner to go on from, in scenes of another --seed",
+    )
     parser.add_argument("--dense-minutes", type=float, default=9.0, help="of one core: the tower")
     parser.add_argument(
         "--minutes", type=float, default=100.0, help="of one core: the language model"
@@ -59,6 +64,9 @@ def train_nano(options: argparse.Namespace) -> None:
         if not 0 < getattr(options, name) <= most:
             msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
             raise InputError(msg)
+    if options.start is not None and not (options.start / "method.json").is_file():
+        msg = f"--start wants the folder of a nano reasoner, as OUT/model is; {options.start} is none"
+        raise InputError(msg)
     is_prepared = (options.out / "held_out.jsonl").is_file()
     if is_prepared and not options.resume:
         msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
@@ -92,10 +100,13 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
             num_held_out=max(1, options.recordings // 32),
             num_clips=options.clips,
             dense=DenseConfig(minutes=options.dense_minutes),
+            trained=options.start,
             seed=options.seed,
         )
         prepare(preparation, options.out)
+    basics = NanoTraining().stage_shares if options.start is None else (0.0, 0.0)
     training = NanoTraining(
+        stage_shares=basics,
         minutes=options.minutes,
         learning_rate=options.rate,
         bf16=not options.float32,

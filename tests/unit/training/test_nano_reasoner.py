@@ -316,7 +316,7 @@ def test_prompts_that_show_other_frames_are_no_window() -> None:
 
 
 @pytest.mark.slow
-def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path) -> None:
+def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path, tmp_path: Path) -> None:
     from tests.support.reasoners import window_of as frames_of
 
     from foreseg.dialogue import AnswerDone, AnswerFailed, Query, QueryId
@@ -338,6 +338,11 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path) -> None:
     more = torch.load(prepared / "state.pt", weights_only=True)
     assert more["step"] > done["step"]  # went on, and did not begin anew
     assert more["spent_s"] >= 0.03 * 60
+    onward = dataclasses.replace(PREPARATION, trained=folder, num_recordings=2, seed=5)
+    prepare(onward, tmp_path)
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "start" / name).read_bytes() == (folder / name).read_bytes()
+    assert read_windows(tmp_path / "windows.jsonl") != windows  # of other scenes
     options = {"model": str(folder), "precision": "fp32", "device": "cpu"}
     reasoner = transformers_reasoner(options)
     assert reasoner.window_policy.num_frames == PREPARATION.num_frames  # the card says so
@@ -357,6 +362,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
         (["--recordings", "1"], "--recordings wants at least 2, got 1"),
         (["--dense-minutes", "nan"], "--dense-minutes wants a number above 0"),
         (["--minutes", "0"], "--minutes wants a number above 0"),
+        (["--start", str(tmp_path)], "--start wants the folder of a nano reasoner"),
         ([], "holds a run: --resume goes on with it"),
     ):
         with pytest.raises(SystemExit) as stopped:

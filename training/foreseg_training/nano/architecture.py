@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from .tokenizer import END, IMAGE, PAD, VIDEO, VISION_END, VISION_START
 
@@ -87,6 +92,17 @@ def build_nano_reasoner(config: NanoReasonerConfig, tokenizer: Any, seed: int) -
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(END)
     model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids(PAD)
     return model
+
+
+def read_nano_reasoner(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model (float32) of a folder that `save_nano_reasoner` wrote."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    return tokenizer, model
 
 
 def save_nano_reasoner(model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401

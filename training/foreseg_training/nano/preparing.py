@@ -27,7 +27,12 @@ from foreseg_simulation.worlds import World
 from foreseg_torch.vlm.loading import vlm_parts
 from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 
-from .architecture import NanoReasonerConfig, build_nano_reasoner, save_nano_reasoner
+from .architecture import (
+    NanoReasonerConfig,
+    build_nano_reasoner,
+    read_nano_reasoner,
+    save_nano_reasoner,
+)
 from .dense import DenseConfig, encoded, train_tower
 from .features import FrameStore
 from .listings import frame_prompt, listing_of
@@ -50,6 +55,8 @@ class Preparation:
         num_lessons: short windows of each recording, with a few questions each, to begin with.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
+        trained: a folder of a nano reasoner to go on from; its words and its tower are kept, `model`
+            and `dense` are not used. None: from nothing.
     """
 
     worlds: tuple[World, ...] = (World.SHAPES, World.TABLETOP)
@@ -63,6 +70,7 @@ class Preparation:
     num_frames: int = 12
     model: NanoReasonerConfig = field(default_factory=NanoReasonerConfig)
     dense: DenseConfig = field(default_factory=DenseConfig)
+    trained: Path | None = None
     seed: int = 0
 
     def method(self, form: Form | None) -> VeasonMethod:
@@ -96,13 +104,19 @@ def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: P
     asked = [list(asked_about(recording, methods, rng)) for recording in recordings]
     num_asked = sum(len(window) for windows in asked for window in windows)
     _LOG.info("%d recordings, %d questions", len(recordings), num_asked)
-    tokenizer = _tokenizer(preparation, methods, asked)
-    model = build_nano_reasoner(preparation.model, tokenizer, preparation.seed)
     start = out / "start"
-    save_nano_reasoner(model, tokenizer, start)
-    geometry = vlm_parts(start).geometry
-    learnt = recordings[: len(recordings) - preparation.num_held_out]
-    train_tower(model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense)
+    if preparation.trained is None:
+        tokenizer = _tokenizer(preparation, methods, asked)
+        model = build_nano_reasoner(preparation.model, tokenizer, preparation.seed)
+        save_nano_reasoner(model, tokenizer, start)
+        geometry = vlm_parts(start).geometry
+        learnt = recordings[: len(recordings) - preparation.num_held_out]
+        train_tower(
+            model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense
+        )
+    else:
+        tokenizer, model = read_nano_reasoner(preparation.trained)
+        geometry = vlm_parts(preparation.trained).geometry
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
     _write_windows(preparation, out, recordings, asked, tokenizer, model, geometry)

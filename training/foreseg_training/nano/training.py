@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import AutoModelForImageTextToText, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 
 from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
 
-from .architecture import save_nano_reasoner
+from .architecture import read_nano_reasoner, save_nano_reasoner
 from .batches import Batch, Batcher
 from .features import FrameStore, SeenCollator, SeenFrames
 from .held_out import score_held_out
@@ -96,12 +96,7 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     name. Lessons of one to three frames teach to answer, and to say a frame's label.
     """
     start = out / "start"
-    tokenizer = AutoTokenizer.from_pretrained(
-        start, local_files_only=True, trust_remote_code=False
-    )
-    model = AutoModelForImageTextToText.from_pretrained(
-        start, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
+    tokenizer, model = read_nano_reasoner(start)
     tower = model.model.visual
     model.model.visual = SeenFrames(tower)
     store, collator = FrameStore(out / "frames.npy"), _collator(out)
