@@ -18,12 +18,14 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from foreseg.dialogue import NoTarget, TargetsFound  # noqa: E402
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
+from foreseg.reasoner.prompt_card import card_from_json, words_hash  # noqa: E402
 from foreseg_simulation.recording import image_of  # noqa: E402
 from foreseg_simulation.worlds import World  # noqa: E402
 from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
 from foreseg_training.nano.architecture import (  # noqa: E402
     NanoReasonerConfig,
     build_nano_reasoner,
+    read_nano_reasoner,
     save_nano_reasoner,
 )
 from foreseg_training.nano.batches import Batcher  # noqa: E402
@@ -303,6 +305,16 @@ def test_what_is_learnt_follows_the_minutes_and_earlier_things_come_back() -> No
     assert training.rate(1.0, 10_000) == 0
     assert 0 < training.rate(0.9, 10_000) < training.learning_rate
     assert 0 < training.rate(0.0, 0) < 0.05 * training.learning_rate
+
+
+def test_the_kept_checkpoint_goes_on_as_it_was_asked() -> None:
+    folder = Path(__file__).parents[3] / "training" / "checkpoints" / "nano_reasoner"
+    tokenizer, model = read_nano_reasoner(folder)
+    assert model.dtype == torch.float32
+    assert 4e6 < sum(p.numel() for p in model.parameters()) < 5e6
+    assert len(number_ids(tokenizer)) == MAX_NUMBER
+    card = card_from_json((folder / "method.json").read_bytes(), "the card")
+    assert card.words == words_hash(Preparation().method(None))  # else it would be asked otherwise
 
 
 def test_prompts_that_show_other_frames_are_no_window() -> None:

@@ -28,6 +28,7 @@ from .recordings import Recording
 
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
+_COUNTED_ON = 0.5  # of the windows, whose labels do not begin at 0
 _KEEP_ABSENT = 0.25  # of the lessons that ask for what is not there
 _NAMES_ASKED = 3  # of the frames of a lesson, at most
 _WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
@@ -102,6 +103,11 @@ def lessons_about(
             yield _all_asked(recording, clips[0], expressions, methods, rng)
 
 
+def _offset(rng: np.random.Generator) -> int:
+    """Of labels: a file's frames are counted from 0, a robot's from where it is."""
+    return int(rng.integers(MAX_LABEL_OFFSET + 1)) if rng.random() < _COUNTED_ON else 0
+
+
 def _kept(rng: np.random.Generator, named: Sequence[Expression]) -> list[Expression]:
     return [e for e in named if e.target_ids or rng.random() < _KEEP_ABSENT]
 
@@ -114,7 +120,7 @@ def _all_asked(
     rng: np.random.Generator,
 ) -> list[Asked]:
     places = {id(shot): number for number, shot in enumerate(recording.shots)}
-    offset = int(rng.integers(MAX_LABEL_OFFSET + 1))
+    offset = _offset(rng)
     stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
     other = (Form.ANSWER_FIRST, Form.ANSWER_ONLY)
     return [
