@@ -37,7 +37,7 @@ _EMA_DECAY = 0.995
 _LOG_STEPS = 50
 STAGES = ("listings", "lessons", "windows")
 """What is learnt one after the other, by the names of the files that `prepare` leaves."""
-_WINDOWS = {"listings": 6, "lessons": 1, "windows": 1}  # a batch, so that each is some 5000 tokens
+_WINDOWS = {"listings": 6, "lessons": 1, "windows": 1}  # a batch: a listing is one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
