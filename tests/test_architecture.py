@@ -65,11 +65,15 @@ GUARDED = {
 CORE_EXTRAS = {
     "onnxruntime": ("engines/",),
     "tensorrt": ("engines/",),
+    "openvino": ("engines/",),
     "httpx": ("language/http_stream.py",),
     "ray": ("work/ray_cluster.py",),
     "tokenizers": ("nano/words.py",),
     "tqdm": ("commands/progress.py",),
+    "rosbags": ("media/bags.py",),
     "cv2": (
+        "media/encodings.py",
+        "media/image_messages.py",
         "media/sources.py",
         "media/sinks.py",
         "media/pen.py",
@@ -100,7 +104,7 @@ RECORDS = "records"
 # From top to bottom: what a room imports stands below it. docs/architecture.md shows both tables.
 CORE_ROOMS = (
     Room(
-        ("cli", "commands"),
+        ("cli", "programs", "commands"),
         "the command line, a subcommand a module",
         ("driving", "media", "pipeline", "reasoner", "tracker", "history", "engines", RECORDS),
     ),
@@ -139,7 +143,7 @@ CORE_ROOMS = (
     Room(
         ("methods",),
         "the papers' methods: windows, words, grammar, parsing, grounding; live as in training",
-        ("language.base", "history", RECORDS),
+        ("language.base", "language.text_grammar", "history", RECORDS),
     ),
     Room(("tracker",), "from prompts to masks", ("engines", RECORDS)),
     Room(
@@ -157,7 +161,7 @@ CORE_ROOMS = (
     Room(
         (
             *("telemetry", "config", "dialogue", "prompts"),
-            *("masks", "frames", "geometry", "files", "texts", "clock", "errors"),
+            *("depth", "masks", "frames", "geometry", "files", "texts", "clock", "errors"),
         ),
         f"the {RECORDS}: words that everyone speaks",
     ),

@@ -114,7 +114,16 @@ def test_it_starts_one_node_that_configures_and_activates_itself(doubles: Double
     assert (node["package"], node["executable"]) == ("foreseg", "foreseg_node")
     assert node["parameters"] == [str(SHIPPED), {"autostart": True}]
     assert node["remappings"] == [("image", "image")]
-    assert doubles.start(autostart="False")["parameters"][1] == {"autostart": False}
+    assert node["respawn"] is False
+    assert doubles.start(autostart="False")["parameters"][1]["autostart"] is False
+
+
+def test_simulated_time_and_starting_anew_are_arguments(doubles: Doubles) -> None:
+    words = {"use_sim_time": "true", "compressed": "false"}
+    node = doubles.start(respawn="True", respawn_delay="0.5", **words)
+    assert node["parameters"][1]["use_sim_time"] is True
+    assert node["parameters"][1]["compressed"] is False
+    assert (node["respawn"], node["respawn_delay"]) == (True, 0.5)
 
 
 def test_it_brings_the_profile_unless_there_is_one(doubles: Doubles) -> None:
@@ -142,12 +151,33 @@ def test_each_of_several_cameras_is_remapped(doubles: Doubles) -> None:
     assert node["parameters"][1]["cameras"] == ["front", "left"]
 
 
+def test_a_calibration_elsewhere_is_remapped_by_camera(doubles: Doubles) -> None:
+    alone = doubles.start(image="/cam/x", camera_info="/calibration")
+    assert alone["remappings"] == [("image", "/cam/x"), ("camera_info", "/calibration")]
+    several = doubles.start(image="front=/a left=/b", camera_info="left=/c")
+    assert several["remappings"][2:] == [("left/camera_info", "/c")]
+
+
+def test_a_depth_topic_turns_depth_on(doubles: Doubles) -> None:
+    assert "depth" not in doubles.start()["parameters"][1]
+    node = doubles.start(image="/cam/x", depth="/cam/aligned")
+    assert node["parameters"][1]["depth"] is True
+    assert node["remappings"] == [("image", "/cam/x"), ("depth", "/cam/aligned")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("params_file", "/nonexistent/parameters.yaml"),
         ("params_file", ""),
         ("autostart", "jein"),
+        ("autostart", ""),
+        ("use_sim_time", "1"),
+        ("compressed", "jpeg"),
+        ("respawn", "yes"),
+        ("respawn_delay", "soon"),
+        ("respawn_delay", "-1"),
+        ("camera_info", "left="),
         ("image", ""),
         ("image", "front="),
         ("image", "/a /b"),
@@ -161,6 +191,11 @@ def test_what_cannot_be_meant_is_refused_with_its_value(
     with pytest.raises(ValueError, match=name) as caught:
         doubles.start(**{name: value})
     assert repr(value) in str(caught.value)
+
+
+def test_a_camera_that_there_is_not_has_no_calibration(doubles: Doubles) -> None:
+    with pytest.raises(ValueError, match=r"camera_info wants .*\(front left\), got 'right=/c'"):
+        doubles.start(image="front=/a left=/b", camera_info="right=/c")
 
 
 def test_a_mistyped_argument_is_told_with_the_nearest_known_one(doubles: Doubles) -> None:

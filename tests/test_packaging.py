@@ -45,7 +45,17 @@ DISTRIBUTIONS = {
 }
 # package -> extras that must bring what it imports
 PACKAGE_EXTRAS = {
-    "runtime/foreseg": ("cpu", "cuda", "nano", "tensorrt", "server", "cluster", "video"),
+    "runtime/foreseg": (
+        "cpu",
+        "cuda",
+        "nano",
+        "tensorrt",
+        "openvino",
+        "server",
+        "cluster",
+        "video",
+        "bags",
+    ),
     "runtime/foreseg_torch": ("vlm", "export", "train"),
     "runtime/foreseg_view": ("view",),
     "export/foreseg_export": ("export",),
@@ -55,7 +65,11 @@ PACKAGE_EXTRAS = {
     "ros_ws/src/foreseg_ros/foreseg_ros": ("demo",),
 }
 # Imports that no extra brings.
-OPTIONAL = {"typing_extensions"}  # under TYPE_CHECKING only; mypy brings it
+OPTIONAL = {
+    "typing_extensions",  # under TYPE_CHECKING only; mypy brings it
+    "vision_msgs",  # has no wheel; without it the node says so and goes on
+    "bond",  # likewise; only where a parameter wants it
+}
 ROS_PACKAGES = {"rclpy", "foreseg_msgs", "ament_index_python"}
 
 
@@ -247,6 +261,27 @@ def test_the_proofs_named_in_the_dependencies_exist() -> None:
         assert place[1] in (path.read_text("utf-8") if path.is_file() else ""), place
 
 
+def test_every_extra_that_is_told_of_exists(metadata: dict[str, Any]) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").iterdir()]
+    told = {
+        (path.name, extra)
+        for path in pages
+        for names in re.findall(
+            r"(?:foreseg|whl\)|/src|-src)\[([\w,-]+)\]", path.read_text("utf-8")
+        )
+        for extra in names.split(",")
+    }
+    assert "jetson-orin.Dockerfile" in {name for name, _ in told}
+    assert {item for item in told if item[1] not in metadata["extras_require"]} == set()
+
+
+def test_every_dockerfile_is_on_the_page_and_says_what_was_not_run() -> None:
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    for path in (ROOT / "docker").iterdir():
+        assert f"| `{path.name}` |" in page
+        assert "Never built" in path.read_text("utf-8"), "or say when, and on what"
+
+
 def test_the_extra_test_has_pytest_for_colcon(metadata: dict[str, Any]) -> None:
     assert "pytest" in {requirement_name(r) for r in metadata["extras_require"]["test"]}
 
@@ -269,7 +304,17 @@ def test_the_core_imports_fast_and_alone() -> None:
         text=True,
     )
     seconds, modules = done.stdout.splitlines()
-    heavy = {"torch", "cv2", "onnxruntime", "tensorrt", "rclpy", "transformers", "yaml", "httpx"}
+    heavy = {
+        "torch",
+        "cv2",
+        "onnxruntime",
+        "openvino",
+        "tensorrt",
+        "rclpy",
+        "transformers",
+        "yaml",
+        "httpx",
+    }
     heavy |= {"starlette", "uvicorn"}
     assert heavy & set(modules.split()) == set()
     assert float(seconds) < IMPORT_BUDGET_S
@@ -367,6 +412,6 @@ def test_the_wheel_has_all_that_a_user_needs(tmp_path: Path, metadata: dict[str,
     bundled = {
         str(path.relative_to(ROOT / "runtime"))
         for path in (ROOT / "runtime/foreseg/models").rglob("*")
-        if path.suffix in {".json", ".npz", ".onnx"}
+        if path.suffix in {".json", ".npy", ".npz", ".onnx"}
     }
     assert bundled <= set(names)

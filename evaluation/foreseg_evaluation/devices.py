@@ -16,6 +16,8 @@ from foreseg.driving.player import Latencies
 from foreseg.errors import ConfigError
 
 _NS_PER_MS = 1_000_000
+SAID_TOKENS = 175  # by a reasoner of these profiles: thoughts and an answer
+ANSWER_TOKENS = 40  # of these, the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class DeviceProfile:
     reasoner_ms: float  # from question to answer
     reasoner_source: str
     is_measured: bool = False  # with foreseg's own parts
+    token_ms: float = 0.0  # of `reasoner_ms`, each of `SAID_TOKENS`; 0 = not known
 
     @property
     def latencies(self) -> Latencies:
@@ -37,6 +40,11 @@ class DeviceProfile:
             tracker_ns=round(self.tracker_ms * _NS_PER_MS),
             reasoner_ns=round(self.reasoner_ms * _NS_PER_MS),
         )
+
+    def answer_ms(self, tokens: int, share_read: float = 1.0) -> float:
+        """From question to answer, if it says so many tokens and reads this share of its prompt anew."""
+        before_ms = self.reasoner_ms - SAID_TOKENS * self.token_ms
+        return share_read * before_ms + tokens * self.token_ms
 
     @property
     def note(self) -> str:
@@ -74,6 +82,7 @@ DEVICES: Mapping[str, DeviceProfile] = MappingProxyType(
                 " user of Gy920's port reports (its issue 18)",
                 reasoner_ms=5100.0,
                 reasoner_source=f"{_BUDGET}; INT4 with EAGLE3",
+                token_ms=1000 / 64.4,
             ),
             DeviceProfile(
                 name="orin-answer-first",
@@ -91,6 +100,7 @@ DEVICES: Mapping[str, DeviceProfile] = MappingProxyType(
                 " per second (isaac_ros_benchmark results)",
                 reasoner_ms=3900.0,
                 reasoner_source=f"{_BUDGET}; NVFP4",
+                token_ms=1000 / 49.5,
             ),
             DeviceProfile(
                 name="thor-eagle3",
@@ -99,6 +109,7 @@ DEVICES: Mapping[str, DeviceProfile] = MappingProxyType(
                 tracker_source="as thor",
                 reasoner_ms=1300.0,
                 reasoner_source=f"{_BUDGET}; NVFP4 with EAGLE3",
+                token_ms=1000 / 188.4,
             ),
             DeviceProfile(
                 name="a100",
@@ -109,6 +120,7 @@ DEVICES: Mapping[str, DeviceProfile] = MappingProxyType(
                 reasoner_source="estimated, nothing published: 7B in bf16 reads 15.2 GB a token at"
                 " 2.0 TB/s, taken at 70 %: 11 ms x 175 tokens, and 39 TFLOP of prefill at half of"
                 " 312 TFLOP/s",
+                token_ms=11.0,
             ),
         )
     }

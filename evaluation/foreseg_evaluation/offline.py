@@ -61,11 +61,20 @@ def predict_offline(system: System, episode: Episode) -> Prediction:
         max_side_px=system.config.config().reasoner.max_side_px,
         want_rationale=system.config.rationale,
     )
-    size_wh = episode.size_wh
+    return follow_answer(system, episode, spoken)
+
+
+def follow_answer(system: System, episode: Episode, spoken: Spoken) -> Prediction:
+    """Track what was answered over the whole video.
+
+    Raises:
+        ForesegError: an unreadable frame or mask, a refused prompt.
+    """
     if not spoken.is_claim:
         return Prediction(masks={TARGET: {}}, spoken=spoken)
     if spoken.keyframe is None:
-        empty = MaskRle(height=size_wh[1], width=size_wh[0], counts="")
+        width, height = episode.size_wh
+        empty = MaskRle(height=height, width=width, counts="")
         return Prediction(
             masks={TARGET: dict.fromkeys(range(episode.num_frames), empty)}, spoken=spoken
         )

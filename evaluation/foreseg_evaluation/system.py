@@ -39,7 +39,7 @@ from foreseg.errors import ConfigError
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
 from foreseg.reasoner.load import build_reasoner
 from foreseg.tracker.base import Tracker
-from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.tracker.views import tracker_factory
 
 from .baselines import flow_tracker, repeat_tracker
 from .episode import Dataset, Episode
@@ -223,7 +223,7 @@ class System:
         if make is not None:
             return make(rows)
         assert self._bundle is not None  # noqa: S101 (opened in __init__)
-        return Sam2Tracker(self._bundle, max_objects=rows)
+        return tracker_factory(self._bundle, self.config.config().tracker.view)(rows)
 
     def reasoner(self, episode: Episode, *, is_live: bool) -> Reasoner:
         """Make the reasoner for an episode; `is_live`: the future is not there yet."""

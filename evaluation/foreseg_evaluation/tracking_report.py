@@ -24,7 +24,7 @@ from foreseg.errors import ForesegError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
 from foreseg.masks import mask_from_rle
 from foreseg.tracker.base import Tracker, TrackKey
-from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.tracker.views import VIEWS, tracker_factory
 
 from .absence import absence_score
 from .clips import BoolArray, ObjectClip, U8Array, read_clip, read_photo
@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--prompt", choices=_FORMS, action="append", help="may be repeated; default: box"
     )
+    parser.add_argument(
+        "--view", choices=VIEWS, default=VIEWS[0], help="as the setting tracker.view"
+    )
     parser.add_argument("--num-frames", type=int, default=20, help="after the first; 0 for all")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     forms = [PromptForm(form) for form in options.prompt or ["box"]]
     try:
         with load_bundle(bundle, backend=backend, threads=threads) as opened:
-            tracker = Sam2Tracker(opened, max_objects=1)
+            tracker = tracker_factory(opened, options.view)(1)
             methods = standard_methods(
                 {f"tracker, {form.value}": follow_with(tracker, form) for form in forms}
             )

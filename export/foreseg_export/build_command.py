@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`foreseg-export build BUNDLE`: TensorRT engines of a bundle, for this device or ahead of time.
 
-Needs TensorRT and the core alone, neither torch nor onnx: it runs on a Jetson.
+With `--target x86`: what runs each piece fastest on this processor. Needs TensorRT, or OpenVINO, and
+the core alone, neither torch nor onnx: it runs on a Jetson.
 """
 
 from __future__ import annotations
@@ -12,18 +13,25 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 from foreseg.engines.built import ENGINES_FOLDER, FLAVOURS, BuiltEngines, stale_reason
+from foreseg.engines.chosen import CHOSEN_NAME, chosen_folder
 from foreseg.engines.load import bundle_folder
 from foreseg.engines.local_device import local_device
 from foreseg.engines.manifest import Manifest, read_manifest
+from foreseg.engines.processor import this_processor
 from foreseg.errors import EngineError, InputError
 from foreseg_export.bundle_engines import Work, build_engines
-from foreseg_export.option_values import whole
-from foreseg_export.targets import MAX_OBJECTS, TARGETS, advice, plan_build
+from foreseg_export.choosing import GATE, Search, choose
+from foreseg_export.option_values import share, whole
+from foreseg_export.targets import MAX_OBJECTS, TARGETS, X86, advice, plan_build
 from foreseg_export.tensorrt_api import is_installed, open_package
 
-MAX_LEVEL = 5
+MAX_LEVEL, MAX_THREADS = 5, 256
+X86_MACHINES = ("x86_64", "AMD64", "i686")
+ELSEWHERE = "ONNX Runtime runs the graphs as they are, `tracker.backend: cpu`"
 REDRAW_S, LOG_PERIOD_S = 0.1, 30.0  # of the line that shows progress; in a log file
 
 
@@ -31,9 +39,10 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Declare it."""
     parser = subparsers.add_parser(
         "build",
-        help="TensorRT engines of a bundle, on the device or ahead of time",
+        help="TensorRT engines of a bundle, or what suits this processor best",
         description="Builds what is missing or stale and keeps the rest. On a machine with a GPU"
-        " for that GPU, else for --target with TensorRT for RTX.",
+        " for that GPU, else for --target with TensorRT for RTX. With --target x86 every back-end"
+        " and precision of this processor is tried and the fastest that is right is written down.",
     )
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", help="a folder, or the shipped `nano`")
@@ -60,7 +69,39 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="N",
         help=f"0 to {MAX_LEVEL}, of TensorRT: how long it searches; default: its own",
     )
+    add(
+        "--threads",
+        type=whole(1, MAX_THREADS),
+        default=1,
+        metavar="N",
+        help="x86: of an engine while it is timed; default: 1",
+    )
+    add(
+        "--gate",
+        type=share,
+        metavar="IOU",
+        help=f"x86: mean mask IoU to reach; default: {GATE:g}, or the bundle's own if lower",
+    )
     parser.set_defaults(handler=_build)
+
+
+def _choose(arguments: argparse.Namespace, folder: Path, manifest: Manifest) -> int:
+    """What runs each piece fastest on this processor."""
+    processor = this_processor()
+    if processor.machine not in X86_MACHINES:
+        msg = f"--target x86 is for Intel and AMD processors, this is {processor}: {ELSEWHERE}"
+        raise InputError(msg)
+    search = Search(
+        folder=folder,
+        manifest=manifest,
+        processor=processor,
+        threads=arguments.threads,
+        gate=arguments.gate,
+    )
+    chosen = choose(search, partial(print, flush=True))
+    print(f"chosen: {chosen}\nwrote {chosen_folder(folder, processor) / CHOSEN_NAME}")
+    print(f"next: foreseg bench {shlex.quote(arguments.bundle)} --backend auto --selftest")
+    return 0
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -69,6 +110,8 @@ def _build(arguments: argparse.Namespace) -> int:
         manifest = read_manifest(folder)
     except EngineError as error:
         raise InputError(str(error)) from error
+    if arguments.target == X86:
+        return _choose(arguments, folder, manifest)
     pieces = _pieces(arguments.pieces, manifest)
     local = local_device()
     name = arguments.target

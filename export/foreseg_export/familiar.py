@@ -17,8 +17,7 @@ from foreseg.nano.familiar import Familiarity
 MAX_FRAMES = 20_000  # looked at, evenly over the file
 MIN_FRAMES = 100
 HELD_OUT = 10  # one of so many, the last, are not fitted
-QUANTILE = 0.999  # of the frames held out
-MARGIN = 1.05
+QUANTILE = 0.97  # of the frames held out: what a window's mean seldom reaches (docs/log.md)
 _SHRINKAGE = 0.01  # of the covariance towards a multiple of one: what never varied says little
 
 
@@ -56,4 +55,4 @@ def familiar_from(path: Path, channels: int) -> tuple[NDArray[np.float32], float
     whitening = np.linalg.cholesky(np.linalg.inv(spread))
     statistics = np.concatenate([centre[None], whitening]).astype(np.float32)
     distances = Familiarity(statistics).distances(held_out.astype(np.float32))
-    return statistics, round(MARGIN * float(np.quantile(distances, QUANTILE)), 4)
+    return statistics, round(float(np.quantile(distances, QUANTILE)), 4)

@@ -31,6 +31,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from foreseg_export.graphs import IR_VERSION, OPSET, PIECE_NAMES, strip
+from foreseg_export.targets import PROCESSORS
 
 F32 = NDArray[np.float32]
 
@@ -55,7 +56,8 @@ def lowered_pieces(precision: str, target: str) -> dict[str, str]:
     """
     if precision == "fp32":
         return {}
-    rest = {} if (precision, target) == ("int8", "cpu") else dict.fromkeys(PIECE_NAMES, "fp16")
+    on_processor = precision == "int8" and target in PROCESSORS
+    rest = {} if on_processor else dict.fromkeys(PIECE_NAMES, "fp16")
     return rest | ({INT8_PIECE: "int8"} if precision == "int8" else {})
 
 

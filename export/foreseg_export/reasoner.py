@@ -24,6 +24,7 @@ from foreseg.errors import EngineError, InputError
 from foreseg.language.base import LanguageModel, LanguageRequest, Message, Role
 from foreseg.methods.base import AnswerStep
 from foreseg.nano.bundle import (
+    CALIBRATION,
     DECODER,
     FAMILIAR,
     FAMILY,
@@ -41,6 +42,7 @@ from foreseg.nano.bundle import (
 from foreseg.nano.language_model import OnnxLanguageModel
 from foreseg.nano.reasoner import method_of_card
 from foreseg.nano.words import chat_text
+from foreseg.reasoner.calibration import read_calibration, write_calibration
 from foreseg.reasoner.prompt_card import (
     CARD,
     PromptCard,
@@ -73,6 +75,7 @@ class ReasonerExportOptions:
         max_tokens: of each golden completion.
         seen: `.npy` of what the tower saw in training, (frames, tokens, C): pictures unlike it are
             abstained from; None: none are.
+        calibration: of the confidences, as `foreseg-eval --fit-calibration` writes it; None: they stay.
     """
 
     name: str
@@ -80,6 +83,7 @@ class ReasonerExportOptions:
     precision: str = "int8"
     max_tokens: int = 64
     seen: Path | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +113,7 @@ def export_reasoner(
 
     Raises:
         InputError: no usable model, or `out` exists.
-        ConfigError: the card is of other words than this version's.
+        ConfigError: the card is of other words than this version's, or no calibration there.
         EngineError: no precision gives the torch model's answers.
     """
     card = read_card(source)
@@ -117,6 +121,7 @@ def export_reasoner(
         msg = f"{source} wants a {CARD} that says how it was trained to be asked, it has none"
         raise InputError(msg)
     check_trained(card)
+    calibration = None if options.calibration is None else read_calibration(options.calibration)
     loaded = load_vlm(str(source), precision=Precision.FP32, device="cpu")
     _check_model(loaded, source)
     golden = _golden(loaded, card, asked, options)
@@ -138,6 +143,8 @@ def export_reasoner(
             report(
                 f"answers about pictures at a distance of up to {limit:.2f} from the training's"
             )
+        if calibration is not None:
+            write_calibration(folder / CALIBRATION, calibration)
         manifest = _lowest(folder, draft, card, golden, options, report)
         for name in graphs:
             (folder / f"fp32-{name}").unlink()
@@ -158,6 +165,7 @@ def _lowest(
         EngineError: none does.
     """
     names = (*FILES, FAMILIAR) if draft.familiar_limit else FILES
+    names = (*names, CALIBRATION) if options.calibration is not None else names
     for precision in PRECISIONS[PRECISIONS.index(options.precision) :]:
         for name in (VISION, DECODER):
             lower(folder / f"fp32-{name}", folder / name, precision)

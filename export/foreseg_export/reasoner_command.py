@@ -60,6 +60,12 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="FILE",
         help="the frames.npy that the training left: the reasoner abstains on pictures unlike these",
     )
+    add(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of its confidences, fitted by `foreseg-eval --fit-calibration` on an export without",
+    )
     add("--threads", type=int, default=1, metavar="N", help="of torch")
     parser.set_defaults(handler=_reasoner)
 
@@ -96,6 +102,7 @@ def _reasoner(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         max_tokens=arguments.golden_tokens,
         seen=arguments.seen,
+        calibration=arguments.calibration,
     )
     manifest = reasoner.export_reasoner(arguments.source, arguments.out, options, asked, _report)
     size = sum(file.num_bytes for file in manifest.files) / 1e6

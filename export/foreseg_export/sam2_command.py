@@ -10,7 +10,7 @@ from pathlib import Path
 from foreseg.errors import ForesegError, MissingExtraError
 from foreseg_export import build_command
 from foreseg_export.option_values import share, whole
-from foreseg_export.targets import TARGETS
+from foreseg_export.targets import TARGETS, X86
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,7 +138,7 @@ def _sam2(arguments: argparse.Namespace) -> int:
     manifest = sam2.export_sam2(arguments.checkpoint, arguments.out, options, _report)
     size = sum(piece.num_bytes for piece in manifest.pieces) / 1e6
     print(f"wrote {arguments.out}: {len(manifest.pieces)} graphs, {size:.2f} MB")
-    if TARGETS[arguments.target].devices:
+    if TARGETS[arguments.target].devices or arguments.target == X86:
         _build(arguments)
     return 0
 
@@ -148,7 +148,10 @@ def _build(arguments: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     build_command.add_command(parser.add_subparsers())
     words = ["build", str(arguments.out), "--target", arguments.target]
-    words += ["--max-objects", str(arguments.max_objects)]
+    if arguments.target == X86:
+        words += ["--threads", str(arguments.threads)]
+    else:
+        words += ["--max-objects", str(arguments.max_objects)]
     built = parser.parse_args(words)
     try:
         built.handler(built)

@@ -15,6 +15,8 @@ from foreseg.engines.manifest import Manifest
 from foreseg.errors import InputError
 
 MAX_OBJECTS = 64  # rows in one launch: up to which the graphs' dynamic axis is declared
+X86 = "x86"  # an Intel or AMD processor: engines are chosen, piece by piece, not built
+PROCESSORS = ("cpu", X86)
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # of its release 1.7
 
 
@@ -41,6 +43,7 @@ class Target:
 
 _ALL = (
     Target(name="cpu", devices=(), precision="fp32"),
+    Target(name=X86, devices=(), precision="fp32"),
     Target(name="a100", devices=("sm80",), precision="fp16"),
     Target(name="h100", devices=("sm90",), precision="fp16"),
     Target(
@@ -105,7 +108,7 @@ def plan_build(
     here = "no NVIDIA GPU" if local is None else f"a {local.name} ({local.compute})"
     if target is None:
         names = [name for name, known in TARGETS.items() if known.rtx_devices]
-        msg = f"this machine has {here}: name a --target to build ahead of time for, of {names}"
+        msg = f"this machine has {here}: name a --target to build ahead of time for, of {names}, or {X86!r}"
         raise InputError(msg)
     if not target.devices:
         msg = f"the target {target.name!r} runs the bundle's graphs as they are: nothing to build"

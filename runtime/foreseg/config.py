@@ -38,8 +38,8 @@ class TrackerConfig:
     bundle: str = setting("nano", "engine bundle: a folder, or the name of a shipped one")
     backend: str = setting(
         "cpu",
-        "what executes the bundle: `cpu`, `cuda`, `onnx-tensorrt`, `tensorrt`, or `torch` (then"
-        " the bundle is a checkpoint)",
+        "what executes the bundle: `cpu`, `cuda`, `onnx-tensorrt`, `tensorrt`, `openvino`, `auto`"
+        " (what `foreseg-export build` made, else `cpu`), or `torch` (then it is a checkpoint)",
     )
     allow_fallback: bool = setting(
         default=False,
@@ -47,6 +47,11 @@ class TrackerConfig:
     )
     threads: int = setting(1, "CPU threads of an engine", 1, 256)
     max_tracks: int = setting(8, "objects tracked at once; above 255 masks are 16UC1", 1, 1000)
+    view: str = setting(
+        "whole",
+        "what the model sees of a frame: `whole`; `zoom`, a new box in a window around it; or"
+        " `window`, every object in a window that follows it",
+    )
     uncertain_below: float = setting(
         0.5, "predicted mask IoU under which a track is UNCERTAIN", 0, 1
     )

@@ -64,11 +64,13 @@ class TransformersOptions:
     decode_side_px: int = 0  # visa, fevos: of the frames to decode; 0 = the method's own
     form: str = ""  # the only one that the model knows; "" = the method's own
     tells_budget: bool = True  # all but visa: the words say how long the thoughts may be
+    keeps_to_grammar: bool = False  # veason: nothing but whole answers about frames that are shown
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count
     recipe: str = AUTO  # by which a published model is asked; "auto" = as its folder or name tells
     adapter: str = ""  # a folder of PEFT's for the model; videoseg's sampler works without it
     sampler: str = ""  # videoseg, visa: a folder that samples; "" = the model, without its adapter
     span_s: float = 0.0  # 0 = all that the history has
+    pins_frames: bool = False  # veason: what is shown is shown again when it is next asked
     coordinates: str = AUTO  # as the model's family counts
     image_side_px: int = 448
     frame_pixels: int = FRAME_PIXELS

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from foreseg.commands.default_reasoner import HELP, default_kind
 from foreseg.errors import InputError
 
 DEFAULT_PORT = 8600
@@ -30,7 +31,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="a camera such as 0, a video, an image or a folder of them",
     )
     add("--bundle", default="nano", help="engine bundle: a folder, or `nano`")
-    add("--reasoner", default="kinematic", metavar="KIND", help="who answers")
+    add("--reasoner", default=default_kind(), metavar="KIND", help=HELP)
     add(
         "--set",
         action="append",

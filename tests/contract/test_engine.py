@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every engine owes its caller, on the decoder of a small random SAM2.
 
-ONNX Runtime on numpy and bound to a device's memory, torch, and native TensorRT. The device, and
-TensorRT, are doubles (`tests/support/gpu_double.py`): real ones have not been met yet.
+ONNX Runtime on numpy and bound to a device's memory, torch, OpenVINO in float32 (its lower precisions
+are in `tests/unit/engines/test_openvino.py`), and native TensorRT. The device, and TensorRT, are doubles (`tests/support/gpu_double.py`): real ones have not been met yet.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from foreseg.engines.built import AxisRange, BuiltEngine  # noqa: E402
 from foreseg.engines.cuda_memory import CudaDevice  # noqa: E402
 from foreseg.engines.load import Backend, load_bundle  # noqa: E402
 from foreseg.engines.onnx import OnnxEngine  # noqa: E402
+from foreseg.engines.openvino import OpenVinoEngine  # noqa: E402
+from foreseg.engines.openvino_api import is_openvino_installed  # noqa: E402
 from foreseg.engines.sam2_specs import sam2_specs  # noqa: E402
 from foreseg.engines.store import HostStore  # noqa: E402
 from foreseg.engines.tensorrt import TensorRtEngine  # noqa: E402
@@ -48,7 +50,7 @@ PROFILE = {
     "B": AxisRange(name="B", min=1, opt=2, max=8),
     "P": AxisRange(name="P", min=1, opt=1, max=16),
 }
-KINDS = ("onnx", "onnx-bound", "torch", "tensorrt-double", "tensorrt-rtx-double")
+KINDS = ("onnx", "onnx-bound", "torch", "openvino", "tensorrt-double", "tensorrt-rtx-double")
 
 
 @dataclass
@@ -83,6 +85,11 @@ def engine(request: pytest.FixtureRequest, model: Model) -> Iterator[Engine]:
     elif kind == "torch":
         inputs, outputs = model.specs
         yield TorchEngine("decoder", model.decoder, inputs=inputs, outputs=outputs)
+    elif kind == "openvino":
+        if not is_openvino_installed():
+            pytest.skip("openvino is not installed: pip install 'foreseg[openvino]'")
+        inputs, outputs = model.specs
+        yield OpenVinoEngine("decoder", model.graph, inputs=inputs, outputs=outputs)
     else:
         cuda = HostCuda(is_lazy=kind != "onnx-bound")
         cuda.make_current()

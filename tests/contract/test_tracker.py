@@ -38,12 +38,14 @@ Make = Callable[..., Tracker]
 EXPORTED = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("tiny", "edgetam")]
 
 
-@pytest.fixture(scope="module", params=[*EXPORTED, "nano", "repeat", "flow"])
+@pytest.fixture(
+    scope="module", params=[*EXPORTED, "nano", "nano zoomed", "nano windowed", "repeat", "flow"]
+)
 def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
     if request.param in {"repeat", "flow"}:  # the baselines of evaluation need no bundle
         yield request.param
         return
-    if request.param == "nano":
+    if str(request.param).startswith("nano"):
         folder = bundle_folder("nano")
     else:
         missing = [
@@ -60,14 +62,23 @@ def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle | str]:
 
 
 @pytest.fixture
-def make(bundle: Bundle | str) -> Make:
+def make(bundle: Bundle | str, request: pytest.FixtureRequest) -> Make:
     from foreseg.tracker.sam2 import Sam2Tracker
+    from foreseg.tracker.windowed import WindowedTracker
     from foreseg_evaluation.baselines import flow_tracker, repeat_tracker
+
+    kind = request.node.callspec.params["bundle"]
 
     def build(max_objects: int = MAX_OBJECTS, cache_bytes: int = 64 << 20) -> Tracker:
         if isinstance(bundle, str):
             return {"repeat": repeat_tracker, "flow": flow_tracker}[bundle](max_objects)
-        return Sam2Tracker(bundle, max_objects=max_objects, feature_cache_bytes=cache_bytes)
+        tracker = Sam2Tracker(
+            bundle,
+            max_objects=max_objects,
+            feature_cache_bytes=cache_bytes,
+            zooms=kind == "nano zoomed",
+        )
+        return WindowedTracker(tracker) if kind == "nano windowed" else tracker
 
     return build
 

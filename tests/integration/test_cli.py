@@ -27,7 +27,8 @@ from foreseg.commands.storyboard import NUM_CELLS, Scene, Storyboard
 from foreseg.config import Config
 from foreseg.driving.trace import replay
 from foreseg.errors import ConfigError, MissingExtraError
-from foreseg.media.sources import SourceFrame, SourceItem, SourceLost, _Closing
+from foreseg.media.closing import Closing
+from foreseg.media.sources import SourceFrame, SourceItem, SourceLost
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
@@ -163,7 +164,7 @@ def test_a_clip_shorter_than_the_warm_up_is_asked_before_it_ends(
     assert not (out / "overlay.mp4").exists()
 
 
-class PacedCamera(_Closing):
+class PacedCamera(Closing):
     """A camera double at a camera's pace, with one outage."""
 
     name, num_frames, rate_hz = "camera 0", None, RATE_HZ

@@ -18,12 +18,18 @@ from tests.support.tiny_nano import card, save_tiny_nano, tiny_nano, tiny_nano_b
 
 from foreseg.engines.manifest import read_hashed  # noqa: E402
 from foreseg.nano.bundle import (  # noqa: E402
+    CALIBRATION,
     DECODER,
     FAMILIAR,
     TOKENIZER,
     VISION,
     read_nano_bundle,
     require_agreement,
+)
+from foreseg.reasoner.calibration import (  # noqa: E402
+    Calibration,
+    read_calibration,
+    write_calibration,
 )
 from foreseg.reasoner.prompt_card import CARD  # noqa: E402
 from foreseg_export import reasoner  # noqa: E402
@@ -39,7 +45,9 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     traced = tiny_nano_bundle()  # before what makes it is changed below
 
     def harmful(source: Path, path: Path, precision: str) -> None:
-        if precision == "int8" and path.name == DECODER:  # as an unlucky quantisation might be
+        if (
+            precision.startswith("int8") and path.name == DECODER
+        ):  # as an unlucky quantisation might be
             shutil.copyfile(tmp_path / "other.onnx", path)
         else:
             lower(source, path, precision)
@@ -57,7 +65,12 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     np.save(tmp_path / "seen.npy", rng.normal(size=(200, 4, 64)).astype(np.float16))
     out = tmp_path / "bundle"
     words = ["reasoner", "--from", str(tiny_nano()), "--out", str(out), "--golden-tokens", "8"]
-    assert main([*words, "--seen", str(tmp_path / "seen.npy")]) == 0
+    calibration = Calibration(
+        slope=0.5, intercept=1.0, answers=9, ece_before=0.3, ece_after=0.1, source="runs/mine"
+    )
+    write_calibration(tmp_path / "fitted.json", calibration)
+    words += ["--seen", str(tmp_path / "seen.npy"), "--calibration", str(tmp_path / "fitted.json")]
+    assert main(words) == 0
     told = capsys.readouterr().out
     assert "int8:" in told
     assert "fp16" in told.splitlines()[-1]
@@ -67,8 +80,9 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     assert bundle.manifest.agreement.same == bundle.manifest.agreement.prompts == 6
     assert 0.5 < bundle.manifest.familiar_limit < 5
     assert {path.name for path in out.iterdir()} == {
-        VISION, DECODER, TOKENIZER, CARD, FAMILIAR, "manifest.json",
+        VISION, DECODER, TOKENIZER, CARD, FAMILIAR, CALIBRATION, "manifest.json",
     }  # fmt: skip
+    assert read_calibration(out / CALIBRATION) == calibration
     for file in bundle.manifest.files:
         read_hashed(out / file.name, num_bytes=file.num_bytes, sha256=file.sha256, remedy="")
 
@@ -110,6 +124,7 @@ def _windows() -> tuple[object, ...]:
         ("from", "--from wants a folder"),
         ("tokens", "--golden-tokens wants 1 to 1024, got 0"),
         ("query", "--query wants a clip to ask about"),
+        ("calibration", "fitted.json is no calibration"),
         ("seen", "wants tokens of at least 100 frames, with 64 channels, got 200 x 4 x 3"),
     ],
 )
@@ -143,6 +158,9 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
         given[-1] = "0"
     elif change == "query":
         given += ["--query", "what?"]
+    elif change == "calibration":
+        (tmp_path / "fitted.json").write_text("{}")
+        given += ["--calibration", str(tmp_path / "fitted.json")]
     else:
         np.save(tmp_path / "seen.npy", np.zeros((200, 4, 3), np.float16))
         given += ["--seen", str(tmp_path / "seen.npy")]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,13 @@ for name in ("transformers", "onnxruntime", "onnxscript", "tokenizers", "cv2"):
     pytest.importorskip(name, reason="the bundle: pip install 'foreseg[export,train]'")
 
 from tests.support.reasoners import query, window_of  # noqa: E402
-from tests.support.tiny_nano import FRAME_PIXELS, tiny_nano, tiny_nano_bundle  # noqa: E402
+from tests.support.tiny_nano import (  # noqa: E402
+    FRAME_PIXELS,
+    TINY,
+    reading_nano_bundle,
+    tiny_nano,
+    tiny_nano_bundle,
+)
 
 from foreseg.dialogue import (  # noqa: E402
     MAX_QUERY_CHARS,
@@ -30,10 +37,13 @@ from foreseg.dialogue import (  # noqa: E402
     AnswerDone,
     AnswerFailed,
     AnswerPart,
+    NoTarget,
     RationalePart,
+    TargetsFound,
 )
 from foreseg.errors import ConfigError, EngineError  # noqa: E402
 from foreseg.frames import FrameIndex, FrameWindow, U8Array  # noqa: E402
+from foreseg.history.windows import HistoryView  # noqa: E402
 from foreseg.language.base import (  # noqa: E402
     Chunk,
     LanguageModelError,
@@ -41,7 +51,12 @@ from foreseg.language.base import (  # noqa: E402
     Message,
     Role,
 )
+from foreseg.methods.base import AnswerStep  # noqa: E402
+from foreseg.methods.grammar import Form  # noqa: E402
+from foreseg.methods.reading import read_completion  # noqa: E402
+from foreseg.methods.veason import VeasonMethod, VeasonSettings  # noqa: E402
 from foreseg.nano.bundle import (  # noqa: E402
+    CALIBRATION,
     FAMILIAR,
     FILES,
     files_of,
@@ -51,6 +66,7 @@ from foreseg.nano.bundle import (  # noqa: E402
 from foreseg.nano.language_model import OnnxLanguageModel  # noqa: E402
 from foreseg.nano.positions import prompt_positions  # noqa: E402
 from foreseg.nano.reasoner import nano_reasoner  # noqa: E402
+from foreseg.reasoner.calibration import Calibration, write_calibration  # noqa: E402
 from foreseg.reasoner.vlm import VlmReasoner  # noqa: E402
 from foreseg_export.familiar import familiar_from  # noqa: E402
 from foreseg_torch.vlm.language_model import TransformersLanguageModel  # noqa: E402
@@ -139,6 +155,30 @@ def test_it_says_what_torch_says_token_by_token(
         assert chunk.log_probs == pytest.approx(other.log_probs, abs=ROUNDING)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_kept_to_a_grammar_it_says_what_torch_says_and_whole_answers(
+    model: OnnxLanguageModel, reference: TransformersLanguageModel, temperature: float
+) -> None:
+    method = VeasonMethod(VeasonSettings(form=Form.THINK_FIRST, keeps_to_grammar=True))
+    window = window_of([noise(48, 64, n) for n in range(3)])
+    step = next(method.plan(replace(query("which one?"), max_reasoning_tokens=24), window))
+    assert isinstance(step, AnswerStep)
+    request = replace(step.request, num_samples=3 if temperature else 1, temperature=temperature)
+    for said in texts(model, request):
+        assert request.grammar is not None
+        assert request.grammar.may_end(said)
+        verdict = read_completion(step, said).verdict
+        assert isinstance(verdict.part, VERDICTS)
+        assert verdict.repairs == ()
+    if not temperature:
+        ours, theirs = told(model, request), told(reference, request)
+        assert [c.text for c in ours] == [c.text for c in theirs]
+        for chunk, other in zip(ours, theirs, strict=True):
+            assert chunk.log_probs == pytest.approx(other.log_probs, abs=ROUNDING)
+    else:
+        assert all(map(request.grammar.may_end, texts(reference, request)))
+
+
 @pytest.mark.parametrize("case", [name for name, (shown, _) in PROMPTS.items() if shown])
 def test_it_sees_what_torch_sees_and_where(
     fresh: OnnxLanguageModel, reference: TransformersLanguageModel, case: str
@@ -157,7 +197,7 @@ def test_it_sees_what_torch_sees_and_where(
         image_grid_thw=inputs.image_grid_thw,
     )
     is_image = inputs.mm_token_type_ids[0].numpy() == 1
-    places = prompt_positions(is_image, [seen.grid for seen in ours], 2)
+    places = prompt_positions(is_image, [seen.grid for seen in ours], TINY.merge)
     assert np.array_equal(places, positions[:, 0].numpy())
 
 
@@ -173,6 +213,20 @@ def test_a_prompt_that_begins_alike_is_read_from_where_they_part(
     assert fresh.encoder.num_encoded == 1 + 4  # the blank one, and each of these once
     assert texts(fresh, other) == texts(reference, other)
     assert length // 2 < fresh.num_reused < length - 1
+
+
+def test_what_it_forgets_it_reads_and_sees_again(fresh: OnnxLanguageModel) -> None:
+    request = asked([noise(60, 80, n) for n in range(3)])
+    said, seen = texts(fresh, request), fresh.encoder.num_encoded
+    assert texts(fresh, request) == said
+    assert fresh.num_reused == fresh.num_prompt - 1
+    fresh.forget(frames=False)
+    assert texts(fresh, request) == said
+    assert (fresh.num_reused, fresh.encoder.num_encoded) == (0, seen)
+    fresh.forget()
+    assert fresh.encoder.num_bytes == 0
+    assert texts(fresh, request) == said
+    assert (fresh.num_reused, fresh.encoder.num_encoded) == (0, seen + 3)
 
 
 def test_samples_differ_and_come_again_with_their_seed(fresh: OnnxLanguageModel) -> None:
@@ -263,12 +317,11 @@ def test_whatever_is_asked_there_is_one_answer_or_a_reason(
         parts: list[AnswerPart] = list(
             reasoner.ask(replace(query(question), max_reasoning_tokens=8), window)
         )
-        last = parts[-1]
-        assert isinstance(last, (AnswerDone, AnswerFailed))
-        verdicts = [part for part in parts if isinstance(part, VERDICTS)]
-        assert len(verdicts) == (0 if isinstance(last, AnswerFailed) else 1)
-        if isinstance(last, AnswerFailed):
-            assert last.reason
+        last, is_answered = parts[-1], isinstance(parts[-1], AnswerDone)
+        assert len([part for part in parts if isinstance(part, VERDICTS)]) == is_answered
+        if not is_answered:  # too long a question, or a box that is no pixel of a tiny frame
+            assert isinstance(last, AnswerFailed)
+            assert re.search("reads at most 4096 tokens|empty or outside the frame", last.reason)
 
 
 def damaged_bundles(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -346,16 +399,31 @@ def test_without_a_bundle_the_way_to_one_is_told(
         nano_reasoner({"bundle": str(tmp_path)})
 
 
+def test_a_form_and_fewer_frames_can_be_chosen() -> None:
+    bundle = str(tiny_nano_bundle())
+    reasoner = nano_reasoner({"bundle": bundle, "form": "answer-only", "num_frames": 2})
+    shown = window_of([noise(48, 64, n) for n in range(8)])
+    refs = HistoryView(dense=tuple(frame.ref for frame in shown.frames), sparse=())
+    assert len(reasoner.window_policy.select(refs)) == 2
+    parts = list(reasoner.ask(query("which one?"), shown))
+    assert isinstance(parts[-1], AnswerDone)
+    assert not [part for part in parts if isinstance(part, RationalePart) and part.text]
+    with pytest.raises(ConfigError, match="num_frames wants 0 to 4, as in its training, got 5"):
+        nano_reasoner({"bundle": bundle, "num_frames": 5})
+    with pytest.raises(ConfigError, match="form wants one of"):
+        nano_reasoner({"bundle": bundle, "form": "prose"})
+
+
 def with_familiar(tmp_path: Path, shown: Shown, limit: float) -> Path:
     """The bundle, to which frames such as these are familiar."""
-    bundle = read_nano_bundle(tiny_nano_bundle())
+    bundle = read_nano_bundle(reading_nano_bundle())
     encoder = OnnxLanguageModel(bundle, frame_pixels=FRAME_PIXELS).encoder
     found = next(seen for seen in encoder.encode(shown) if seen is not None)
     tokens = np.stack([seen.tokens for seen in found])
     np.save(tmp_path / "frames.npy", tokens)
     statistics, own = familiar_from(tmp_path / "frames.npy", tokens.shape[2])
     folder = tmp_path / "familiar"
-    shutil.copytree(tiny_nano_bundle(), folder)
+    shutil.copytree(reading_nano_bundle(), folder)
     np.save(folder / FAMILIAR, statistics)
     files = files_of(folder, (*FILES, FAMILIAR))
     manifest = replace(bundle.manifest, files=files, familiar_limit=limit or own)
@@ -366,7 +434,7 @@ def with_familiar(tmp_path: Path, shown: Shown, limit: float) -> Path:
 def test_it_abstains_on_pictures_unlike_its_worlds(tmp_path: Path) -> None:
     known = [noise(60, 80, n) for n in range(200)]
     folder = with_familiar(tmp_path, known, 0.0)
-    reasoner = nano_reasoner({"bundle": str(folder)})
+    reasoner = nano_reasoner({"bundle": str(folder), "otherwise": ""})
     asked_about = replace(query("what?"), max_reasoning_tokens=8)
     strange = window_of([np.full((60, 80, 3), 30 * n, np.uint8) for n in range(4)])
     parts = list(reasoner.ask(asked_about, strange))
@@ -379,6 +447,48 @@ def test_it_abstains_on_pictures_unlike_its_worlds(tmp_path: Path) -> None:
     careless = nano_reasoner({"bundle": str(folder), "only_familiar": False})
     parts = list(careless.ask(asked_about, strange))
     assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
+
+
+def test_a_question_in_words_that_it_never_read_is_left_to_another(tmp_path: Path) -> None:
+    known = [noise(60, 80, n) for n in range(200)]
+    folder = str(with_familiar(tmp_path, known, 1e6))
+    shown = window_of(known[:8])
+    silent = nano_reasoner({"bundle": folder, "otherwise": ""})
+    for text, words in (
+        ("what will my phone do?", "the words 'my', 'phone', 'do'"),
+        ("what will 掉下来?", "the word '掉下来'"),
+    ):
+        parts = list(silent.ask(query(text), shown))
+        assert [type(part) for part in parts] == [Abstained, AnswerDone]
+        assert parts[0].reason == f"this reasoner never read {words}"
+    parts = list(nano_reasoner({"bundle": folder}).ask(query("what is moving?"), shown))
+    assert parts[0] == RationalePart(text="[this reasoner never read the word 'moving']\n")
+    assert isinstance(parts[-1], AnswerDone)  # of `kinematic`
+    parts = list(silent.ask(replace(query("What will fall?"), max_reasoning_tokens=8), shown))
+    assert not any(isinstance(part, Abstained) for part in parts)
+
+
+def test_a_calibration_in_the_bundle_maps_its_own_confidence(tmp_path: Path) -> None:
+    folder = tmp_path / "calibrated"
+    shutil.copytree(reading_nano_bundle(), folder)
+    fitted = Calibration(
+        slope=0.5, intercept=-1.0, answers=9, ece_before=0.3, ece_after=0.1, source="runs/mine"
+    )
+    write_calibration(folder / CALIBRATION, fitted)
+    manifest = replace(
+        read_nano_bundle(folder).manifest, files=files_of(folder, (*FILES, CALIBRATION))
+    )
+    write_nano_manifest(folder, manifest)
+    asked_about = replace(query("what?"), max_reasoning_tokens=8)
+    shown = window_of([noise(60, 80, n) for n in range(4)])
+    told = []
+    for bundle in (reading_nano_bundle(), folder):
+        parts = list(nano_reasoner({"bundle": str(bundle)}).ask(asked_about, shown))
+        (verdict,) = [part for part in parts if isinstance(part, (TargetsFound, NoTarget))]
+        told.append(verdict.confidence)
+    assert 0 < told[0] < 1
+    assert told[1] == pytest.approx(fitted.calibrated(told[0]))
+    assert told[1] != pytest.approx(told[0])
 
 
 def test_looking_first_costs_no_second_look(tmp_path: Path) -> None:

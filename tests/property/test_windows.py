@@ -10,6 +10,7 @@ from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
 from foreseg.history.windows import (
     GlobalLocalWindow,
     HistoryView,
+    PinnedWindow,
     RecentWindow,
     UniformWindow,
     WindowPolicy,
@@ -42,6 +43,7 @@ def views(draw: st.DrawFn, *, backward: bool = True) -> HistoryView:
 counts = st.integers(1, 30)
 seconds = st.floats(0, 20)
 uniform = st.builds(UniformWindow, num_frames=counts, span_s=st.one_of(st.none(), seconds))
+pinned = st.builds(PinnedWindow, num_frames=counts, span_s=st.one_of(st.none(), seconds))
 recent = st.builds(RecentWindow, num_frames=counts, stride_s=seconds)
 global_local = st.builds(
     GlobalLocalWindow,
@@ -50,7 +52,7 @@ global_local = st.builds(
 )
 
 
-@given(views(), st.one_of(uniform, recent, global_local))
+@given(views(), st.one_of(uniform, pinned, recent, global_local))
 def test_a_window_is_a_bounded_ordered_part_of_the_view(
     view: HistoryView, policy: WindowPolicy
 ) -> None:
@@ -63,7 +65,7 @@ def test_a_window_is_a_bounded_ordered_part_of_the_view(
     assert policy.select(view) == picked, "the same view gives the same window"
 
 
-@given(views(), st.one_of(uniform, st.builds(GlobalLocalWindow, num_frames=counts)))
+@given(views(), st.one_of(uniform, pinned, st.builds(GlobalLocalWindow, num_frames=counts)))
 def test_the_newest_frame_is_in(view: HistoryView, policy: WindowPolicy) -> None:
     picked = policy.select(view)
     assert not picked or picked[-1] == view.timeline[-1].index
@@ -73,18 +75,18 @@ def test_the_newest_frame_is_in(view: HistoryView, policy: WindowPolicy) -> None
 def test_a_window_over_everything_is_never_shorter_than_it_must_be(
     view: HistoryView, num_frames: int
 ) -> None:
-    for policy in (UniformWindow(num_frames=num_frames), GlobalLocalWindow(num_frames=num_frames)):
+    for make in (UniformWindow, PinnedWindow, GlobalLocalWindow):
+        policy: WindowPolicy = make(num_frames=num_frames)
         assert len(policy.select(view)) == min(num_frames, len(view.timeline))
 
 
 @given(views(backward=False), counts, seconds)
-def test_a_uniform_window_keeps_to_its_span(
-    view: HistoryView, num_frames: int, span_s: float
-) -> None:
-    picked = set(UniformWindow(num_frames=num_frames, span_s=span_s).select(view))
-    chosen = [ref.stamp_ns for ref in view.timeline if ref.index in picked]
-    if chosen:
-        assert chosen[-1] - chosen[0] <= span_s * 1e9 + 1
+def test_a_window_of_a_span_keeps_to_it(view: HistoryView, num_frames: int, span_s: float) -> None:
+    for policy in (UniformWindow, PinnedWindow):
+        picked = set(policy(num_frames=num_frames, span_s=span_s).select(view))
+        chosen = [ref.stamp_ns for ref in view.timeline if ref.index in picked]
+        if chosen:
+            assert chosen[-1] - chosen[0] <= span_s * 1e9 + 1
 
 
 @given(views(backward=False), counts)

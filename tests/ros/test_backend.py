@@ -40,7 +40,7 @@ def test_a_fallback_is_a_warning_in_the_diagnostics(tmp_path: Path) -> None:
         )
         assert robot.levels["tracker"] == DiagnosticStatus.WARN
         assert robot.diagnostics["tracker"]["backend"] in {"cpu", "cuda"}
-        assert robot.wait(lambda: bool(robot.masks))
+        assert robot.stream(lambda: bool(robot.masks))
     finally:
         code = node.stop()
         robot.close()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
         (["--video", "nosuch.mp4"], "no file, folder or camera 'nosuch.mp4'"),
         (["--video", __file__], "as a video"),
         (["--seconds", "4000"], "--seconds wants 4 to 40"),
+        (["--reasoner", "oracl"], "reasoner kind wants one of kinematic, nano, openai"),
         (["--out", f"{__file__}/out"], "cannot write into"),
     ],
 )
@@ -143,3 +145,48 @@ def test_a_short_file_is_played_forth_and_back_without_a_cut(tmp_path: Path) -> 
         indices = [index for index, _ in (next(frames) for _ in range(11))]
         assert indices == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]
         assert [index for index, _ in video_frames(source, 4)] == [0, 1, 2, 3]
+
+
+def answer(status: str, box: tuple[float, ...] | None = None) -> Any:
+    from foreseg_ros.demo.recording import SeenAnswer
+
+    return SeenAnswer(
+        query="?", status=status, text="", reason="", keyframe_index=1, keyframe_stamp_ns=1, box=box,
+        object_ids=(), asked_stamp_ns=1, answered_stamp_ns=1, latency_s=0.1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "named", "is_right"),
+    [
+        ("OK", "the ball", "the ball", True),
+        ("OK", "the ball", "the cube", False),
+        ("OK", "nothing", "nothing", False),  # a box beside everything
+        ("NO_TARGET", "nothing", "nothing", True),
+        ("NO_TARGET", "the ball", "nothing", False),
+        ("ABSTAINED", "nothing", "nothing", False),
+    ],
+)
+def test_an_answer_is_right_if_it_names_what_is_true(
+    status: str, expected: str, named: str, *, is_right: bool
+) -> None:
+    from foreseg_ros.demo.judging import Judged
+
+    judged = Judged(
+        answer=answer(status), expected=expected, named=named, expires_s=1.0, js=(),
+        first_mask_js=(),
+    )  # fmt: skip
+    assert judged.is_right is is_right
+
+
+def test_a_scene_of_the_tabletop_is_drawn_before_it_is_played() -> None:
+    from foreseg_ros.demo.scene import DemoScene, problem_of
+
+    scene = DemoScene(name="tabletop_roll", seed=1)
+    if problem_of(scene):
+        pytest.skip(problem_of(scene))
+    frames = list(scene.frames(0.2))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert frames[0].image.shape == (360, 480, 3)
+    endless = DemoScene(name="hit", seed=1).frames(0.1)
+    assert [next(endless).index for _ in range(9)] == list(range(9))

@@ -35,7 +35,7 @@ from foreseg.pipeline.state import State
 from foreseg.telemetry import LatencySummary
 from foreseg_ros import qos
 from foreseg_ros.conversions import stamp_ns_from_time
-from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot
+from foreseg_ros.diagnostics import Lifecycle, NodeFacts, diagnostics_from_snapshot
 from foreseg_ros.guard import Guard
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 
@@ -248,9 +248,8 @@ def test_many_goals_at_once_each_get_a_result(started: Started) -> None:
         for number in range(CROWD)
     ]
     assert robot.stream(lambda: all(future.done() for future in sent), 2 * WAIT_S)
-    results = [future.result().get_result_async() for future in sent]
-    assert robot.stream(lambda: all(future.done() for future in results), 2 * WAIT_S)
-    assert all(future.result().result.answer.reason for future in results)
+    responses = robot.results([future.result() for future in sent])
+    assert all(response.result.answer.reason for response in responses)
     client.destroy()
 
 
@@ -274,10 +273,12 @@ def test_the_diagnostics_name_a_dead_thread() -> None:
     def node_status(given: Snapshot) -> DiagnosticStatus:
         facts = NodeFacts(
             name="/foreseg",
+            lifecycle=Lifecycle(state="active", failure=""),
             backend=BackendChoice(),
             topics={},
             drops={},
             problems={},
+            counts={},
             guard=Guard(),
         )
         array = diagnostics_from_snapshot(given, facts, header=Header(), now_ns=0)

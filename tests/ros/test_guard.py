@@ -35,7 +35,7 @@ from std_srvs.srv import SetBool, Trigger
 from foreseg_ros import qos
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
 from foreseg_ros.guard import Guard, GuardedExecutor
-from foreseg_ros.node import _RosLogHandler as RosLogHandler
+from foreseg_ros.log_bridge import RosLogHandler
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 
 pytestmark = pytest.mark.ros
@@ -364,6 +364,37 @@ def test_what_is_destroyed_while_all_are_gathered_is_no_failure() -> None:
         rclpy.shutdown(context=context)
     assert called.is_set()
     assert guard.num_failures == 0, guard.last
+
+
+def test_what_raised_last_is_told_when_the_spinning_has_ended(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    context = Context()
+    rclpy.init(context=context, domain_id=random_domain())
+    guard, node = Guard(), Node("last", context=context)
+    executor, is_over = GuardedExecutor(guard, 2, context=context), threading.Event()
+
+    def fail() -> None:
+        is_over.wait(WAIT_S)
+        msg = "at the very end"
+        raise RuntimeError(msg)
+
+    try:
+        executor.add_node(node)
+        node.create_guard_condition(fail).trigger()
+        for _ in range(100):
+            executor.spin_once(timeout_sec=0.1)
+            if executor._futures:  # it was handed to a thread
+                break
+        is_over.set()
+        executor._executor.shutdown(wait=True)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert (guard.num_failures, guard.last) == (1, "a callback: RuntimeError: at the very end")
+    del executor
+    assert "never retrieved" not in capfd.readouterr().err
 
 
 def test_every_caller_gets_a_failure_with_its_reason_and_spinning_goes_on(

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from foreseg.frames import CameraId
 from foreseg_ros import qos
+from foreseg_ros.camera_infos import beside_image
 from foreseg_ros.conversions import compressed_msg_from_rgb, header_from_stamp
 from foreseg_ros.inputs import compressed_name, image_name, silence_text, unused_remapping
 from foreseg_ros.parameters import NodeSettings, declare_parameters, settings_from_node
@@ -89,6 +90,35 @@ def test_each_camera_is_remapped_by_its_own_name(make: MakeNode) -> None:
     node, settings = make("front/image:=/a/image_raw", cameras=("front", "left"), compressed=True)
     assert names(node, settings) == ["/a/image_raw/compressed", "/left/image/compressed"]
     assert unused_remapping(node, settings) is None
+
+
+@pytest.mark.parametrize(
+    ("remaps", "wanted"),
+    [
+        ((), "/camera_info"),
+        (("image:=/cam/image_raw",), "/cam/camera_info"),
+        (("__ns:=/robot", "image:=cam/x"), "/robot/cam/camera_info"),
+        (("image:=/cam/image_raw", "camera_info:=/calibration"), "/calibration"),
+        (("image:=/cam/x", "/cam/camera_info:=/calibration"), "/calibration"),
+    ],
+)
+def test_a_calibration_is_read_beside_the_images(
+    make: MakeNode,
+    remaps: tuple[str, ...],
+    wanted: str,
+) -> None:
+    node, settings = make(*remaps)
+    name = beside_image(node, settings, settings.cameras[0], "camera_info")
+    assert node.resolve_topic_name(name) == wanted
+
+
+def test_each_of_several_cameras_has_its_own(make: MakeNode) -> None:
+    node, settings = make("front/image:=/a/image_raw", cameras=("front", "left"))
+    names = [beside_image(node, settings, camera, "camera_info") for camera in settings.cameras]
+    assert [node.resolve_topic_name(name) for name in names] == [
+        "/a/camera_info",
+        "/left/camera_info",
+    ]
 
 
 def test_a_remapping_that_no_camera_reads_is_told(make: MakeNode) -> None:

@@ -19,6 +19,7 @@ from foreseg.errors import ConfigError
 from foreseg_ros.parameters import (
     config_from_node,
     declare_parameters,
+    is_installed,
     known_names,
     settings_from_node,
     unknown_text,
@@ -87,6 +88,16 @@ def test_unknown_names_are_told_with_the_nearest_known_one() -> None:
         "without effect, no such parameter: robot_name, tracker.bundel (is tracker.bundle meant?)"
     )
     assert unknown_text(["use_sim_time"], known_names()) is None
+
+
+def test_a_folder_with_a_packages_sources_is_not_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some_msgs" / "msg").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not is_installed("some_msgs")
+    assert not is_installed("no_such_msgs")
+    assert is_installed("rclpy")
 
 
 @pytest.mark.parametrize(

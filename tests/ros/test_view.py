@@ -105,6 +105,16 @@ def test_it_sees_asks_points_and_freezes_beside_a_node(page: Page) -> None:
     assert (again.status_code, name in again.json()["error"]) == (409, True)
 
 
+def test_a_question_whose_result_was_lost_is_not_under_way_for_ever(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page.node.host, "_take_result", lambda *_: None)
+    page.until(lambda: page.state()["reasoner"]["is_up"], "the reasoner is up")
+    assert page.http.post("/api/queries", json={"text": "what moves?"}).status_code == 200
+    page.until(lambda: page.http.get("/api/answers").json(), "an answer")
+    page.until(lambda: page.state()["queries"] == [], "it is no longer under way")
+
+
 def test_a_standing_question_is_listed_and_stopped(page: Page) -> None:
     page.until(lambda: page.state()["reasoner"]["is_up"], "the reasoner is up")
     asked = page.http.post("/api/queries", json={"text": "what moves?", "period_s": 60})

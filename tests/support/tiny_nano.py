@@ -24,15 +24,15 @@ from foreseg_training.nano.architecture import (
 from foreseg_training.nano.tokenizer import ANSWER_PHRASES, train_tokenizer
 from tests.support.once import made_once
 
-TINY = NanoReasonerConfig(width=64, vision_layers=2, text_layers=2)
+TINY = NanoReasonerConfig(width=64, vision_width=64, vision_layers=2, text_layers=2)
 FRAME_PIXELS = 168 * 140
 QUERY = QueryId("a")
 
 
-def save_tiny_nano(folder: Path, *, seed: int = 0) -> Path:
+def save_tiny_nano(folder: Path, *, seed: int = 0, vocab_size: int = 700) -> Path:
     """A folder as `foreseg-train nano` leaves it; what it says depends on what it sees."""
     words = ["what will fall next?", "which one leaves the picture first?", "it is the red one"]
-    tokenizer = train_tokenizer(words * 4, [*ANSWER_PHRASES], vocab_size=700)
+    tokenizer = train_tokenizer(words * 4, [*ANSWER_PHRASES], vocab_size=vocab_size)
     model = build_nano_reasoner(TINY, tokenizer, seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -66,10 +66,20 @@ def tiny_nano() -> Path:
 
 def tiny_nano_bundle() -> Path:
     """Its bundle in float32, made once a test run; for reading only."""
+    return made_once("tiny_nano_bundle", lambda folder: _export(tiny_nano(), folder))
+
+
+def reading_nano_bundle() -> Path:
+    """Likewise, of one to which the words of its texts are one token each."""
 
     def make(folder: Path) -> None:
-        options = ReasonerExportOptions(name="tiny", precision="fp32", max_tokens=8)
-        asked = dataclasses.replace(drawn_set(), queries=("what will fall next?",))
-        export_reasoner(tiny_nano(), folder, options, asked)
+        model = save_tiny_nano(folder.with_name(f"{folder.name}_model"), vocab_size=1100)
+        _export(model, folder)
 
-    return made_once("tiny_nano_bundle", make)
+    return made_once("reading_nano_bundle", make)
+
+
+def _export(model: Path, folder: Path) -> None:
+    options = ReasonerExportOptions(name="tiny", precision="fp32", max_tokens=8)
+    asked = dataclasses.replace(drawn_set(), queries=("what will fall next?",))
+    export_reasoner(model, folder, options, asked)

@@ -27,15 +27,17 @@ def script() -> ModuleType:
 class Steps:
     """Replaces the slow steps of a set-up by a list of their names."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, script: ModuleType, venv: Path) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, script: ModuleType, venv: Path, *interfaces: Path
+    ) -> None:
         self.done: list[str] = []
-        self.setup = script.VenvSetup(venv, ("dev",))
+        self.setup = script.VenvSetup(venv, ("dev",), interfaces)
         for name in ("_check_tools", "_check_disk", "_register_package"):
             monkeypatch.setattr(self.setup, name, lambda: None)
         monkeypatch.setattr(self.setup, "_make_venv", self._make_venv)
         monkeypatch.setattr(self.setup, "_install", self.done.extend)
         monkeypatch.setattr(
-            self.setup, "_build_interfaces", lambda: self.done.append("foreseg_msgs")
+            self.setup, "_build_interfaces", lambda source: self.done.append(source.name)
         )
 
     def _make_venv(self) -> None:
@@ -72,7 +74,7 @@ def test_a_lost_interpreter_starts_over(
 def test_a_changed_message_builds_the_interfaces_alone(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, tmp_path: Path
 ) -> None:
-    interfaces = tmp_path / "interfaces"
+    interfaces = tmp_path / "foreseg_msgs"
     interfaces.mkdir()
     (interfaces / "A.msg").write_text("bool a\n", "utf-8")
     monkeypatch.setattr(script, "ROOT", tmp_path)
@@ -85,12 +87,32 @@ def test_a_changed_message_builds_the_interfaces_alone(
     assert steps.run() == ["demo", "ros-build", "dev"]
 
 
+def test_another_package_of_interfaces_is_built_once(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, tmp_path: Path
+) -> None:
+    other = tmp_path / "vision_msgs"
+    other.mkdir()
+    (other / "CMakeLists.txt").write_text("project(vision_msgs)\n", "utf-8")
+    steps = Steps(monkeypatch, script, tmp_path / "venv", script._package_folder(str(other)))
+    assert steps.run() == [*ALL, "vision_msgs"]
+    assert steps.run() == []
+    manifests = {steps.setup._manifest_of(each).name for each in (script.INTERFACES, other)}
+    assert manifests == {"install_manifest.txt", "install_manifest_vision_msgs.txt"}
+
+
+def test_a_folder_that_is_no_package_is_refused_with_its_name(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    with pytest.raises(script.argparse.ArgumentTypeError, match=r"CMakeLists\.txt, got '/"):
+        script._package_folder(str(tmp_path))
+
+
 def test_a_step_that_failed_is_done_again(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, tmp_path: Path
 ) -> None:
     steps = Steps(monkeypatch, script, tmp_path)
 
-    def fail() -> None:
+    def fail(_: Path) -> None:
         text = "no compiler"
         raise script.SetupError(text)
 
@@ -152,8 +174,9 @@ def test_old_interface_files_go_and_others_stay(script: ModuleType, tmp_path: Pa
     inside, outside = venv / "old.so", tmp_path / "mine.txt"
     for path in (inside, outside):
         path.touch()
-    (setup.state / "install_manifest.txt").write_text(f"{inside}\n{outside}\n", "utf-8")
-    setup._remove_old_interfaces()
+    manifest = setup.state / "install_manifest.txt"
+    manifest.write_text(f"{inside}\n{outside}\n", "utf-8")
+    setup._remove_old_interfaces(manifest)
     assert not inside.exists()
     assert outside.exists()
 

@@ -18,6 +18,8 @@ from foreseg.cli import BAD_INPUT, DONE, INTERRUPTED, Parser
 from foreseg.errors import ConfigError, ForesegError, InputError, MissingExtraError
 from foreseg_training.nano_command import ABOUT as NANO_ABOUT
 from foreseg_training.nano_command import add_nano_arguments, train_nano
+from foreseg_training.nano_grpo_command import ABOUT as NANO_GRPO_ABOUT
+from foreseg_training.nano_grpo_command import add_nano_grpo_arguments, train_nano_grpo
 from foreseg_training.teacher_command import (
     CHAINS_ABOUT,
     RATINGS_ABOUT,
@@ -45,6 +47,7 @@ _EXAMPLES = """examples:
   foreseg-train make-difficulty --from-scene --dataset worlds --out rated
   foreseg-train tracker --out tracker --minutes 108
   foreseg-train nano --out nano
+  foreseg-train nano-grpo --start nano/model --data nano --out nano_grpo
 """
 
 
@@ -123,6 +126,9 @@ def _parser() -> Parser:
     nano = commands.add_parser("nano", help=NANO_ABOUT, description=NANO_ABOUT)
     add_nano_arguments(nano)
     nano.set_defaults(run=train_nano)
+    grpo = commands.add_parser("nano-grpo", help=NANO_GRPO_ABOUT, description=NANO_GRPO_ABOUT)
+    add_nano_grpo_arguments(grpo)
+    grpo.set_defaults(run=train_nano_grpo)
     tracker = commands.add_parser("tracker", help=TRACKER_ABOUT, description=TRACKER_ABOUT)
     add_tracker_arguments(tracker)
     tracker.set_defaults(run=train_tracker)

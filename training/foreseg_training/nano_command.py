@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shutil import which
 
 from foreseg.errors import InputError, MissingExtraError
 
+from .precision import add_precision_argument, is_bf16
+
 ABOUT = "the nano reasoner from nothing: draw worlds, teach the tower, then the language model"
 WORLDS = ("shapes", "tabletop")
+_COMPILE_MINUTES = 5.0  # of training, at least, before a minute of compiling pays
 
 
 def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,20 +27,20 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recordings", type=int, default=608, help="scenes to draw")
     parser.add_argument(
-        "--clips", type=int, default=30, help="clips of each, with 1 to 4 questions"
+        "--clips", type=int, default=12, help="clips of each, with 1 to 4 questions"
     )
     parser.add_argument(
         "--start",
         type=Path,
         help="a trained nano reasoner to go on from, in scenes of another --seed",
     )
-    parser.add_argument("--dense-minutes", type=float, default=9.0, help="of one core: the tower")
+    parser.add_argument("--dense-minutes", type=float, default=40.0, help="of one core: the tower")
     parser.add_argument(
         "--minutes", type=float, default=100.0, help="of one core: the language model"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    add_precision_argument(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--resume",
@@ -93,23 +97,28 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
     worlds = tuple(World(name) for name in options.world or WORLDS)
     for world in worlds:
         require_world(world)
+    bf16 = is_bf16(options.precision)
     if not is_prepared:
         preparation = Preparation(
             worlds=worlds,
             num_recordings=options.recordings,
             num_held_out=max(1, options.recordings // 32),
             num_clips=options.clips,
-            dense=DenseConfig(minutes=options.dense_minutes),
+            dense=DenseConfig(
+                minutes=options.dense_minutes,
+                bf16=bf16,
+                is_compiled=options.dense_minutes > _COMPILE_MINUTES and which("g++") is not None,
+            ),
             trained=options.start,
             seed=options.seed,
         )
         prepare(preparation, options.out)
-    basics = NanoTraining().stage_shares if options.start is None else (0.0, 0.0)
+    basics = NanoTraining().stage_shares if options.start is None else (0.0, 0.0, 0.0)
     training = NanoTraining(
         stage_shares=basics,
         minutes=options.minutes,
         learning_rate=options.rate,
-        bf16=not options.float32,
+        bf16=bf16,
         seed=options.seed,
     )
     train_language(training, options.out, resume=options.resume)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from foreseg.errors import InputError, MissingExtraError
 
+from .precision import add_precision_argument, is_bf16
+
 ABOUT = "training of the nano tracker on drawn clips, and on photographs with masks"
 
 
@@ -40,7 +42,7 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--score-every-s", type=float, default=240.0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    add_precision_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on from DIR/state.pt")
 
 
@@ -95,7 +97,7 @@ def _train(options: argparse.Namespace, weights: Mapping[str, float]) -> None:
         seed=options.seed,
         peak_rate=options.rate,
         score_every_s=options.score_every_s,
-        bfloat16=not options.float32,
+        bfloat16=is_bf16(options.precision),
         resume=options.resume,
     )
     options.out.mkdir(parents=True, exist_ok=True)

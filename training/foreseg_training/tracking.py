@@ -24,7 +24,7 @@ from foreseg.geometry import BoxXyxy
 from foreseg.masks import MaskRle
 from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.both_ways import track_prompts
-from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.tracker.views import tracker_factory
 from foreseg.work.ray_cluster import RayExecutor
 from foreseg_evaluation.datasets.media import EpisodeMedia
 from foreseg_evaluation.episode import Episode
@@ -131,7 +131,8 @@ class ShownTracker:
         cv2.setNumThreads(1)
         self._videos = videos
         self._bundle = load_configured(config)
-        self._tracker = Sam2Tracker(self._bundle, max_objects=MIN_ROWS)
+        self._make = tracker_factory(self._bundle, config.view)
+        self._tracker = self._make(MIN_ROWS)
         self._shown: tuple[str, tuple[int, ...]] | None = None
         self._frames: tuple[Frame, ...] = ()
         self._epoch = 0
@@ -147,7 +148,7 @@ class ShownTracker:
             self._shown = (task.video, task.positions)
         prompts = task.prompts or tuple(SpatialPrompt(box=box) for box in task.boxes)
         if len(prompts) > self._tracker.max_objects:
-            self._tracker = Sam2Tracker(self._bundle, max_objects=len(prompts))
+            self._tracker = self._make(len(prompts))
         return track_prompts(self._tracker, self._frames, prompts, task.keyframe)
 
     def _read(self, task: TrackTask) -> tuple[Frame, ...]:

@@ -50,12 +50,19 @@ def _add_bench_options(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="cpu",
         metavar="NAME",
-        help="cpu, cuda, onnx-tensorrt, tensorrt, or torch (of a checkpoint); default: cpu",
+        help="cpu, cuda, onnx-tensorrt, tensorrt, openvino, auto, or torch (of a checkpoint);"
+        " default: cpu",
     )
     add("--objects", default="1,2,4", metavar="N,N", help="how many to track; default: 1,2,4")
     add("--frames", default="100", metavar="N", help="timed frames of each; default: 100")
     add("--threads", default="1", metavar="N", help="of each engine and OpenCV; default: 1")
     add("--json", metavar="FILE", help="also write the numbers here")
+    add(
+        "--budget",
+        action="store_true",
+        help="time each stage of a frame instead, from JPEG to label map, beside the camera's period",
+    )
+    add("--hz", default="30", metavar="N", help="with --budget: of the camera; default: 30")
     add(
         "--selftest",
         action="store_true",
@@ -98,6 +105,7 @@ def verify_built(folder: Path) -> Iterator[str]:
         built = read_built(path)
         num_bytes = sum(len(read_engine(folder, built, engine)) for engine in built.engines)
         yield f"{path}: intact, {num_bytes / 1e6:.1f} MB, {_freshness(built, manifest)}"
+    yield from _chosen_rows(folder, manifest)
 
 
 def _freshness(built: BuiltEngines, manifest: Manifest) -> str:
@@ -107,7 +115,27 @@ def _freshness(built: BuiltEngines, manifest: Manifest) -> str:
     return "up to date" if reason is None else f"NOT USABLE: {reason}"
 
 
+def _chosen_rows(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What was chosen for which processor, and with what result."""
+    from foreseg.engines.chosen import chosen_folders, read_chosen, why_stale
+    from foreseg.errors import EngineError
+
+    for path in chosen_folders(folder):
+        try:
+            chosen = read_chosen(path)
+        except EngineError as error:
+            yield str(error)
+            continue
+        reason = why_stale(chosen, manifest)
+        fresh = "up to date" if reason is None else f"NOT USABLE: {reason}"
+        yield f"{path.name} ({chosen.processor_name}): {chosen}, made {chosen.created}, {fresh}"
+
+
 def _bench(arguments: argparse.Namespace) -> int:
+    if arguments.budget:
+        from foreseg.commands.bundle_budget import budget
+
+        return budget(arguments)
     from foreseg.commands.bundle_bench import bench
 
     return bench(arguments)
@@ -146,7 +174,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         print(
             f"{'graph'.ljust(10)} {piece.name}: {piece.num_bytes / 1e6:.2f} MB, {piece.precision}"
         )
-    for row in _engine_rows(folder, manifest):
+    for row in (*_engine_rows(folder, manifest), *_chosen_rows(folder, manifest)):
         print(f"{'engines'.ljust(10)} {row}")
     return 0
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from foreseg.engines.base import Engine, Tensor, TensorSpec
 from foreseg.engines.load import Bundle, bundle_folder, load_bundle
+from foreseg.engines.processor import this_processor
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef, U8Array
 from foreseg.geometry import BoxXyxy
@@ -40,7 +41,7 @@ WARM_UP = 20  # frames: the memory (7 maps, 16 pointers) is full by then
 _COLUMNS, _LINES = 4, 2
 _RADIUS_PX = 44
 _SWING_PX = 20  # a disc goes so far to either side
-_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
+_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt_rtx")
 _MODEL_FILES = (Path("/proc/device-tree/model"), Path("/proc/cpuinfo"))  # of a Jetson, of a PC
 _STATUS = Path("/proc/self/status")
 
@@ -225,6 +226,7 @@ def bench(arguments: argparse.Namespace) -> int:
     name = arguments.json or (SELF_TEST_FILE if arguments.selftest else None)
     file = writable_file(name) if name else None
     import_cv2().setNumThreads(threads)
+    load = os.getloadavg()[0]
     with load_bundle(arguments.bundle, backend=arguments.backend, threads=threads) as bundle:
         golden_frames = bundle.manifest.parity.frames if arguments.selftest else 0
         bar, done = ProgressBar(golden_frames + len(counts) * (WARM_UP + frames)), 0
@@ -241,7 +243,7 @@ def bench(arguments: argparse.Namespace) -> int:
             counts = ()  # what does not track cannot be timed
         rows = [time_tracker(bundle, objects, frames, count_frame) for objects in counts]
         bar.close(done)
-        about = _about(bundle, threads)
+        about = {**_about(bundle, threads), "load": round(load, 2)}
     _print(bundle, about, rows)
     if found is not None:
         print_self_test(found)
@@ -327,6 +329,7 @@ def _about(bundle: Bundle, threads: int) -> dict[str, object]:
         "precision": sorted({piece.precision for piece in manifest.pieces})
         or [manifest.precision],
         "machine": machine_name(),
+        "features": list(this_processor().features),
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "threads": threads,
@@ -360,6 +363,9 @@ def _print(bundle: Bundle, about: Mapping[str, object], rows: Sequence[TrackerTi
         f" {'/'.join(precisions) or manifest.precision}, frames of {SIZE_WH[0]}x{SIZE_WH[1]}"
     )
     print(f"{about['machine']}, {about['threads']} thread(s), {providers}")
+    print(
+        f"{' '.join(this_processor().features) or 'features unknown'}; load {about['load']} before"
+    )
     print(", ".join(f"{name} {version}" for name, version in versions(_PACKAGES).items()))
     print(f"parity {manifest.parity}")
     if not rows:

@@ -61,6 +61,8 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
         _python(),
         _numpy(),
         _onnxruntime(),
+        _processor(),
+        _openvino(),
         _bundle(),
         _opencv(),
         _httpx(),
@@ -129,6 +131,31 @@ def _onnxruntime() -> Check:
     names = ", ".join(name.removesuffix("ExecutionProvider") for name in providers)
     return Check(
         name="ONNX Runtime", level=Level.OK, found=f"{version} with {names}", is_core=True
+    )
+
+
+def _processor() -> Check:
+    from foreseg.engines.processor import this_processor
+
+    return Check(name="processor", level=Level.OK, found=str(this_processor()))
+
+
+def _openvino() -> Check:
+    name = "OpenVINO"
+    found = probe(
+        "from foreseg.engines.openvino_api import import_openvino as load; o = load(); c = o.Core();"
+        "print(o.__version__.partition('-')[0], *(d + ':' + ','.join(sorted(c.get_property("
+        "d, 'OPTIMIZATION_CAPABILITIES'))) for d in c.available_devices))"
+    )
+    if found.error:
+        advice = "only for a faster tracker on Intel and AMD: pip install 'foreseg[openvino]'"
+        return Check(name=name, level=Level.MISSING, found=found.error, advice=advice)
+    version, *devices = found.words
+    return Check(
+        name=name,
+        level=Level.OK,
+        found=f"{version} with {', '.join(devices).replace(':', ' ') or 'no device'}",
+        advice="`foreseg-export build BUNDLE --target x86`, then `tracker.backend: auto`",
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 from foreseg.clock import SystemClock
@@ -56,7 +57,7 @@ def play_file(options: RunOptions, source: Source, files: RunFiles) -> RunReport
         executor,
         files,
         reasoner=reasoner if options.queries else None,
-        latencies=Latencies(tracker_ns=tracker_ns),
+        latencies=options.latencies or Latencies(tracker_ns=tracker_ns),
         trace=trace,
     )
     clock = SystemClock()
@@ -90,6 +91,8 @@ class _FileRun:
         self._player = player
         self._requests: dict[ObjectId, RequestId] = {}
         self._replies: dict[ObjectId, Reply] = {}
+        queries = sorted(options.queries, key=lambda query: options.asked_ns.get(query.id, 0))
+        self._to_ask = deque(queries)
 
     def play(self, source: Source) -> bool:
         """True if the user broke it off."""
@@ -97,8 +100,7 @@ class _FileRun:
         total = source.num_frames if limit is None else min(limit, source.num_frames or limit)
         bar = ProgressBar(total)
         is_interrupted = False
-        for query in self._options.queries:
-            self._player.ask(query)
+        self._ask_until(0)
         try:
             for item in source:
                 if isinstance(item, SourceFrame):
@@ -136,10 +138,17 @@ class _FileRun:
                 frame_index=FrameIndex(self.num_frames),
                 frame_stamp_ns=frame.stamp_ns,
             )
+        self._ask_until(frame.stamp_ns)
         if self._player.feed(DEFAULT_CAMERA, frame.image, frame.stamp_ns) is None:
             return
         self.num_frames += 1
         self._collect()
+
+    def _ask_until(self, stamp_ns: int) -> None:
+        """Ask what is to be asked by then."""
+        due = self._options.asked_ns
+        while self._to_ask and due.get(self._to_ask[0].id, 0) <= stamp_ns:
+            self._player.ask(self._to_ask.popleft())
 
     def _collect(self) -> None:
         for object_id, request_id in self._requests.items():

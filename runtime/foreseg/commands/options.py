@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreseg.commands.pointing import BOX_FORM, TimedPrompt, prompts_from_words
 from foreseg.config import Config, Scalar, config_from_settings, settings_of
 from foreseg.dialogue import Query, QueryId
+from foreseg.driving.player import Latencies
 from foreseg.errors import ConfigError, InputError
 
 MAX_LABELS = 255  # of a palette PNG
@@ -32,6 +33,8 @@ class RunOptions:
     has_rationale: bool = False
     filmstrips: Path | None = None
     observed: Path | None = None
+    latencies: Latencies | None = None  # of a replay, on the simulated clock
+    asked_ns: Mapping[QueryId, int] = field(default_factory=dict)  # when, if not at the beginning
 
     def prompts_at(self, frame: int) -> tuple[TimedPrompt, ...]:
         """Those for this frame."""

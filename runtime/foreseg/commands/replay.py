@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`foreseg replay TRACE`: the recorded events again, without any engine."""
+"""`foreseg replay`: a trace's events again, without any engine; or a bag's images (`bag_replay`)."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from foreseg.commands.replay_options import add_bag_options
 
 if TYPE_CHECKING:
     from foreseg.dialogue import Answer
@@ -18,16 +20,33 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Declare it."""
     parser = subparsers.add_parser(
         "replay",
-        help="feed a trace to the pipeline again and compare its commands",
-        description="Replays a trace.jsonl without engines; exit code 1 if a command differs.",
+        help="feed a trace to the pipeline again and compare its commands; or play a bag",
+        description="Replays a trace.jsonl without engines; exit code 1 if a command differs. Plays a"
+        " bag's images through tracker and reasoner, on a simulated clock: twice the same.",
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace.jsonl written by foreseg")
-    parser.set_defaults(handler=replay_trace)
+    parser.add_argument(
+        "trace",
+        metavar="TRACE|BAG",
+        help="a trace.jsonl written by foreseg; or a bag, of `foreseg record` or any other recorder",
+    )
+    add_bag_options(parser)
+    parser.set_defaults(handler=replay)
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Replay what it is."""
+    from foreseg.media.bags import is_bag
+
+    if is_bag(Path(arguments.trace).expanduser()):
+        from foreseg.commands.bag_replay import replay_bag
+
+        return replay_bag(arguments)
+    return replay_trace(arguments)
 
 
 def replay_trace(arguments: argparse.Namespace) -> int:
     """Replay and report."""
-    from foreseg.driving.trace import replay
+    from foreseg.driving.trace import replay as replayed
     from foreseg.pipeline.events import PublishAnswer
 
     path = Path(arguments.trace)
@@ -41,7 +60,7 @@ def replay_trace(arguments: argparse.Namespace) -> int:
             if len(answers) < MAX_ANSWERS_SHOWN:
                 answers.append(command.answer)
 
-    report = replay(path, take)
+    report = replayed(path, take)
     is_same = not report.first_difference
     print(f"{path}: {report.num_events} events, {report.num_commands} commands")
     if report.cut_line:

@@ -12,6 +12,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from foreseg.commands.default_reasoner import HELP, default_kind
 from foreseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         description="Answers queries about a video or camera with masks, and tracks them.",
     )
     add = parser.add_argument
-    add("source", metavar="SOURCE", help="video, image, folder of images, or a camera such as 0")
+    add(
+        "source",
+        metavar="SOURCE",
+        help="video, image, folder of images, bag, or a camera such as 0",
+    )
     add(
         "--query", action="append", default=[], metavar="TEXT", help="what to ask; may be repeated"
     )
@@ -41,7 +46,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "--period", type=float, default=0.0, metavar="S", help="ask again every S seconds; 0: once"
     )
     add("--bundle", default="nano", help="engine bundle: a folder, or `nano`")
-    add("--reasoner", default="kinematic", metavar="KIND", help="who answers")
+    add("--reasoner", default=default_kind(), metavar="KIND", help=HELP)
     add("--out", default="foreseg_out", metavar="DIR", help="where the files go")
     add("--rationale", action="store_true", help="ask for the chain of thought, and show it")
     add("--filmstrips", metavar="DIR", help="a picture of each answer into this folder")
@@ -110,40 +115,51 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, write the files, and say what was found."""
-    from foreseg.commands.camera_run import play_camera
-    from foreseg.commands.file_run import play_file
     from foreseg.commands.options import options_from_arguments
-    from foreseg.commands.run_files import RunFiles
-    from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, open_source
+    from foreseg.media.sources import open_source
 
     options = options_from_arguments(arguments)
     with open_source(options.source) as source:
-        _check_prompts(options, source)
-        is_camera = isinstance(source, CameraSource)
-        is_still = not is_camera and source.num_frames == 1
-        rate_hz = source.rate_hz or DEFAULT_RATE_HZ
-        if is_camera:  # what a driver says is not measured
-            rate_hz = min(rate_hz, MAX_CAMERA_VIDEO_HZ)
-        files = RunFiles(
-            options.out,
-            {query.id: query.text for query in options.queries},
-            video_hz=None if is_still or not options.has_video else rate_hz,
-            has_rationale=options.has_rationale,
-            filmstrips=options.filmstrips,
-            observed=options.observed,
-            counted=[one.object_id for one in options.prompts],
-        )
+        return run_source(options, source)
+
+
+def run_source(options: RunOptions, source: Source) -> int:
+    """Play a source that is open, write the files, and say what was found; the exit code.
+
+    Raises:
+        ForesegError: an operator's mistake.
+    """
+    from foreseg.commands.camera_run import play_camera
+    from foreseg.commands.file_run import play_file
+    from foreseg.commands.run_files import RunFiles
+    from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource
+
+    _check_prompts(options, source)
+    is_camera = isinstance(source, CameraSource)
+    is_still = not is_camera and source.num_frames == 1
+    rate_hz = source.rate_hz or DEFAULT_RATE_HZ
+    if is_camera:  # what a driver says is not measured
+        rate_hz = min(rate_hz, MAX_CAMERA_VIDEO_HZ)
+    files = RunFiles(
+        options.out,
+        {query.id: query.text for query in options.queries},
+        video_hz=None if is_still or not options.has_video else rate_hz,
+        has_rationale=options.has_rationale,
+        filmstrips=options.filmstrips,
+        observed=options.observed,
+        counted=[one.object_id for one in options.prompts],
+    )
+    try:
         try:
-            try:
-                play = play_camera if is_camera else play_file
-                report = play(options, source, files)
-            finally:
-                files.close()
-            files.write_summary(_summary(options, files, report))
-        except OSError as error:
-            place = error.filename or options.out
-            msg = f"cannot write {place}: {error.strerror or error}; make room, or give another --out"
-            raise InputError(msg) from error
+            play = play_camera if is_camera else play_file
+            report = play(options, source, files)
+        finally:
+            files.close()
+        files.write_summary(_summary(options, files, report))
+    except OSError as error:
+        place = error.filename or options.out
+        msg = f"cannot write {place}: {error.strerror or error}; make room, or give another --out"
+        raise InputError(msg) from error
     _print_summary(options, files, report)
     return INTERRUPTED if report.is_interrupted and not is_camera else 0
 

@@ -73,12 +73,12 @@ def load_tracker(config: Config) -> Callable[[int], Tracker]:
         EngineError: the bundle is missing or damaged, or its back-end does not start.
     """
     from foreseg.engines.load import load_configured
-    from foreseg.tracker.sam2 import Sam2Tracker
+    from foreseg.tracker.views import tracker_factory
 
     bundle = load_configured(config.tracker)
     if bundle.backend.reason:
         sys.stderr.write(f"foreseg: the tracker runs on {bundle.backend}\n")
-    return lambda rows: Sam2Tracker(bundle, max_objects=rows)
+    return tracker_factory(bundle, config.tracker.view)
 
 
 def checked_prompt(one: TimedPrompt, size_wh: tuple[int, int]) -> SpatialPrompt:

@@ -99,6 +99,10 @@ class Fields:
             self.refuse(f"wants a finite number in {key!r}, got {value!r:.60}")
         return number
 
+    def number_or_none(self, key: str) -> float | None:
+        """A finite number, or null; the field itself must be there."""
+        return None if key in self._data and self._data[key] is None else self.number(key)
+
     def flag(self, key: str) -> bool:
         """True or false."""
         return bool(self._get(key, (bool,), "true or false"))

@@ -2,7 +2,8 @@
 """Opens an engine bundle: checks its manifest and hashes, then hands each graph to a back-end.
 
 The graphs of a bundle run on every back-end of ONNX Runtime, whatever device it was exported for.
-Engines that TensorRT built of them are used by the back-end `tensorrt` only.
+Engines that TensorRT built of them are used by the back-end `tensorrt` only, and what was chosen
+piece by piece for a processor by `openvino`; `auto` takes whichever is there.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from types import TracebackType
 
 from foreseg.config import TrackerConfig
 from foreseg.engines.base import Engine
+from foreseg.engines.built import built_folders
+from foreseg.engines.chosen import chosen_folders
+from foreseg.engines.chosen_opening import open_chosen
 from foreseg.engines.cuda import open_cuda
 from foreseg.engines.cuda_memory import CudaDevice
+from foreseg.engines.local_device import local_device
 from foreseg.engines.manifest import Manifest, Piece, read_manifest, read_piece
 from foreseg.engines.onnx import OnnxEngine, Provider
 from foreseg.engines.onnx_providers import (
@@ -30,6 +35,7 @@ from foreseg.engines.onnx_providers import (
     tensorrt_provider,
     tensorrt_version,
 )
+from foreseg.engines.processor import this_processor
 from foreseg.engines.sam2_specs import check_geometry
 from foreseg.engines.store import Device, HostStore, Store
 from foreseg.engines.tensorrt_opening import installed_modules, open_built
@@ -47,6 +53,8 @@ class Backend(Enum):
     CUDA = "cuda"  # ONNX Runtime
     ONNX_TENSORRT = "onnx-tensorrt"  # ONNX Runtime, which builds engines at the first start
     TENSORRT = "tensorrt"  # engines that `foreseg-export build` made
+    OPENVINO = "openvino"  # each piece on what `foreseg-export build --target x86` chose for it
+    AUTO = "auto"  # whichever of these two was built, else the graphs on ONNX Runtime
     TORCH = "torch"  # what is opened is a checkpoint, not a bundle
 
 
@@ -56,6 +64,8 @@ FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
     Backend.CUDA: (Backend.CPU,),
     Backend.ONNX_TENSORRT: (Backend.CUDA, Backend.CPU),
     Backend.TENSORRT: (Backend.CUDA, Backend.CPU),
+    Backend.OPENVINO: (Backend.CPU,),
+    Backend.AUTO: (),  # `_order` knows
     Backend.TORCH: (),
 }
 # in another package: loaded only if asked for
@@ -176,6 +186,7 @@ def load_bundle(
     if asked is Backend.TORCH:
         return _open_torch(str(path_or_name), threads)
     folder = bundle_folder(path_or_name)
+    allow_fallback |= asked is Backend.AUTO
     manifest = read_manifest(folder)
     if manifest.flavour != "onnx":
         msg = f"bundle {manifest.name!r} holds {manifest.flavour!r} engines; only 'onnx' runs here"
@@ -183,7 +194,7 @@ def load_bundle(
     graphs = tuple((piece, read_piece(folder, piece)) for piece in manifest.pieces)
     source = _Source(folder=folder, manifest=manifest, graphs=graphs, threads=threads)
     reasons: list[str] = []
-    for used in (asked, *(FALLBACKS[asked] if allow_fallback else ())):
+    for used in _order(asked, folder, allow_fallback=allow_fallback):
         choice = BackendChoice(asked=asked, used=used, reason="; ".join(reasons))
         try:
             bundle = _open(source, choice)
@@ -228,9 +239,24 @@ class _Source:
     threads: int
 
 
+def _order(asked: Backend, folder: Path, *, allow_fallback: bool) -> tuple[Backend, ...]:
+    """What is tried, one after the other; of `auto` all that was built of a bundle for here."""
+    if asked is not Backend.AUTO:
+        return (asked, *(FALLBACKS[asked] if allow_fallback else ()))
+    found = []
+    if built_folders(folder) and local_device() is not None:
+        found.append(Backend.TENSORRT)
+    if chosen_folders(folder):
+        found.append(Backend.OPENVINO)
+    return (*found, Backend.CPU)  # whether those are fresh shows when they open
+
+
 def _open(source: _Source, choice: BackendChoice) -> Bundle:
     if choice.used is Backend.TENSORRT:
         return _open_tensorrt(source, choice)
+    if choice.used is Backend.OPENVINO:
+        chosen = open_chosen(source.folder, source.manifest, this_processor(), source.threads)
+        return Bundle(manifest=source.manifest, engines=chosen, backend=choice)
     if choice.used is Backend.CPU:
         engines = tuple(
             OnnxEngine(piece.name, graph, threads=source.threads) for piece, graph in source.graphs

@@ -54,7 +54,8 @@ class Contexts:
         engine: makes contexts; must outlive them.
         trt: the module that made it.
         device: where it runs.
-        inputs, outputs: where its tensors lie.
+        inputs: where the tensors lie that it reads.
+        outputs: where those lie that it writes.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from foreseg.errors import ConfigError
 from foreseg.frames import FrameIndex, FrameRef
 
 NS_PER_S = 1_000_000_000
+_MAX_STRETCH_BITS = 64  # 2^64 ns are 585 years
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,52 @@ class UniformWindow:
             start = bisect.bisect_left(times_ns, times_ns[-1] - round(self.span_s * NS_PER_S))
         ranks = _even_ranks(times_ns[start:], self.num_frames)
         return tuple(refs[start + rank].index for rank in ranks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedWindow:
+    """Frames at places in time that stay: the last of each stretch of 2^k ns by the stamps.
+
+    k is the smallest that lets the last `span_s` seconds (None: all there is) keep to `num_frames`, so
+    these are half of them at least. The others stand in the two newest stretches, at halves, quarters and
+    so on (at a low rate anywhere): a prompt that tells how many it has tells the same next time. The newest
+    frame is in; of an earlier stretch one of the sparse tier is shown, where there is one: it
+    lasts. So the next window begins as this one does, until k grows or the oldest stretch has left.
+    """
+
+    num_frames: int
+    span_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_num_frames(self.num_frames)
+        if self.span_s is not None:
+            _check_seconds("span_s", self.span_s)
+
+    def select(self, view: HistoryView) -> tuple[FrameIndex, ...]:
+        """Indices of one frame of each stretch, and of more in the newest two."""
+        refs = view.timeline
+        if not refs:
+            return ()
+        times_ns = [refs[0].stamp_ns + elapsed_ns for elapsed_ns in _elapsed_ns(refs)]
+        start, last_ns = 0, times_ns[-1]
+        if self.span_s is not None:
+            start = bisect.bisect_left(times_ns, last_ns - round(self.span_s * NS_PER_S))
+        sizes = range(_MAX_STRETCH_BITS)
+        bits = next(
+            (k for k in sizes if (last_ns >> k) - (times_ns[start] >> k) < self.num_frames), 0
+        )
+        lasting = {ref.index for ref in view.sparse}
+        is_lasting = [ref.index in lasting for ref in refs]
+        ranks = set(_stretch_ranks(times_ns, is_lasting, start, bits)[-self.num_frames :])
+        tail = bisect.bisect_left(times_ns, ((last_ns >> bits) - 1) << bits, start)
+        while bits and len(ranks) < self.num_frames:
+            bits -= 1
+            parts = _stretch_ranks(times_ns, is_lasting, tail, bits)
+            new = [rank for rank in reversed(parts) if rank not in ranks]
+            ranks.update(new[: self.num_frames - len(ranks)])
+        rest = [rank for rank in reversed(range(start, len(refs))) if rank not in ranks]
+        ranks.update(rest[: self.num_frames - len(ranks)])
+        return tuple(refs[rank].index for rank in sorted(ranks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +244,18 @@ def _elapsed_ns(refs: Sequence[FrameRef]) -> list[int]:
             elapsed_ns += max(0, ref.stamp_ns - refs[i - 1].stamp_ns)
         times_ns.append(elapsed_ns)
     return times_ns
+
+
+def _stretch_ranks(
+    times_ns: Sequence[int], is_lasting: Sequence[bool], start: int, bits: int
+) -> list[int]:
+    """From `start` on, the last position of each stretch of 2^bits ns; a lasting one, but at the end."""
+    ranks: dict[int, int] = {}
+    for rank in range(start, len(times_ns)):
+        held = ranks.get(times_ns[rank] >> bits)
+        if held is None or is_lasting[rank] or not is_lasting[held]:
+            ranks[times_ns[rank] >> bits] = rank
+    return [*list(ranks.values())[:-1], len(times_ns) - 1]
 
 
 def _nearest_rank(values: Sequence[int], target: float) -> int:

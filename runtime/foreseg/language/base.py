@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from foreseg.errors import ConfigError, ForesegError
 from foreseg.frames import Frame, U8Array
+from foreseg.language.text_grammar import TextGrammar
 from foreseg.masks import Mask
 
 
@@ -38,13 +39,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LanguageRequest:
-    """One or more completions of the same messages."""
+    """One or more completions of the same messages.
+
+    Attributes:
+        grammar: what a completion may say, for models that can be kept to it (those in this process);
+            None: anything.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int  # of each completion
     num_samples: int = 1
     temperature: float = 0.0  # 0 = the most probable token each time
     seed: int = 0
+    grammar: TextGrammar | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.num_samples < 1 or self.temperature < 0:

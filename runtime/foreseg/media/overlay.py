@@ -76,8 +76,8 @@ def draw_overlay(
     """A copy of the frame with masks, their names, a legend, a banner, a rationale and an inset.
 
     The banner lies above, the rationale below, the legend in the upper corner where it covers
-    less of what is tracked, the inset in such a lower corner, above the rationale; where there is
-    no room for it between the others, it is left out. A track that is not TRACKED is drawn
+    less of what is tracked, the inset in such a lower corner, above the rationale, below or beside
+    the legend; where there is no room for it between the others, it is left out. A track that is not TRACKED is drawn
     faintly with a dashed outline; labels without a legend row are drawn without a name.
 
     Raises:
@@ -93,8 +93,7 @@ def draw_overlay(
     small = pen.smaller()
     taken = [_draw_legend(small, labels, label_map, top)] if labels and has_legend else []
     if inset is not None:
-        room = (max([top, *(round(box.y1) for box in taken)]), bottom)
-        taken += _draw_inset(small, inset, label_map, rows=room)
+        taken += _draw_inset(small, inset, label_map, taken, rows=(top, bottom))
     for label, x, y in sorted(tops, key=lambda item: item[0].state):
         taken += _draw_chip(small, (x, y), label, taken, rows=(top, bottom))
     return canvas
@@ -298,9 +297,14 @@ def inset_size(canvas_wh: tuple[int, int], source_wh: tuple[int, int]) -> tuple[
 
 
 def _draw_inset(
-    pen: Pen, inset: Inset, label_map: LabelMap, *, rows: tuple[int, int]
+    pen: Pen,
+    inset: Inset,
+    label_map: LabelMap,
+    taken: Sequence[BoxXyxy],
+    *,
+    rows: tuple[int, int],
 ) -> list[BoxXyxy]:
-    """In the lower corner where it covers less, framed, its age below; gives what it covers."""
+    """In the free lower corner where it covers less, framed, its age below; gives what it covers."""
     width, (h, w) = label_map.shape[1], inset.image.shape[:2]
     margin, edge = pen.margin_px, max(1, pen.text_px // 8)
     box_w, box_h = w + 2 * edge, h + 2 * edge + pen.line_px
@@ -308,10 +312,17 @@ def _draw_inset(
     if y < rows[0] or box_w + 2 * margin > width:
         return []
 
+    def is_free(x: int) -> bool:
+        box = BoxXyxy(x, y, x + box_w, y + box_h)
+        return all(box_iou(box, other) == 0 for other in taken)
+
     def num_covered(x: int) -> int:
         return int(np.count_nonzero(label_map[y : y + box_h, x : x + box_w]))
 
-    x = min(width - margin - box_w, margin, key=num_covered)  # at the right where it is equal
+    free = [x for x in (width - margin - box_w, margin) if is_free(x)]
+    if not free:
+        return []
+    x = min(free, key=num_covered)  # at the right where it is equal
     pen.panel(x, y, box_w, box_h, PANEL, 1.0)
     pen.panel(x, y, box_w, h + 2 * edge, AMBER, 1.0)
     pen.canvas[y + edge : y + edge + h, x + edge : x + edge + w] = inset.image

@@ -12,24 +12,21 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from foreseg.errors import ConfigError, InputError, StreamError
 from foreseg.frames import U8Array
+from foreseg.media.closing import Closing
 from foreseg.media.pen import PANEL, WHITE, Pen, import_cv2
 from foreseg.tracker.base import LabelMap
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # typing's own from Python 3.11 on
 
 MAX_CAPTION_LINES = 2  # of a cell of a contact sheet
 PALETTE_SIZE = 256
 
 
-class OverlayVideoWriter:
+class OverlayVideoWriter(Closing):
     """An mp4 (MPEG-4 part 2, which OpenCV's wheels can write) of frames of one size.
 
     The first frame sets the size; later ones of another size are fitted into it with borders.
@@ -65,19 +62,6 @@ class OverlayVideoWriter:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _open(self) -> _Writer:
         self._path.parent.mkdir(parents=True, exist_ok=True)

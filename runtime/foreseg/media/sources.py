@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of frames without ROS: a video file, a folder of images, one image, a camera.
+"""Sources of frames without ROS: a video file, a folder of images, one image, a camera; or a bag.
 
 A source yields RGB images with stamps, as fast as they are asked for; it knows nothing of pacing,
 histories or trackers. OpenCV is imported when a source is opened.
@@ -24,6 +24,7 @@ from foreseg.clock import Clock, SystemClock
 from foreseg.errors import ConfigError, InputError, MissingExtraError, StreamError
 from foreseg.files import read_file
 from foreseg.frames import U8Array
+from foreseg.media.closing import Closing
 from foreseg.media.pictures import decoded_picture
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Capture(Protocol):
 
 
 class Source(Protocol):
-    """An iterable over frames, to be closed; only cameras yield `SourceLost`, only videos `SourceGap`.
+    """An iterable over frames, to be closed.
+
+    Only cameras yield `SourceLost`, only videos and bags `SourceGap`.
 
     Iterating raises `StreamError` where an image file cannot be read.
     """
@@ -132,7 +135,7 @@ class Source(Protocol):
 
 
 def open_source(spec: str, *, rate_hz: float | None = None, clock: Clock | None = None) -> Source:
-    """Open a video file, a folder of images, an image, or a camera.
+    """Open a video file, a folder of images, an image, a bag with one camera's images, or a camera.
 
     Args:
         spec: a path; or a camera as "0", "camera:0" or "/dev/video0".
@@ -142,8 +145,10 @@ def open_source(spec: str, *, rate_hz: float | None = None, clock: Clock | None 
     Raises:
         StreamError: nothing there, or not readable as any of these.
         ConfigError: a rate that is not above 0.
-        MissingExtraError: OpenCV is not installed.
+        MissingExtraError: OpenCV is not installed, or for a bag rosbags.
     """
+    from foreseg.media.bags import BagSource, is_bag  # it knows this module
+
     if rate_hz is not None and not (math.isfinite(rate_hz) and 0 < rate_hz <= MAX_RATE_HZ):
         msg = f"a source wants a rate above 0 and at most {MAX_RATE_HZ:g} Hz, got {rate_hz}"
         raise ConfigError(msg)
@@ -152,6 +157,8 @@ def open_source(spec: str, *, rate_hz: float | None = None, clock: Clock | None 
         device = int(camera[1]) if camera else spec
         return CameraSource(device, clock=clock or SystemClock())
     path = Path(spec).expanduser()
+    if path.exists() and is_bag(path):
+        return BagSource(path)
     if path.is_dir():
         return ImageSource(_images_in(path), name=str(path), rate_hz=rate_hz)
     if not path.exists():
@@ -165,27 +172,7 @@ def open_source(spec: str, *, rate_hz: float | None = None, clock: Clock | None 
     return VideoSource(path, rate_hz=rate_hz)
 
 
-class _Closing:
-    """A context that closes at its end; the base of the sources here."""
-
-    def close(self) -> None:
-        """Nothing to let go of by default."""
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-
-class ImageSource(_Closing):
+class ImageSource(Closing):
     """Images in the order given; grey, RGBA and 16-bit ones become RGB of 8 bits.
 
     They may differ in size: each change starts a new epoch of the history.
@@ -225,7 +212,7 @@ class ImageSource(_Closing):
             yield SourceFrame(image=_read_image(self._cv2, path), stamp_ns=stamp_ns)
 
 
-class VideoSource(_Closing):
+class VideoSource(Closing):
     """A video file, turned upright as its header says.
 
     Stamps are the file's own (a phone's rate varies) where they increase, else at its rate. What a
@@ -339,7 +326,7 @@ class VideoSource(_Closing):
         return capture
 
 
-class CameraSource(_Closing):
+class CameraSource(Closing):
     """A camera of this machine, stamped when a frame has come.
 
     When it dies, `SourceLost` is yielded with every failed attempt, and it is opened again after

@@ -9,6 +9,7 @@ answer "no target".
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,9 +18,11 @@ from foreseg.dialogue import NoTarget, Query, TargetsFound
 from foreseg.errors import ConfigError
 from foreseg.frames import Frame, FrameWindow, U8Array
 from foreseg.geometry import BoxXyxy
-from foreseg.history.windows import UniformWindow, WindowPolicy
+from foreseg.history.windows import PinnedWindow, UniformWindow, WindowPolicy
 from foreseg.language.base import LanguageRequest, Message, Role
+from foreseg.language.text_grammar import BoxPart, Either, InTurn, Listed, Literal, OneOf
 from foreseg.methods.absence import is_no_place
+from foreseg.methods.answer_grammar import CompletionGrammar
 from foreseg.methods.answers import (
     form_of,
     format_words,
@@ -56,6 +59,8 @@ _KEYFRAME_NAMES = (
     "keyframe_timestamp", "keyframe", "keyframe_label", "keyframe_index", "frame", "timestamp",
 )  # fmt: skip
 _BOXES_NAMES = ("bbox_2d_list", "bbox_2d", "boxes", "bboxes", "bbox", "box")
+_BOX_TOKENS = 32  # at most, so that an answer ends within its budget
+NOTHING = '{"no_target": "nothing in the frames fits"}'
 _ANSWER = '{"keyframe_timestamp": LABEL, "bbox_2d_list": [[x0, y0, x1, y1], ...]}'
 
 
@@ -68,12 +73,14 @@ class VeasonSettings:
 
     num_frames: int = 6
     span_s: float | None = None  # None: all that the history has
+    pins_frames: bool = False  # what is shown is shown again when it is next asked
     view: View = field(default_factory=View)
     form: Form | None = None  # the only one that the model knows; None: what a query wants
     tells_budget: bool = True  # the words say how long the thoughts may be
     reasoning_tokens: int = 768
     answer_tokens: int = 256
     wording: Wording | None = None
+    keeps_to_grammar: bool = False  # what is said is one of the answers that `worded` writes
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_frames <= MAX_FRAMES:
@@ -88,13 +95,14 @@ class VeasonMethod:
 
     def __init__(self, settings: VeasonSettings | None = None) -> None:
         self._settings = settings or VeasonSettings()
-        self._policy = UniformWindow(
+        choose = PinnedWindow if self._settings.pins_frames else UniformWindow
+        self._policy: WindowPolicy = choose(
             num_frames=self._settings.num_frames, span_s=self._settings.span_s
         )
 
     @property
     def window_policy(self) -> WindowPolicy:
-        """Evenly over the span."""
+        """Evenly over the span, or at places that stay."""
         return self._policy
 
     def plan(self, query: Query, window: FrameWindow) -> Plan:
@@ -107,7 +115,11 @@ class VeasonMethod:
         form = form_of(query, settings.form)
         budget = reasoning_tokens_of(query, form, settings.reasoning_tokens)
         message = Message(role=Role.USER, content=self._content(query, shown, form, budget))
-        request = LanguageRequest(messages=(message,), max_tokens=budget + settings.answer_tokens)
+        request = LanguageRequest(
+            messages=(message,),
+            max_tokens=budget + settings.answer_tokens,
+            grammar=self._grammar(shown, form, budget) if settings.keeps_to_grammar else None,
+        )
         yield AnswerStep(
             request=request,
             form=form,
@@ -158,7 +170,7 @@ class VeasonMethod:
             boxes: of the targets in it, source pixels; none: nothing fits.
         """
         if not boxes:
-            return '{"no_target": "nothing in the frames fits"}'
+            return NOTHING
         scale = self.scale_xy(keyframe)
         places = [[round(number) for number in box.scaled(scale)] for box in boxes]
         label = window.label_of(keyframe.index)
@@ -175,6 +187,26 @@ class VeasonMethod:
             + format_words(form, budget, _ANSWER, tells_budget=self._settings.tells_budget)
         )
         return (frames_words(shown), *labelled(shown), after)
+
+    def _grammar(self, shown: FrameWindow, form: Form, budget: int) -> CompletionGrammar:
+        """Of the completions that `worded` and `form` can write about these frames."""
+        settings = self._settings
+        width, height = map(int, settings.view.size_wh(shown.newest))
+        scale = settings.view.scale_xy(shown.newest)
+        least = (max(1, math.ceil(scale[0])), max(1, math.ceil(scale[1])))  # a source pixel a side
+        box = BoxPart((width, height), (min(width, least[0]), min(height, least[1])))
+        found = InTurn(
+            [
+                Literal('{"keyframe_timestamp": '),
+                OneOf(frozenset(shown.label_of(frame.index) for frame in shown.frames)),
+                Literal(', "bbox_2d_list": ['),
+                Listed(box, max(1, settings.answer_tokens // _BOX_TOKENS)),
+                Literal("]}"),
+            ]
+        )
+        return CompletionGrammar(
+            form=form, answer=Either([Literal(NOTHING), found]), reasoning_tokens=budget
+        )
 
     def _targets_from(
         self, value: Json, repairs: Repairs, window: FrameWindow

@@ -23,6 +23,7 @@ FAMILY = "qwen2_5_vl"
 FORMAT_VERSION = 1
 VISION, DECODER, TOKENIZER, CARD = "vision.onnx", "decoder.onnx", "tokenizer.json", "method.json"
 FAMILIAR = "familiar.npy"  # only where the manifest has a limit
+CALIBRATION = "calibration.json"  # of its confidences, where it was fitted
 FILES = (VISION, DECODER, TOKENIZER, CARD)
 MAX_END_IDS = 16
 MAX_TOKENS = 1 << 16  # that a decoder may read
@@ -162,7 +163,7 @@ def read_nano_manifest(folder: Path) -> NanoManifest:
         exporters=tuple(str(item) for item in fields.items("exporters")),
         files=tuple(_file(child) for child in fields.children("files")),
     )
-    names = [file.name for file in manifest.files]
+    names = [file.name for file in manifest.files if file.name != CALIBRATION]
     wanted = (*FILES, FAMILIAR) if manifest.familiar_limit else FILES
     if sorted(names) != sorted(wanted):
         fields.refuse(f"wants the files {', '.join(wanted)}, got {', '.join(names):.200}")

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foreseg.engines.onnx import OnnxEngine
 from foreseg.errors import EngineError
@@ -26,10 +27,11 @@ from foreseg.language.base import (
 )
 from foreseg.language.completion_text import CompletionText
 from foreseg.language.images import F32Array
+from foreseg.language.token_guide import TokenGuide
 from foreseg.nano.bundle import DECODER, TOKENIZER, VISION, NanoBundle
 from foreseg.nano.decoding import Decoding, Past, Prompt
 from foreseg.nano.seeing import SeenFrame, VisionEncoder
-from foreseg.nano.words import chat_text, open_tokenizer, special_tokens
+from foreseg.nano.words import chat_text, open_tokenizer, special_tokens, unread_words
 
 MB = 1e6
 MAX_SAMPLES = 64  # of a request: each has keys and values of its own
@@ -66,6 +68,8 @@ class OnnxLanguageModel:
         self._images = manifest.images
         self._tokenizer = open_tokenizer(bundle.files[TOKENIZER], f"{self._name}'s {TOKENIZER}")
         self._special = special_tokens(self._tokenizer) | {self._images.image_token}
+        ids = (self._tokenizer.token_to_id(token) for token in self._special)
+        self._special_ids = frozenset(number for number in ids if number is not None)
         self._decoder = OnnxEngine("decoder", bundle.files[DECODER], threads=threads)
         self._encoder = VisionEncoder(
             OnnxEngine("vision", bundle.files[VISION], threads=threads),
@@ -75,7 +79,7 @@ class OnnxLanguageModel:
             max_bytes=round(vision_cache_mb * MB),
         )
         self._past: Past | None = None  # of the last prompt, unless a stream has it
-        self._num_reused = 0
+        self._num_prompt = self._num_reused = 0
         self._try_out()
 
     @property
@@ -84,9 +88,24 @@ class OnnxLanguageModel:
         return self._encoder
 
     @property
+    def num_prompt(self) -> int:
+        """Tokens of the last prompt."""
+        return self._num_prompt
+
+    @property
     def num_reused(self) -> int:
         """Tokens of the last prompt that were not read again."""
         return self._num_reused
+
+    def unread_words(self, text: str) -> list[str]:
+        """Words that it never read: what they ask for it cannot know."""
+        return unread_words(self._tokenizer, text)
+
+    def forget(self, *, frames: bool = True) -> None:
+        """Let go the last prompt, and the tokens of frames unless they are to stay."""
+        self._past = None
+        if frames:
+            self._encoder.forget()
 
     def seen(self, images: Sequence[U8Array]) -> Generator[Chunk, None, list[SeenFrame]]:
         """Frames as the model sees them, with signs of life.
@@ -112,7 +131,7 @@ class OnnxLanguageModel:
         past, self._past = self._past, None
         room = len(prompt.ids) + request.max_tokens
         decoding = Decoding(self._decoder, self._geometry, prompt, room=room, past=past)
-        self._num_reused = decoding.num_reused
+        self._num_prompt, self._num_reused = len(prompt.ids), decoding.num_reused
         try:
             for _ in decoding.prefill():
                 yield Chunk()
@@ -159,15 +178,24 @@ class OnnxLanguageModel:
     def _completed(self, decoding: Decoding, request: LanguageRequest) -> CompletionStream:
         """The completions, token by token; each row of the decoding is a sample under way."""
         samples = [
-            _Sample(number, CompletionText(self._decoded), _randomness(request, number))
+            _Sample(
+                number,
+                CompletionText(self._decoded),
+                _randomness(request, number),
+                self._guide(request),
+            )
             for number in range(request.num_samples)
         ]
         for _ in range(request.max_tokens):
             rows, tokens = [], []
             for row, sample in enumerate(samples):
-                token, log_prob = chosen(decoding.logits[row], request.temperature, sample.random)
+                token, log_prob = chosen(
+                    decoding.logits[row], request.temperature, sample.random, sample.guide
+                )
                 if token in self._geometry.end_ids:
                     continue
+                if sample.guide is not None:
+                    sample.guide.feed(token)
                 rows.append(row)
                 tokens.append(token)
                 text = sample.text.feed(token)
@@ -182,6 +210,16 @@ class OnnxLanguageModel:
         yield from _ended(samples)
         for sample in samples:
             yield Chunk(sample=sample.number, is_cut=True)
+
+    def _guide(self, request: LanguageRequest) -> TokenGuide | None:
+        if request.grammar is None:
+            return None
+        return TokenGuide(
+            request.grammar,
+            self._decoded,
+            end_ids=self._geometry.end_ids,
+            special_ids=self._special_ids,
+        )
 
     def _decoded(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -202,13 +240,18 @@ class OnnxLanguageModel:
         except (LanguageModelError, ValueError) as error:
             msg = f"{self._name}: graphs, tokenizer and manifest do not fit together: {error}"
             raise EngineError(msg) from error
-        self._past = None
+        self.forget()
 
 
 def chosen(
-    logits: F32Array, temperature: float, random: np.random.Generator | None
+    logits: F32Array,
+    temperature: float,
+    random: np.random.Generator | None,
+    guide: TokenGuide | None = None,
 ) -> tuple[int, float]:
     """The next token from (vocabulary,) logits, and its log-probability at temperature 1.
+
+    That is the model's own, with or without a `guide` that tells which tokens may come.
 
     Raises:
         LanguageModelError: they are no numbers.
@@ -218,15 +261,25 @@ def chosen(
     if not np.isfinite(values).all():
         msg = "the model's output is not finite: its bundle is damaged, or its input out of range"
         raise LanguageModelError(msg)
-    if random is None or temperature == 0:
-        token = int(values.argmax())
-    else:
-        shares = np.exp(values / temperature)
-        total = np.cumsum(shares)
-        token = min(
-            int(np.searchsorted(total, random.random() * total[-1], side="right")), len(values) - 1
-        )
+    token = _drawn(values, temperature, random)
+    if guide is not None and not guide.allows(token):
+        if random is None or temperature == 0:
+            order = np.argsort(-values, kind="stable")
+        else:  # without replacement, each in its turn by its share of what is left
+            order = np.argsort(-(values / temperature + random.gumbel(size=len(values))))
+        allowed = guide.first(map(int, order))
+        token = token if allowed is None else allowed
     return token, float(values[token] - np.log(np.exp(values).sum()))
+
+
+def _drawn(
+    values: NDArray[np.float64], temperature: float, random: np.random.Generator | None
+) -> int:
+    if random is None or temperature == 0:
+        return int(values.argmax())
+    total = np.cumsum(np.exp(values / temperature))
+    place = int(np.searchsorted(total, random.random() * total[-1], side="right"))
+    return min(place, len(values) - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,6 +289,7 @@ class _Sample:
     number: int
     text: CompletionText
     random: np.random.Generator | None
+    guide: TokenGuide | None
 
 
 def _randomness(request: LanguageRequest, number: int) -> np.random.Generator | None:

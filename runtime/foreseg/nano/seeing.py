@@ -76,6 +76,11 @@ class VisionEncoder:
         fitted = self._images.fitted_wh((width, height), self._frame_pixels)
         return 1, fitted[1] // self._images.patch_px, fitted[0] // self._images.patch_px
 
+    def forget(self) -> None:
+        """Keep nothing of what was seen so far."""
+        self._kept.clear()
+        self._num_bytes = 0
+
     def encode(self, images: Sequence[U8Array]) -> Iterator[list[SeenFrame] | None]:
         """See frames; None after each run of the graph, at last all of them in order."""
         keys = [_key(image) for image in images]

@@ -8,6 +8,7 @@ against the model's own template. Does not know what the words mean.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
@@ -15,6 +16,7 @@ from foreseg.errors import EngineError, MissingExtraError
 from foreseg.language.base import Message
 from foreseg.language.special_tokens import without_tokens
 
+_WORD = re.compile(r"[^\W\d_]+")
 _VISION = ("<|vision_start|>", "<|vision_end|>")
 
 
@@ -70,6 +72,20 @@ def special_tokens(tokenizer: Tokenizer) -> frozenset[str]:
     """What a message's text must not spell."""
     added = tokenizer.get_added_tokens_decoder().values()
     return frozenset(token.content for token in added if token.special)
+
+
+def unread_words(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Words of a text, each once, that the texts of the training did not have.
+
+    A word that is there is one token of its own, at a sentence's beginning or within it.
+    """
+
+    def is_read(word: str) -> bool:
+        forms = (word, word.lower(), word.capitalize())
+        spelled = [form for word_ in forms for form in (word_, f" {word_}")]
+        return any(len(tokenizer.encode(s, add_special_tokens=False).ids) == 1 for s in spelled)
+
+    return [word for word in dict.fromkeys(_WORD.findall(text)) if not is_read(word)]
 
 
 def chat_text(messages: Iterable[Message], image_token: str, tokens: Collection[str]) -> str:

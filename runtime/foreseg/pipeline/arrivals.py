@@ -148,7 +148,7 @@ def _meet(
     stamp = max(known.answered_stamp_ns, answered)
     is_seen_now = arrival.keyframe_index == running.frame.index
     changed = replace(
-        known.named_by(arrival.query_id, stamp),
+        known.named_by(arrival.query_id, stamp, turn.state.query_ids),
         by_user=known.by_user or arrival.query_id is None,
         # another answer that leads to the same mask, or a prompt on this very frame
         confirmed=known.confirmed or arrival.query_id is not None or is_seen_now,

@@ -129,7 +129,9 @@ def _join(
         merged = twin
         for query_id in track.query_ids:
             merged = merged.named_by(
-                query_id, max(twin.answered_stamp_ns, track.answered_stamp_ns)
+                query_id,
+                max(twin.answered_stamp_ns, track.answered_stamp_ns),
+                turn.state.query_ids,
             )
         others = tuple(merged if t is twin else t for t in camera.tracks)
         drop_tracks(turn, turn.set_camera(camera_id, tracks=others), (track,))

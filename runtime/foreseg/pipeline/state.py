@@ -175,6 +175,11 @@ class State:
     next_ask: int = 1
     next_object: int = 1
 
+    @property
+    def query_ids(self) -> frozenset[QueryId]:
+        """Of the queries that stand, or wait for their answer."""
+        return frozenset(entry.query.id for entry in self.queries)
+
     @classmethod
     def start(cls, config: Config, cameras: tuple[CameraId, ...]) -> State:
         """Nothing seen, nothing asked."""

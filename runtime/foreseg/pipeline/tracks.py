@@ -6,7 +6,7 @@ Pure bookkeeping; knows nothing of engines, queries' texts or publishing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -19,6 +19,7 @@ from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackedObject, TrackKey
 
 NS = 1_000_000_000
+MAX_PAST_QUERIES = 16  # that named a track and are over, of a track
 
 
 class TrackState(IntEnum):
@@ -96,12 +97,20 @@ class LiveTrack:
         seen = frame.stamp_ns if result.object_logit > 0 else self.seen_stamp_ns
         return replace(self, last=result, seen_stamp_ns=seen)
 
-    def named_by(self, query_id: QueryId | None, stamp_ns: int) -> LiveTrack:
-        """After an answer named it."""
+    def named_by(
+        self, query_id: QueryId | None, stamp_ns: int, known: Collection[QueryId] = ()
+    ) -> LiveTrack:
+        """After an answer named it; `known` queries still stand or wait.
+
+        Of those that were asked once and are over, the newest `MAX_PAST_QUERIES` stay.
+        """
         if query_id is None:
             return replace(self, answered_stamp_ns=stamp_ns)
         ids = self.query_ids if query_id in self.query_ids else (*self.query_ids, query_id)
-        misses = tuple(m for m in self.misses if m[0] != query_id)
+        past = [q for q in ids if q != query_id and q not in known]
+        gone = set(past[: max(0, len(past) - MAX_PAST_QUERIES)])
+        ids = tuple(q for q in ids if q not in gone)
+        misses = tuple(m for m in self.misses if m[0] != query_id and m[0] not in gone)
         return replace(self, query_ids=ids, misses=misses, answered_stamp_ns=stamp_ns)
 
     def misses_of(self, query_id: QueryId) -> int:

@@ -110,14 +110,18 @@ class CalibratedReasoner:
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         """Answer as the reasoner does."""
-        stream = self._reasoner.ask(query, window)
-        try:
-            part = next(stream)
-            while True:
-                if isinstance(part, (TargetsFound, NoTarget)):
-                    part = replace(part, confidence=self._calibration.calibrated(part.confidence))
-                part = stream.send((yield part))
-        except StopIteration:
-            return
-        finally:
-            stream.close()
+        return calibrated_stream(self._reasoner.ask(query, window), self._calibration)
+
+
+def calibrated_stream(stream: AnswerStream, calibration: Calibration) -> AnswerStream:
+    """An answer as it comes, its confidences mapped."""
+    try:
+        part = next(stream)
+        while True:
+            if isinstance(part, (TargetsFound, NoTarget)):
+                part = replace(part, confidence=calibration.calibrated(part.confidence))
+            part = stream.send((yield part))
+    except StopIteration:
+        return
+    finally:
+        stream.close()

@@ -56,15 +56,25 @@ def known_kinds() -> tuple[str, ...]:
     return tuple(sorted({*OWN, *entry_points(group=ENTRY_POINT_GROUP).names}))
 
 
-def _factory(kind: str) -> ReasonerFactory:
+def require_kind(kind: str) -> None:
+    """Check that a kind can be one, before anything is loaded.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     name, colon, rest = kind.partition(":")
-    is_named = name in known_kinds()
-    if not (is_named or (colon and name and rest)):
+    if name not in known_kinds() and not (colon and name and rest):
         msg = (
             f"reasoner kind wants one of {', '.join(known_kinds())}, one of them with its options"
             f" as NAME:FILE, or 'module:attribute', got {kind!r}"
         )
         raise ConfigError(msg)
+
+
+def _factory(kind: str) -> ReasonerFactory:
+    require_kind(kind)
+    name, colon, rest = kind.partition(":")
+    is_named = name in known_kinds()
     try:
         found = _named(name) if is_named else _attribute(kind)
     except (ImportError, AttributeError, ValueError) as error:

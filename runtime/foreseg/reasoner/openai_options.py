@@ -49,6 +49,7 @@ class OpenAiOptions:
     num_key_frames: int = 0  # videoseg; 0 = the method's own
     num_reference_frames: int = -1  # videoseg; -1 = the method's own
     span_s: float = 0.0  # 0 = all that the history has
+    pins_frames: bool = False  # veason: what is shown is shown again when it is next asked
     form: str = ""  # the only one that the model knows; "" = the method's own
     tells_budget: bool = True  # the words say how long the thoughts may be
     labels: str = LabelForm.ABSOLUTE.value  # veason: what frame labels count

@@ -152,8 +152,12 @@ class MethodOptions:
         num_reference_frames: videoseg: likewise from elsewhere; -1: its own.
         decode_side_px: visa, fevos: of the frames on which [SEG] is decoded, at most; 0: its own.
         span_s: the last so many seconds are looked at; 0: all that the history has.
+        pins_frames: veason: frames stay at their places in time from asking to asking, so that a model
+            which keeps what it has read reads little.
         form: a `Form`'s name, the only one that the model knows; empty: the method's own.
         tells_budget: all but visa and sa2va: whether the words say how long the thoughts may be.
+        keeps_to_grammar: veason in its own words: its model can say nothing but whole answers about
+            frames that are shown, where the decoder is in this process.
         forces_token: visa, fevos: as the model's folder says, no option of a user's.
     """
 
@@ -164,8 +168,10 @@ class MethodOptions:
     num_reference_frames: int = -1
     decode_side_px: int = 0
     span_s: float = 0.0
+    pins_frames: bool = False
     form: str = ""
     tells_budget: bool = True
+    keeps_to_grammar: bool = False
     forces_token: bool = True
 
 
@@ -184,6 +190,10 @@ def method_from_options(
     """
     name = options.method
     _check_option_of_method(options, view)
+    if options.keeps_to_grammar and (name != "veason" or wording is not None):
+        msg = f"keeps_to_grammar is for the method veason in its own words, got {name}"
+        msg += "" if wording is None else " in a published model's"
+        raise ConfigError(msg)
     span = options.span_s or None
     chosen = form_from_name(options.form) if options.form else None
     if name == "videoseg":
@@ -207,10 +217,12 @@ def method_from_options(
         VeasonSettings(
             num_frames=shown,
             span_s=span,
+            pins_frames=options.pins_frames,
             view=view,
             form=chosen,
             tells_budget=options.tells_budget,
             wording=wording,
+            keeps_to_grammar=options.keeps_to_grammar,
         )
     )
 
@@ -282,6 +294,9 @@ def _check_option_of_method(options: MethodOptions, view: View) -> None:
         raise ConfigError(msg)
     if options.decode_side_px and name not in DECODING:
         msg = f"decode_side_px is for the methods {' and '.join(DECODING)}, got {name}"
+        raise ConfigError(msg)
+    if options.pins_frames and name != "veason":
+        msg = f"pins_frames is for the method veason, got {name}"
         raise ConfigError(msg)
     if not options.tells_budget and name not in TELLING:
         msg = f"tells_budget is for the methods {' and '.join(TELLING)}, got {name}"

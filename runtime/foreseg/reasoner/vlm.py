@@ -35,6 +35,7 @@ from foreseg.language.base import (
     SegmentingModel,
     SegmentStream,
 )
+from foreseg.methods.answer_grammar import CompletionGrammar
 from foreseg.methods.base import AnswerStep, Method, SampleStep, SegmentingMethod, SegmentStep
 from foreseg.methods.grammar import MAX_COMPLETION_CHARS, Form
 from foreseg.methods.grounding import MAX_TARGETS, UnusableAnswer
@@ -269,8 +270,12 @@ def _hurried(step: AnswerStep, reader: StepReader) -> LanguageRequest:
     closing_tag = "</think>" if is_open else ""
     thoughts = Message(role=Role.ASSISTANT, content=(text + closing_tag,))
     hurry = Message(role=Role.USER, content=(HURRY,))
+    grammar = step.request.grammar
+    if isinstance(grammar, CompletionGrammar):
+        grammar = replace(grammar, form=Form.ANSWER_ONLY)
     return replace(
         step.request,
+        grammar=grammar,
         messages=(*step.request.messages, thoughts, hurry),
         max_tokens=max(1, step.request.max_tokens - step.reasoning_tokens),
     )

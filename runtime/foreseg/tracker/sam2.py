@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from foreseg.engines.load import Bundle
 from foreseg.errors import ConfigError, EngineError, InputError
 from foreseg.frames import CameraId, Frame, FrameIndex
-from foreseg.masks import mask_from_rle
+from foreseg.masks import Mask, mask_from_rle
 from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey
 from foreseg.tracker.memory_bank import MemoryBank
@@ -32,6 +32,7 @@ from foreseg.tracker.preprocess import (
     points_from_prompt,
 )
 from foreseg.tracker.sam2_network import Decoded, FrameFeatures, Sam2Network
+from foreseg.tracker.zoom import zoomed_mask
 
 F32 = NDArray[np.float32]
 _FrameId = tuple[CameraId, int, FrameIndex]  # camera, epoch, index
@@ -51,7 +52,7 @@ class _Row:
     result: TrackedObject
     logits: F32  # (m, m)
     points: PromptPoints | None = None  # given on this frame
-    from_mask: bool = False  # the result is a mask prompt, exact at source size
+    from_mask: bool = False  # the result came as a mask, exact at source size
 
 
 class Sam2Tracker:
@@ -62,6 +63,7 @@ class Sam2Tracker:
         max_objects: rows, branches included.
         max_batch: rows in one launch of memory attention and decoder, if the engines take so many.
         feature_cache_bytes: encodings of the newest frames are kept up to this size (one always).
+        zooms: a new box is segmented in a window around it (see `zoom`); its mask is the prompt.
 
     Raises:
         ConfigError: for numbers below 1.
@@ -75,6 +77,7 @@ class Sam2Tracker:
         max_objects: int = 8,
         max_batch: int = 8,
         feature_cache_bytes: int = 64 << 20,
+        zooms: bool = False,
     ) -> None:
         if min(max_objects, max_batch, feature_cache_bytes) < 1:
             msg = (
@@ -88,6 +91,7 @@ class Sam2Tracker:
         self._max_objects = max_objects
         self._max_batch = min(max_batch, bundle.max_rows or max_batch)
         self._cache_bytes = feature_cache_bytes
+        self._zooms = zooms
         self._cache: OrderedDict[_FrameId, FrameFeatures] = OrderedDict()
         self._rows: dict[TrackKey, _Row] = {}
         self._bank = MemoryBank(
@@ -122,8 +126,16 @@ class Sam2Tracker:
         row = self._free_row() if known is None else known.row
         here = known if known is not None and known.frame == _frame_id(frame) else None
         features = self._features(frame)
-        if prompt.mask is not None:
-            state, pointer = self._masked(frame, key, prompt, features, row)
+        zoomed = (
+            zoomed_mask(self._network, frame, prompt) if self._zooms and here is None else None
+        )
+        if zoomed is not None:
+            state, pointer = self._masked(frame, key, zoomed.mask, features, row)
+            result = replace(state.result, object_logit=zoomed.object_logit, score=zoomed.score)
+            state = replace(state, result=result)
+        elif prompt.mask is not None:
+            mask = mask_from_rle(prompt.mask)
+            state, pointer = self._masked(frame, key, mask, features, row)
         else:
             state, pointer = self._pointed(frame, key, prompt, features, row, here)
         memory = self._network.memorise(
@@ -279,13 +291,9 @@ class Sam2Tracker:
         return replace(state, points=points), decoded.pointer[0]
 
     def _masked(
-        self, frame: Frame, key: TrackKey, prompt: SpatialPrompt, features: FrameFeatures, row: int
+        self, frame: Frame, key: TrackKey, mask: Mask, features: FrameFeatures, row: int
     ) -> tuple[_Row, F32]:
-        """Take a mask prompt as the result; the decoder only makes its pointer."""
-        if prompt.mask is None:
-            msg = "a mask prompt wants a mask, got none"
-            raise InputError(msg)
-        mask = mask_from_rle(prompt.mask)
+        """Take an (H, W) mask as the result; the decoder only makes its pointer."""
         logits, mask_input = logits_from_mask(mask, self._geometry)
         decoded = self._network.decode(
             features, features.feat, mask_input=mask_input, multimask=True

@@ -25,6 +25,7 @@ from foreseg.language.base import (
 )
 from foreseg.language.completion_text import CompletionText
 from foreseg.language.stop_strings import StopStrings
+from foreseg.language.token_guide import TokenGuide
 from foreseg_torch.vlm.decoding import Decoding
 from foreseg_torch.vlm.loading import MB, LoadedVlm
 from foreseg_torch.vlm.vision_features import VisionEncoder
@@ -123,15 +124,20 @@ class TransformersLanguageModel:
                 CompletionText(decode),
                 StopStrings(self._loaded.stop_strings),
                 _randomness(request, number),
+                self._guide(request, decode),
             )
             for number in range(request.num_samples)
         ]
         for _ in range(request.max_tokens):
             rows, tokens = [], []
             for row, sample in enumerate(samples):
-                token, log_prob = chosen(decoding.logits[row], request.temperature, sample.random)
+                token, log_prob = chosen(
+                    decoding.logits[row], request.temperature, sample.random, sample.guide
+                )
                 if token in self._loaded.end_ids:
                     continue
+                if sample.guide is not None:
+                    sample.guide.feed(token)
                 text = sample.stop.feed(sample.text.feed(token))
                 yield Chunk(text=text, sample=sample.number, num_tokens=1, log_probs=(log_prob,))
                 if sample.stop.is_over:
@@ -149,6 +155,18 @@ class TransformersLanguageModel:
         for sample in samples:
             yield Chunk(sample=sample.number, is_cut=True)
 
+    def _guide(
+        self, request: LanguageRequest, decode: Callable[[list[int]], str]
+    ) -> TokenGuide | None:
+        if request.grammar is None:
+            return None
+        return TokenGuide(
+            request.grammar,
+            decode,
+            end_ids=self._loaded.end_ids,
+            special_ids=self._loaded.tokenizer.all_special_ids,
+        )
+
 
 def decoder_of(tokenizer: Any) -> Callable[[list[int]], str]:  # noqa: ANN401 (of transformers)
     """What makes text of tokens, without the special ones."""
@@ -156,15 +174,29 @@ def decoder_of(tokenizer: Any) -> Callable[[list[int]], str]:  # noqa: ANN401 (o
 
 
 def chosen(
-    logits: torch.Tensor, temperature: float, random: torch.Generator | None
+    logits: torch.Tensor,
+    temperature: float,
+    random: torch.Generator | None,
+    guide: TokenGuide | None = None,
 ) -> tuple[int, float]:
-    """The next token from (vocabulary,) logits, and its log-probability at temperature 1."""
+    """The next token from (vocabulary,) logits, and its log-probability at temperature 1.
+
+    That is the model's own, with or without a `guide` that tells which tokens may come.
+    """
     log_probs = torch.log_softmax(logits, dim=-1)
     if random is None or temperature == 0:
         token = int(log_probs.argmax())
     else:
         shares = torch.softmax(logits / temperature, dim=-1).cpu()
         token = int(torch.multinomial(shares, 1, generator=random))
+    if guide is not None and not guide.allows(token):
+        if random is None or temperature == 0:
+            order = torch.argsort(log_probs, descending=True, stable=True)
+        else:  # without replacement, each in its turn by its share of what is left
+            noise = torch.empty(len(logits)).exponential_(generator=random).log()
+            order = torch.argsort(logits.float().cpu() / temperature - noise, descending=True)
+        allowed = guide.first(map(int, order))
+        token = token if allowed is None else allowed
     return token, float(log_probs[token])
 
 
@@ -183,6 +215,7 @@ class _Sample:
     text: CompletionText
     stop: StopStrings
     random: torch.Generator | None
+    guide: TokenGuide | None
 
 
 def _randomness(request: LanguageRequest, number: int) -> torch.Generator | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a query's labels count from: one place while it stands, another for another, and bounded."""
+"""Where a camera's labels count from: one place for all its queries, and bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreseg.dialogue import QueryId
-from foreseg.driving.label_origins import MAX_OFFSET, MAX_PINS, LabelOrigins
+from foreseg.driving.label_origins import MAX_OFFSET, LabelOrigins
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex
 
 Q = QueryId("q")
@@ -32,7 +32,7 @@ def test_a_pin_holds_while_the_history_moves_on_and_then_is_set_anew() -> None:
     assert 5_000 - MAX_OFFSET <= later <= 5_000
 
 
-def test_queries_begin_at_different_labels_the_same_on_every_robot() -> None:
+def test_streams_begin_at_different_labels_the_same_on_every_robot() -> None:
     begins = [origin(LabelOrigins(), 0, 10, QueryId(f"query-{i}")) for i in range(60)]
     assert len(set(begins)) > 40
     assert begins == [origin(LabelOrigins(), 0, 10, QueryId(f"query-{i}")) for i in range(60)]
@@ -48,12 +48,11 @@ def test_cameras_count_for_themselves() -> None:
     assert origin(pins, 1, 11) <= 0
 
 
-def test_what_was_not_asked_for_longest_is_forgotten() -> None:
+def test_queries_of_a_camera_share_their_labels() -> None:
     pins = LabelOrigins()
-    first = origin(pins, 0, 10)
-    for number in range(MAX_PINS):
-        origin(pins, 0, 10, QueryId(str(number)))
-    assert origin(pins, 5, 15) == first + 5  # pinned anew
+    first = origin(pins, 0, 100)
+    assert origin(pins, 10, 110, QueryId("another")) == first
+    assert origin(LabelOrigins(), 0, 100, QueryId("another")) != first
 
 
 @given(

@@ -16,6 +16,7 @@ pytest.importorskip("cv2", reason="masks are cut out with OpenCV")
 from tests.support.episodes import Squares, make_dataset, make_episode
 
 from foreseg_evaluation.episode import QuestionKind
+from foreseg_evaluation.results import EpisodeResult, ObjectResult
 from foreseg_evaluation.system import System, SystemConfig
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
@@ -61,3 +62,51 @@ def test_a_square_is_cut_out_by_its_colours() -> None:
     rows = list(prompts.scores(make_episode(num_frames=3)))
     assert len(rows) == 1
     assert np.all(np.array(rows) > 0.9)
+
+
+def test_an_ablation_says_whether_its_sign_came_out() -> None:
+    ablations = script("ablations")
+
+    def found(j: float, failed: int = 0) -> list[EpisodeResult]:
+        return [
+            EpisodeResult(
+                id=str(n),
+                video=f"{'shapes' if n % 2 else 'tabletop'}_clip_{n}",
+                kind="foresight" if n % 3 else "no_target",
+                status="failed" if n < failed else "scored",
+                objects=(ObjectResult(object_id="a", j=(j,), f=(j,), masks=(None,)),),
+                positions=(0,),
+            )
+            for n in range(12)
+        ]
+
+    results = {
+        "full": found(0.5),
+        "untrained": found(0.2),
+        "no thought": found(0.5),
+        "4 frames": found(0.9),
+        "1 frame": found(0.5, failed=6),
+    }
+    lines = ablations.table(results)
+    assert "| full | 50.0 | 50.0 to 50.0 |" in lines
+    rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ") for line in lines}
+    assert rows["SFT over no training"][1:3] == ["+30.0", "30.0 to 30.0"]
+    assert rows["SFT over no training"][6] == "yes"
+    assert rows["thoughts over none"][6] == "not told apart"
+    assert rows["12 frames over 4"][6] == "no"
+    assert rows["12 frames over 1"][1] == "+25.0"  # what failed counts 0
+    assert "GRPO over SFT alone" not in rows
+    assert rows["SFT over no training"][3:6] == ["+30.0", "+30.0", "+30.0"]
+
+
+def test_windows_of_a_video_follow_each_other(tmp_path: Path) -> None:
+    familiar = script("familiar")
+    assert familiar.windows_of(5, 12) == [[0, 1, 2, 3, 4]]
+    many = familiar.windows_of(480, 12)
+    assert len(many) == familiar.WINDOWS
+    assert [round(w[0]) for w in many] == [0, 120, 240, 360]
+    assert all(len(w) == 12 and w[-1] < 480 for w in many)
+    for name in ("b/frames/0.png", "a.mp4", "b/masks/0.png", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(familiar.videos_in(tmp_path)) == [tmp_path / "a.mp4", tmp_path / "b/frames"]

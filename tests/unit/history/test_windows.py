@@ -7,7 +7,14 @@ import pytest
 
 from foreseg.errors import ConfigError
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
-from foreseg.history.windows import GlobalLocalWindow, HistoryView, RecentWindow, UniformWindow
+from foreseg.history.windows import (
+    GlobalLocalWindow,
+    HistoryView,
+    PinnedWindow,
+    RecentWindow,
+    UniformWindow,
+    WindowPolicy,
+)
 
 RATE_HZ = 30
 
@@ -66,6 +73,44 @@ def test_where_the_history_is_thin_the_fillable_gaps_are_filled() -> None:
     picked = UniformWindow(num_frames=16).select(_view())
     assert len(picked) == 16
     assert set(range(0, 330, 30)) <= set(picked)
+
+
+def _stream(seconds: float) -> HistoryView:
+    """What a history of ten seconds in full and a minute at 1 Hz has after so many seconds."""
+    num_frames = round(seconds * RATE_HZ)
+    first, oldest = max(0, num_frames - 10 * RATE_HZ), max(0, num_frames - 60 * RATE_HZ)
+    sparse = range(-(-oldest // RATE_HZ) * RATE_HZ, num_frames, RATE_HZ)
+    return HistoryView(
+        dense=tuple(map(_ref, range(first, num_frames))), sparse=tuple(map(_ref, sparse))
+    )
+
+
+def _num_kept(policy: WindowPolicy, seconds: float) -> int:
+    """With how many of its frames the window two seconds later begins, too."""
+    before, now = policy.select(_stream(seconds)), policy.select(_stream(seconds + 2))
+    pairs = enumerate(zip(before, now, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), len(before))
+
+
+def test_pinned_frames_stay_from_asking_to_asking() -> None:
+    pinned, even = PinnedWindow(num_frames=12), UniformWindow(num_frames=12)
+    times = range(2, 180, 2)
+    windows = [pinned.select(_stream(seconds)) for seconds in times]
+    assert {len(window) for window in windows} == {12}
+    shown = 12 * len(windows)
+    assert sum(_num_kept(pinned, seconds) for seconds in times) > 0.4 * shown
+    assert sum(_num_kept(even, seconds) for seconds in times) < 0.2 * shown
+
+
+def test_a_pinned_window_is_full_at_a_low_rate_too() -> None:
+    second = 1_000_000_000
+    for count in range(13, 60):
+        refs = tuple(_ref(i, i * second // 6) for i in range(count))
+        assert len(PinnedWindow(num_frames=12).select(HistoryView(dense=refs, sparse=()))) == 12
+
+
+def test_one_pinned_frame_is_the_newest() -> None:
+    assert PinnedWindow(num_frames=1).select(_view()) == (359,)
 
 
 def test_a_recent_window_steps_back_at_its_stride() -> None:

@@ -373,6 +373,22 @@ def test_an_inset_goes_where_it_covers_least_of_the_masks() -> None:
         assert (x0 < 320) == is_left, (left, right)
 
 
+@pytest.mark.parametrize("is_right", [False, True])
+def test_an_inset_lies_beside_a_legend_that_leaves_no_room_below(*, is_right: bool) -> None:
+    image = np.full((120, 160, 3), 90, np.uint8)
+    label_map = np.zeros((120, 160), np.uint8)
+    label_map[30:60, 10:40] = is_right  # where the legend would lie otherwise
+    labels = [OverlayLabel(index=i, name="box") for i in (1, 2, 3)]
+    banner = Banner(query="what moves?", answer="the red region and the grey region")
+    drawn = draw_overlay(image, label_map, labels, banner, _inset((160, 120)))
+    x0, y0, x1, y1 = _place_of(drawn)
+    assert (x1 - x0, y1 - y0) == inset_size((160, 120), (160, 120))
+    assert (x0 < 80) == is_right, "in the other corner"
+    without = draw_overlay(image, label_map, labels, banner)
+    beside = slice(80, 160) if is_right else slice(0, 80)
+    assert (drawn[:, beside] == without[:, beside]).all(), "the legend is as it was"
+
+
 def test_an_inset_without_room_is_left_out() -> None:
     for size_wh in ((40, 30), (3, 2)):
         image, label_map = _scene(size_wh)

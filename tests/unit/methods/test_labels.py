@@ -11,6 +11,7 @@ from tests.support.reasoners import query, window_of
 from foreseg.dialogue import Query, QueryId, TargetsFound
 from foreseg.errors import ConfigError, InputError
 from foreseg.frames import FrameIndex
+from foreseg.history.windows import PinnedWindow
 from foreseg.methods.base import AnswerStep, Method, SegmentStep
 from foreseg.methods.fevos import FevosMethod, FevosSettings
 from foreseg.methods.grounding import View
@@ -94,11 +95,21 @@ def test_a_budget_is_told_or_kept_quiet(tokens: int) -> None:
         ({"method": "videoseg", "num_reference_frames": -2}, "at least -1, got 0 and -2"),
         ({"method": "videoseg", "num_key_frames": 99}, "num_key_frames wants 1 to 32, got 99"),
         ({"method": "visa", "tells_budget": False}, "tells_budget is for the methods veason and"),
+        (
+            {"method": "fevos", "pins_frames": True},
+            "pins_frames is for the method veason, got fevos",
+        ),
     ],
 )
 def test_an_option_of_another_method_is_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         method_from_options(MethodOptions(**options), View())  # type: ignore[arg-type]
+
+
+def test_frames_that_stay_at_their_places_are_an_option() -> None:
+    options = MethodOptions(num_frames=5, span_s=8.0, pins_frames=True)
+    policy = method_from_options(options, View()).window_policy
+    assert policy == PinnedWindow(num_frames=5, span_s=8.0)
 
 
 def test_frames_of_the_last_request_are_an_option() -> None:

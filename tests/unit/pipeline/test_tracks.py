@@ -13,7 +13,7 @@ from foreseg.config import TrackerConfig
 from foreseg.dialogue import QueryId
 from foreseg.frames import DEFAULT_CAMERA, FrameIndex, FrameRef
 from foreseg.masks import MaskRle
-from foreseg.pipeline.tracks import NS, LabelPool, LiveTrack, TrackState
+from foreseg.pipeline.tracks import MAX_PAST_QUERIES, NS, LabelPool, LiveTrack, TrackState
 from foreseg.prompts import ObjectId
 from foreseg.tracker.base import TrackedObject, TrackKey
 
@@ -90,6 +90,15 @@ def test_answers_that_leave_a_track_out_unlink_it_at_the_limit() -> None:
     named = once.named_by(Q, 11 * NS)
     assert (named.query_ids, named.misses, named.answered_stamp_ns) == ((Q, R), (), 11 * NS)
     assert named.left_out_by(Q, limit=2).query_ids == (Q, R)
+
+
+def test_of_past_queries_that_named_a_track_the_newest_stay_and_those_that_stand() -> None:
+    named = track(query_ids=(Q, R), misses=((R, 1), (Q, 1)))
+    for i in range(100):
+        named = named.named_by(QueryId(f"once-{i}"), NS, known={Q})
+    past = [f"once-{i}" for i in range(99 - MAX_PAST_QUERIES, 100)]
+    assert named.query_ids == (Q, *past)
+    assert named.misses == ((Q, 1),)
 
 
 def test_an_answer_of_another_query_changes_nothing() -> None:

@@ -14,13 +14,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="the nano reasoner's training needs torch")
 pytest.importorskip("transformers", reason="the nano reasoner is built from transformers")
 
+from tests.support.prepared_nano import GRID_THW, PREPARATION, SMALL  # noqa: E402
 from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from foreseg.dialogue import NoTarget, TargetsFound  # noqa: E402
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
 from foreseg.reasoner.prompt_card import card_from_json, words_hash  # noqa: E402
 from foreseg_simulation.recording import image_of  # noqa: E402
-from foreseg_simulation.worlds import World  # noqa: E402
 from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
 from foreseg_training.nano.architecture import (  # noqa: E402
     NanoReasonerConfig,
@@ -32,13 +32,15 @@ from foreseg_training.nano.batches import Batcher  # noqa: E402
 from foreseg_training.nano.dense import (  # noqa: E402
     DenseConfig,
     DenseSaid,
+    ShownFrames,
     dense_loss,
     train_tower,
     truth_of,
     words_of,
 )
 from foreseg_training.nano.features import FrameStore, SeenCollator, SeenFrames  # noqa: E402
-from foreseg_training.nano.listings import listing_of  # noqa: E402
+from foreseg_training.nano.labelled import LabelledFrame, labelled, shaken  # noqa: E402
+from foreseg_training.nano.listings import listing_of, places_of  # noqa: E402
 from foreseg_training.nano.numbers import (  # noqa: E402
     SPREAD_PX,
     ids_of_words,
@@ -52,17 +54,6 @@ from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer
 from foreseg_training.nano.training import NanoTraining, batch_loss  # noqa: E402
 from foreseg_training.nano.windows import read_windows, rows_of, window_of  # noqa: E402
 from foreseg_training.rewards import grammar_reward  # noqa: E402
-
-SMALL = NanoReasonerConfig(width=64, vision_layers=2, text_layers=2)
-PREPARATION = Preparation(
-    worlds=(World.SHAPES,),
-    num_recordings=3,
-    num_held_out=1,
-    num_clips=2,
-    size_wh=(160, 120),
-    model=SMALL,
-    dense=DenseConfig(minutes=0.01, batch_size=4),
-)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +99,24 @@ def test_true_completions_are_what_the_robot_reads_as_the_truth(
         assert len(one.shots) == len(one.areas)
 
 
+def test_the_way_ahead_is_said_of_events_to_come_alone(
+    recordings: Sequence[Recording],
+) -> None:
+    methods = {form: PREPARATION.method(form) for form in FORMS}
+    rng = np.random.default_rng(0)
+    told = set()
+    for recording in recordings:
+        leads = {e.text: e.lead_s for clip in recording.clips for e in clip.expressions}
+        for window in asked_about(recording, methods, rng):
+            for one in window:
+                text = str(one.messages[-1].content)
+                lead = next((lead for said, lead in leads.items() if said in text), None)
+                says = "Ahead, the " in one.completion
+                assert not says or lead is not None
+                told.add(says)
+    assert told == {True, False}
+
+
 def test_words_come_back_as_they_were_and_phrases_are_one_token() -> None:
     phrase = "First choose the keyframe: it is shown."
     texts = ["<think>The ball rolls.</think>\n<answer>1, 2</answer>"] * 3
@@ -133,7 +142,7 @@ def test_a_token_is_told_of_the_objects_that_fill_most_of_its_cell(
     words = words_of(recordings)
     recording = recordings[0]
     shot = recording.shots[0]
-    truth = truth_of([shot], [dict(recording.names)], words, (120, 160))  # a cell a pixel
+    truth = truth_of([labelled(shot, recording.names)], words, (120, 160))  # a cell a pixel
     for i, seen in shot.objects.items():
         x0, y0, x1, y1 = seen.box_xyxy
         boxes = torch.tensor([x0 / 160, y0 / 120, x1 / 160, y1 / 120])
@@ -156,6 +165,61 @@ def test_a_token_is_told_of_the_objects_that_fill_most_of_its_cell(
     assert 0.5 * entropy < float(inside) < 1.05 * entropy  # at the edges, half of it
 
 
+def test_what_is_shaken_is_still_told_where_it_is(recordings: Sequence[Recording]) -> None:
+    rng = np.random.default_rng(0)
+    frame = labelled(recordings[0].shots[0], recordings[0].names)
+    for _ in range(20):
+        moved = shaken(frame, rng)
+        assert moved.image.shape == frame.image.shape
+        assert moved.names
+        for name, mask, box in zip(moved.names, moved.masks, moved.boxes, strict=True):
+            assert name in frame.names
+            rows, columns = np.nonzero(mask)
+            assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    sides = LabelledFrame(
+        image=frame.image,
+        names=["left cup"] * len(frame.masks),
+        masks=frame.masks,
+        boxes=frame.boxes,
+    )
+    assert {name for _ in range(20) for name in shaken(sides, rng).names} == {
+        "left cup",
+        "right cup",
+    }
+
+
+def test_frames_of_a_batch_come_again_or_are_new_each_time(
+    recordings: Sequence[Recording], tmp_path: Path
+) -> None:
+    words = words_of(recordings)
+    tokenizer = train_tokenizer([" ".join(words)] * 3, [])
+    save_nano_reasoner(build_nano_reasoner(SMALL, tokenizer, 0), tokenizer, tmp_path)
+    geometry, pixels = vlm_parts(tmp_path).geometry, PREPARATION.frame_pixels
+    config = DenseConfig(batch_size=10, num_known=3, known_share=0.6)
+    batches = iter(ShownFrames(recordings, words, geometry, pixels, config))
+    known, new = set(), set()
+    for _ in range(4):
+        patches, truth = next(batches)
+        frames = patches.reshape(10, -1).numpy()
+        assert len(truth.there) == 10 * 24
+        known |= {frame.tobytes() for frame in frames[:6]}
+        new |= {frame.tobytes() for frame in frames[6:]}
+    assert len(known) <= 3
+    assert len(new) == 16
+    assert not known & new
+
+
+def test_stills_are_of_other_scenes_and_few() -> None:
+    recorder = Recorder(size_wh=(160, 120), num_clips=0)
+    stills = list(recorder.stills(1, range(2)))
+    assert [len(still.shots) for still in stills] == [7, 7]
+    (same,) = recorder.record(1, [0])
+    assert stills[0].shots[0].jpeg != same.shots[0].jpeg
+    assert not stills[0].clips
+    (again,) = recorder.stills(1, [1])
+    assert again.shots[3].jpeg == stills[1].shots[3].jpeg
+
+
 def test_a_number_is_nearly_right_beside_the_true_one() -> None:
     near = near_numbers(torch.tensor([41.0, 41.5, 0.0]))
     assert near.shape == (3, MAX_NUMBER)
@@ -168,15 +232,16 @@ def test_a_number_is_nearly_right_beside_the_true_one() -> None:
     assert tokenizer.decode(number_ids(tokenizer)[[0, 7, 511]]) in {"0 7 511", "07511"}
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_words_and_numbers_of_the_table_learn_with_the_tower(
-    recordings: Sequence[Recording], tmp_path: Path
+    recordings: Sequence[Recording], tmp_path: Path, num_workers: int
 ) -> None:
     tokenizer = train_tokenizer([" ".join(words_of(recordings))] * 3, [])
     model = build_nano_reasoner(SMALL, tokenizer, 0)
     save_nano_reasoner(model, tokenizer, tmp_path)
     geometry = vlm_parts(tmp_path).geometry
     before = model.get_input_embeddings().weight.detach().clone()
-    config = DenseConfig(minutes=0.01, batch_size=4)
+    config = DenseConfig(minutes=0.01, batch_size=4, bf16=True, num_workers=num_workers)
     train_tower(model, tokenizer, geometry, PREPARATION.frame_pixels, recordings, config)
     moved = (model.get_input_embeddings().weight.detach() - before).abs().sum(dim=1) > 0
     words = set(ids_of_words(tokenizer, words_of(recordings)))
@@ -250,19 +315,42 @@ def test_questions_that_share_their_frames_lose_and_learn_as_each_by_itself(
     assert (batch.side >= 0).any()
     assert set(batch.labels[batch.side >= 0].tolist()) <= set(number_ids(tokenizer).tolist())
     batch.side[:] = -1  # the model's own loss knows no near numbers
-    grid = (1, 8, 12)
+    grid = GRID_THW
     words, sides = batch_loss(model, batch, number_ids(tokenizer), grid)
     words.backward()
     shared = [p.grad.clone() for p in model.parameters()]
     assert sides.item() == 0
     model.zero_grad()
-    rows = rows_of(windows[:1])
+    lengths = [len(ids) for ids in windows[0].asked]
+    longest = batch.asked.shape[1] == max(lengths)
+    alike = [(n > np.mean(lengths)) == longest for n in lengths]  # a batch has no others
+    assert sum(alike) == len(batch.asked)
+    rows = [row for row, is_drawn in zip(rows_of(windows[:1]), alike, strict=True) if is_drawn]
     collator = SeenCollator(store, grid, tokenizer.pad_token_id, geometry.image_token_id)
     alone = model(**collator(rows)).loss
     alone.backward()
     assert words.item() == pytest.approx(alone.item(), rel=1e-5)
     for one, parameter in zip(shared, model.parameters(), strict=True):
         assert torch.allclose(one, parameter.grad, atol=1e-5 * float(one.abs().max() + 1e-3))
+
+
+def test_a_batch_has_all_its_windows_and_questions_of_like_length(prepared: Path) -> None:
+    tokenizer = vlm_parts(prepared / "start").tokenizer
+    windows = read_windows(prepared / "windows.jsonl")
+    store = FrameStore(prepared / "frames.npy")
+    batcher = Batcher(windows, store, tokenizer, num_windows=3, num_asked=2)
+    mean = np.mean([len(ids) for window in windows for ids in window.asked])
+    rng = np.random.default_rng(0)
+    kinds = set()
+    for _ in range(30):
+        chosen, picked = batcher.drawn(rng)
+        assert len(chosen) == 3  # GRPO's steps are of so many questions
+        assert {owner for owner, _ in picked} == {0, 1, 2}
+        assert len({len(window.beginning) for window in chosen}) == 1
+        long = {len(chosen[owner].asked[i]) > mean for owner, i in picked}
+        assert len(long) == 1
+        kinds |= long
+    assert kinds == {True, False}
 
 
 def test_a_listing_says_each_object_of_its_frame_as_answers_do(prepared: Path) -> None:
@@ -287,20 +375,46 @@ def test_a_listing_says_each_object_of_its_frame_as_answers_do(prepared: Path) -
     for window in windows:
         assert len(window.frames) == len(window.asked) == 1
         assert window.beginning.count(image) == 24
-        assert window.num_prompt == (1,)
+        assert list(window.num_prompt) == [1]
     assert len(windows) > 20
     assert "bbox_2d_list" in tokenizer.decode(windows[0].asked[0])
 
 
+def test_at_a_place_is_the_object_that_is_nearest(prepared: Path) -> None:
+    recording = next(iter(Recorder(size_wh=(160, 120), num_clips=1).record(3, [0])))
+    shot, names = recording.shots[0], recording.names
+    found = places_of(shot, names, (2.0, 2.0), np.random.default_rng(0), 200)
+    assert len(found) == 200
+    for place, name in found:
+        x, y = (int(number) / 2 for number in place.strip("[]").split(", "))
+        inside = {
+            f" {names[i]}"
+            for i, one in shot.objects.items()
+            if one.box_xyxy[0] < x < one.box_xyxy[2] and one.box_xyxy[1] < y < one.box_xyxy[3]
+        }
+        assert not inside or name in inside
+    assert {name for _, name in found} == {f" {names[i]}" for i in shot.objects if i in names}
+    assert places_of(shot, {}, (2.0, 2.0), np.random.default_rng(0), 3) == []
+    windows = read_windows(prepared / "places.jsonl")
+    assert {len(window.asked) for window in windows} == {6}
+    assert min(count for window in windows for count in window.num_prompt) > 3
+
+
 def test_what_is_learnt_follows_the_minutes_and_earlier_things_come_back() -> None:
-    training = NanoTraining(stage_shares=(0.2, 0.1), review_every=4)
+    training = NanoTraining(stage_shares=(0.2, 0.04, 0.1), review_every=4, drill_share=0.0)
     assert [training.stage(0.1, step) for step in range(4)] == ["listings"] * 4
-    later = [training.stage(0.25, step) for step in range(8)]
-    assert later.count("listings") == 2
-    assert set(later) == {"listings", "lessons"}
-    last = [training.stage(0.5, step) for step in range(16)]
-    assert last.count("windows") == 12
-    assert last.count("listings") == last.count("lessons") == 2
+    assert training.stage(0.22, 1) == "places"
+    later = [training.stage(0.25, step) for step in range(16)]
+    assert later.count("listings") == later.count("places") == 2
+    assert set(later) == {"listings", "lessons", "places"}
+    last = [training.stage(0.5, step) for step in range(24)]
+    assert last.count("windows") == 18
+    assert last.count("listings") == last.count("lessons") == last.count("places") == 2
+    mixed = dataclasses.replace(training, drill_share=0.5)
+    assert {mixed.stage(0.1, step) for step in range(40)} == {"listings"}
+    later = [mixed.stage(0.5, step) for step in range(400)]
+    assert 195 < later.count("drills") < 205
+    assert set(later) == {"listings", "places", "lessons", "windows", "drills"}
     assert training.rate(0.5, 10_000) == training.learning_rate
     assert training.rate(1.0, 10_000) == 0
     assert 0 < training.rate(0.9, 10_000) < training.learning_rate
@@ -311,7 +425,7 @@ def test_the_kept_checkpoint_goes_on_as_it_was_asked() -> None:
     folder = Path(__file__).parents[3] / "training" / "checkpoints" / "nano_reasoner"
     tokenizer, model = read_nano_reasoner(folder)
     assert model.dtype == torch.float32
-    assert 4e6 < sum(p.numel() for p in model.parameters()) < 5e6
+    assert 6.0e6 < sum(p.numel() for p in model.parameters()) < 6.1e6
     assert len(number_ids(tokenizer)) == MAX_NUMBER
     card = card_from_json((folder / "method.json").read_bytes(), "the card")
     assert card.words == words_hash(Preparation().method(None))  # else it would be asked otherwise

@@ -204,6 +204,19 @@ def test_rewards_do_not_apply_by_the_prompt_alone() -> None:
         assert rewards.keyframe([text], [truth]) == rewards.spatial([text], [truth]) == [None]
 
 
+def test_where_nothing_fits_saying_so_is_worth_more_than_a_box_and_elsewhere_less() -> None:
+    none = '<think>x</think><answer>{"no_target": "gone"}</answer>'
+    box = '<think>x</think><answer>{"keyframe_timestamp": 999, "bbox_2d_list": [[1, 2, 3, 4]]}</answer>'
+    weights = dict.fromkeys(("format", "keyframe", "spatial", "no_target"), 1.0)
+    functions, _ = VeasonRewards(method(), Form.THINK_FIRST).functions(weights)
+    for targets, wanted in (((), (3, 2)), (None, (2, 3))):
+        (sample,) = samples(episode() if targets is None else episode(targets=targets))
+        truths = [truth_of(method(), sample).to_json()] * 2
+        scores = [f(completions=[none, box], truth=truths) for f in functions]
+        totals = [sum(each[i] or 0 for each in scores) for i in range(2)]
+        assert tuple(totals) == wanted
+
+
 @pytest.mark.parametrize("weights", [{}, {"format": 0.0}, {"beauty": 1.0}])
 def test_reward_weights_that_mean_nothing_are_refused(weights: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="reward_weights"):

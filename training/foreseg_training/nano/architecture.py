@@ -21,35 +21,47 @@ from transformers import (
 
 from .tokenizer import END, IMAGE, PAD, VIDEO, VISION_END, VISION_START
 
+_TEXT_LAYERS = "language_model.layers."
+_HANDS_ON = ("self_attn.o_proj", "mlp.down_proj")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NanoReasonerConfig:
     """Geometry of the nano reasoner.
 
     Attributes:
-        width: of both towers, a multiple of 32 (heads have 32 channels).
+        width: of the language model, a multiple of 32 (heads have 32 channels).
+        vision_width: of the vision tower, likewise.
         vision_layers: of the vision tower, the last with full attention.
         text_layers: of the language model.
-        patch_px: side of a patch; two a side become one token.
+        patch_px: side of a patch: small, since forms of things a patch or two wide are to be told apart.
+        merge: patches a side that become one token.
     """
 
     width: int = 192
+    vision_width: int = 96
     vision_layers: int = 4
-    text_layers: int = 4
-    patch_px: int = 14
+    text_layers: int = 6
+    patch_px: int = 7
+    merge: int = 4
+
+    @property
+    def token_px(self) -> int:
+        """Side of what one token shows."""
+        return self.patch_px * self.merge
 
     def qwen(self, tokenizer: Any) -> Qwen2_5_VLConfig:  # noqa: ANN401 (of transformers)
         """As `transformers` wants it."""
         heads = self.width // 32
         vision = {
             "depth": self.vision_layers,
-            "hidden_size": self.width,
-            "intermediate_size": 2 * self.width,
-            "num_heads": heads,
+            "hidden_size": self.vision_width,
+            "intermediate_size": 2 * self.vision_width,
+            "num_heads": self.vision_width // 32,
             "out_hidden_size": self.width,
             "patch_size": self.patch_px,
             "temporal_patch_size": 1,
-            "spatial_merge_size": 2,
+            "spatial_merge_size": self.merge,
             "window_size": 8 * self.patch_px,
             "fullatt_block_indexes": [self.vision_layers // 2 - 1, self.vision_layers - 1],
         }
@@ -92,6 +104,53 @@ def build_nano_reasoner(config: NanoReasonerConfig, tokenizer: Any, seed: int) -
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(END)
     model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids(PAD)
     return model
+
+
+def grown(model: Any, tokenizer: Any, text_layers: int) -> Any:  # noqa: ANN401
+    """A deeper model that says what `model` says: layers are copied, and the second of two alike adds nothing yet.
+
+    As LLaMA Pro (arXiv:2401.02415) expands blocks: what the attention and the feed-forward part of a new layer hand on is
+    multiplied by zeros, which learn.
+
+    Args:
+        model: a nano reasoner.
+        tokenizer: of it.
+        text_layers: of the language model, at least as many as it has.
+
+    Raises:
+        ValueError: fewer layers than it has.
+    """
+    config = model.config
+    has = config.text_config.num_hidden_layers
+    if text_layers < has:
+        msg = f"a model of {has} layers cannot grow to {text_layers}"
+        raise ValueError(msg)
+    if text_layers == has:
+        return model
+    vision = config.vision_config
+    numbers = NanoReasonerConfig(
+        width=config.text_config.hidden_size,
+        vision_width=vision.hidden_size,
+        vision_layers=vision.depth,
+        text_layers=text_layers,
+        patch_px=vision.patch_size,
+        merge=vision.spatial_merge_size,
+    )
+    deeper = build_nano_reasoner(numbers, tokenizer, 0)
+    old, new = model.state_dict(), deeper.state_dict()
+    origin = [layer * has // text_layers for layer in range(text_layers)]
+    for name in new:
+        first, part, rest = name.partition(_TEXT_LAYERS)
+        if not part:
+            new[name] = old[name]
+            continue
+        number, _, weight = rest.partition(".")
+        layer = int(number)
+        new[name] = old[f"{first}{part}{origin[layer]}.{weight}"].clone()
+        if layer and origin[layer] == origin[layer - 1] and weight.startswith(_HANDS_ON):
+            new[name].zero_()
+    deeper.load_state_dict(new)
+    return deeper
 
 
 def read_nano_reasoner(folder: Path) -> tuple[Any, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from .features import FrameStore
 from .numbers import number_ids
-from .tokenizer import BOXES_BEGIN, BOXES_END
+from .tokenizer import KEYFRAME_BEGIN
 from .windows import Window
 
 
@@ -32,7 +32,7 @@ class Batch:
         asked: (S, L) int64, padded on the right.
         is_there: (S, L) bool, no padding.
         labels: (S, L) int64: the token that should be said next; -100 where nothing is learnt.
-        side: (S, L) int64: that token as a number of pixels of a box; -1 where it is none.
+        side: (S, L) int64: that token as a number of pixels; -1 where it is none.
     """
 
     beginning: torch.Tensor
@@ -45,8 +45,20 @@ class Batch:
     side: torch.Tensor
 
 
+class Row(NamedTuple):
+    """A question, with what is said to it or without."""
+
+    owner: int  # its window's number in the batch
+    ids: Sequence[int]
+    num_prompt: int  # of them, before what is said
+
+
 class Batcher:
-    """Draws batches of windows whose beginnings have one length."""
+    """Draws batches of windows whose beginnings have one length.
+
+    Questions of a batch are all longer than the mean, completions included, or all not: what is asked without a thought is a
+    third as long as the longest thought, and would be padded to it.
+    """
 
     def __init__(
         self,
@@ -66,46 +78,67 @@ class Batcher:
             num_windows: a batch.
             num_asked: about a window, at most; of more, some are drawn.
         """
-        by_length: dict[int, list[Window]] = defaultdict(list)
+        lengths = [len(ids) for window in windows for ids in window.asked]
+        self._mean_length = float(np.mean(lengths))
+        groups: dict[tuple[int, bool], list[Window]] = defaultdict(list)
+        asked: dict[tuple[int, bool], int] = defaultdict(int)
         for window in windows:
-            by_length[len(window.beginning)].append(window)
-        self._groups = list(by_length.values())
-        sizes = np.array([len(group) for group in self._groups], float)
+            for are_long in (False, True):
+                fitting = self._of_length(window, are_long=are_long)
+                if fitting:
+                    groups[len(window.beginning), are_long].append(window)
+                    asked[len(window.beginning), are_long] += len(fitting)
+        self._groups = list(groups.items())
+        sizes = np.array([asked[key] for key, _ in self._groups], float)
         self._shares = sizes / sizes.sum()
         self._store, self._num_windows, self._num_asked = store, num_windows, num_asked
         self._pad = int(tokenizer.pad_token_id)
         self._numbers = torch.full((len(tokenizer),), -1)
         ids = number_ids(tokenizer)
         self._numbers[ids] = torch.arange(len(ids))
-        self._begin, self._end = tokenizer.convert_tokens_to_ids([BOXES_BEGIN, BOXES_END])
+        self._keyframe = int(tokenizer.convert_tokens_to_ids(KEYFRAME_BEGIN))
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """A batch at random."""
-        group = self._groups[rng.choice(len(self._groups), p=self._shares)]
+        windows, numbers = self.drawn(rng)
+        rows = [
+            Row(owner, windows[owner].asked[i], windows[owner].num_prompt[i])
+            for owner, i in numbers
+        ]
+        return self.batch(windows, rows)
+
+    def drawn(self, rng: np.random.Generator) -> tuple[list[Window], list[tuple[int, int]]]:
+        """Windows at random, and of each some questions: the window's number, the question's in it."""
+        (_, are_long), group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         chosen = [group[i] for i in rng.integers(len(group), size=self._num_windows)]
-        asked: list[tuple[int, ...]] = []
-        num_prompt, owner = [], []
-        for n, window in enumerate(chosen):
-            count = min(self._num_asked, len(window.asked))
-            for i in rng.choice(len(window.asked), size=count, replace=False):
-                asked.append(window.asked[i])
-                num_prompt.append(window.num_prompt[i])
-                owner.append(n)
-        ids = torch.full((len(asked), max(map(len, asked))), self._pad)
+        numbers = []
+        for owner, window in enumerate(chosen):
+            fitting = self._of_length(window, are_long=are_long)
+            numbers += [(owner, int(i)) for i in rng.permutation(fitting)[: self._num_asked]]
+        return chosen, numbers
+
+    def _of_length(self, window: Window, *, are_long: bool) -> list[int]:
+        return [
+            i for i, ids in enumerate(window.asked) if are_long == (len(ids) > self._mean_length)
+        ]
+
+    def batch(self, windows: Sequence[Window], rows: Sequence[Row]) -> Batch:
+        """Of windows whose beginnings have one length."""
+        ids = torch.full((len(rows), max(len(row.ids) for row in rows)), self._pad)
         labels = torch.full_like(ids, -100)
         is_there = torch.zeros_like(ids, dtype=torch.bool)
-        for row, (own, first) in enumerate(zip(asked, num_prompt, strict=True)):
-            ids[row, : len(own)] = torch.tensor(own)
-            is_there[row, : len(own)] = True
-            labels[row, first - 1 : len(own) - 1] = ids[row, first : len(own)]
-        inside = (ids == self._begin).cumsum(dim=1) > (ids == self._end).cumsum(dim=1)
-        is_said = labels >= 0
-        side = torch.where(is_said & inside, self._numbers[labels.clamp(min=0)], -1)
+        for n, row in enumerate(rows):
+            count, first = len(row.ids), row.num_prompt
+            ids[n, :count] = torch.tensor(row.ids)
+            is_there[n, :count] = True
+            labels[n, first - 1 : count - 1] = ids[n, first:count]
+        is_place = (labels >= 0) & (ids != self._keyframe)  # of numbers, all but a frame's label
+        side = torch.where(is_place, self._numbers[labels.clamp(min=0)], -1)
         return Batch(
-            beginning=torch.tensor([window.beginning for window in chosen]),
-            tokens=self._store.tokens([f for window in chosen for f in window.frames]),
-            num_frames=sum(len(window.frames) for window in chosen),
-            owner=torch.tensor(owner),
+            beginning=torch.tensor([window.beginning for window in windows]),
+            tokens=self._store.tokens([f for window in windows for f in window.frames]),
+            num_frames=sum(len(window.frames) for window in windows),
+            owner=torch.tensor([row.owner for row in rows]),
             asked=ids,
             is_there=is_there,
             labels=labels,

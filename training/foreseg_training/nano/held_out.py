@@ -59,21 +59,27 @@ def score_held_out(
     collator: SeenCollator,
     rows: Sequence[dict[str, Any]],
     *,
-    max_tokens: int = 160,
+    max_tokens: int = 256,
 ) -> HeldOut:
     """Let a model, whose tower is `SeenFrames`, answer rows as `prepare` wrote them; greedily."""
     was_training = model.training
     model.eval()
     said = [_answered(model, tokenizer, collator, row, max_tokens) for row in rows]
     model.train(was_training)
-    truths = [_parsed(tokenizer.decode(row["input_ids"][row["num_prompt"] : -1])) for row in rows]
-    pairs = list(zip(said, truths, strict=True))
+    truths = [tokenizer.decode(row["input_ids"][row["num_prompt"] : -1]) for row in rows]
+    return compared(said, truths)
+
+
+def compared(completions: Sequence[str], truths: Sequence[str]) -> HeldOut:
+    """What completions are worth, against the true ones of their questions."""
+    said, true = map(_parsed, completions), map(_parsed, truths)
+    pairs = list(zip(said, true, strict=True))
     with_target = [(a, t) for a, t in pairs if t is not None and not t.says_none]
     without = [a for a, t in pairs if t is not None and t.says_none]
     ious = [_iou(a, t) for a, t in with_target]
     return HeldOut(
-        count=len(rows),
-        read=_share([a is not None for a in said]),
+        count=len(pairs),
+        read=_share([a is not None for a, _ in pairs]),
         right=_share([iou >= _LEAST_IOU for iou in ious]),
         mean_iou=sum(ious) / len(ious) if ious else float("nan"),
         none_found=_share([a is not None and a.says_none for a in without]),
@@ -93,12 +99,12 @@ def _answered(
     collator: SeenCollator,
     row: dict[str, Any],
     max_tokens: int,
-) -> Parsed | None:
+) -> str:
     prompt = {**row, "input_ids": row["input_ids"][: row["num_prompt"]]}
     batch = collator([prompt])
     del batch["labels"]
     out = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False)
-    return _parsed(tokenizer.decode(out[0, row["num_prompt"] :], skip_special_tokens=True))
+    return str(tokenizer.decode(out[0, row["num_prompt"] :], skip_special_tokens=True))
 
 
 def _parsed(text: str) -> Parsed | None:

@@ -2,7 +2,7 @@
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
 Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions:
-`listings.jsonl`, `lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
+`listings.jsonl`, `places.jsonl`, `lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
@@ -30,17 +30,20 @@ from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 from .architecture import (
     NanoReasonerConfig,
     build_nano_reasoner,
+    grown,
     read_nano_reasoner,
     save_nano_reasoner,
 )
 from .dense import DenseConfig, encoded, train_tower
 from .features import FrameStore
-from .listings import frame_prompt, listing_of
-from .questions import Asked, asked_about, lessons_about, phrases_prompts
+from .listings import frame_prompt, listing_of, places_of
+from .mirroring import mirrored
+from .questions import Asked, asked_about, lessons_about, phrases_prompts, truth_of
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
 from .windows import Window, window_of, write_windows
 
+_PLACES_ASKED = 6  # of each frame
 _LOG = logging.getLogger(__name__)
 FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
@@ -52,18 +55,22 @@ class Preparation:
     Attributes:
         num_recordings: drawn, one of each scene in turn.
         num_held_out: of them, the last ones, which are never learnt from.
+        num_stills: further scenes of which the tower sees a few frames each.
+        is_mirrored: whether each recording that is learnt from is also learnt in a mirror.
         num_lessons: short windows of each recording, with a few questions each, to begin with.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
-        trained: a folder of a nano reasoner to go on from; its words and its tower are kept, `model`
-            and `dense` are not used. None: from nothing.
+        trained: a folder of a nano reasoner to go on from; its words and its tower are kept, of `model` only the
+            number of layers is used, if it is larger, and `dense` is not. None: from nothing.
     """
 
     worlds: tuple[World, ...] = (World.SHAPES, World.TABLETOP)
     num_recordings: int = 608
     num_held_out: int = 19
-    num_clips: int = 30
-    num_lessons: int = 40
+    num_clips: int = 12
+    num_stills: int = 4000
+    is_mirrored: bool = True
+    num_lessons: int = 12
     size_wh: tuple[int, int] = (224, 168)
     image_side_px: int = 224
     frame_pixels: int = 168 * 140
@@ -75,9 +82,10 @@ class Preparation:
 
     def method(self, form: Form | None) -> VeasonMethod:
         """As it will run on the robot; None: in the form that a query wants."""
-        unit = 2 * self.model.patch_px
         view = FittedView(
-            image_side_px=self.image_side_px, patch_px=unit, frame_pixels=self.frame_pixels
+            image_side_px=self.image_side_px,
+            patch_px=self.model.token_px,
+            frame_pixels=self.frame_pixels,
         )
         settings = VeasonSettings(
             num_frames=self.num_frames, form=form, view=view, tells_budget=False
@@ -99,6 +107,10 @@ def prepare(preparation: Preparation, out: Path) -> None:
 
 def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: Path) -> None:
     """The same of recordings that are there; the last ones of them are held out."""
+    if preparation.is_mirrored:
+        learnt = recordings[: len(recordings) - preparation.num_held_out]
+        others = map(mirrored, tqdm(learnt, unit="mirror", disable=None))
+        recordings = [*others, *recordings]
     methods = _methods(preparation)
     rng = np.random.default_rng([preparation.seed, 5])
     asked = [list(asked_about(recording, methods, rng)) for recording in recordings]
@@ -110,16 +122,25 @@ def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: P
         model = build_nano_reasoner(preparation.model, tokenizer, preparation.seed)
         save_nano_reasoner(model, tokenizer, start)
         geometry = vlm_parts(start).geometry
-        learnt = recordings[: len(recordings) - preparation.num_held_out]
+        learnt = [*recordings[: len(recordings) - preparation.num_held_out], *_stills(preparation)]
         train_tower(
             model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense
         )
     else:
         tokenizer, model = read_nano_reasoner(preparation.trained)
+        has = model.config.text_config.num_hidden_layers
+        model = grown(model, tokenizer, max(has, preparation.model.text_layers))
         geometry = vlm_parts(preparation.trained).geometry
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
     _write_windows(preparation, out, recordings, asked, tokenizer, model, geometry)
+
+
+def _stills(preparation: Preparation) -> list[Recording]:
+    recorder = Recorder(worlds=preparation.worlds, size_wh=preparation.size_wh, num_clips=0)
+    numbers = range(preparation.num_stills)
+    drawn = recorder.stills(preparation.seed, numbers)
+    return list(tqdm(drawn, total=len(numbers), unit="scene", disable=None))
 
 
 def _methods(preparation: Preparation) -> dict[Form, VeasonMethod]:
@@ -179,37 +200,69 @@ def _write_windows(
     first_held_out = len(recordings) - preparation.num_held_out
     wh = geometry.fitted_wh(preparation.size_wh, preparation.frame_pixels)
     num_tokens = wh[0] * wh[1] // geometry.unit_px**2
+    scale = (wh[0] / preparation.size_wh[0], wh[1] / preparation.size_wh[1])
     rng = np.random.default_rng([preparation.seed, 9])
     methods = _methods(preparation)
 
     def windows(numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
             for group in asked[number]:
-                yield _window(group, places[number], tokenizer, geometry, num_tokens)
-
-    def listings() -> Iterator[Window]:
-        image = geometry.image_token * num_tokens
-        scale = (wh[0] / preparation.size_wh[0], wh[1] / preparation.size_wh[1])
-        prompt = tokenizer(frame_prompt(image), add_special_tokens=False).input_ids
-        for number in range(first_held_out):
-            for shot, place in places[number].items():
-                recording = recordings[number]
-                listing = listing_of(recording.shots[shot], recording.names, scale, rng)
-                said = tokenizer(listing + END, add_special_tokens=False).input_ids
-                yield window_of([place], [prompt], [said], tokenizer)
+                yield _window(group, places[number], tokenizer, geometry, num_tokens, scale)
 
     def lessons() -> Iterator[Window]:
         for number in range(first_held_out):
             shots = sorted(places[number])
             count = preparation.num_lessons if shots else 0
             for group in lessons_about(recordings[number], methods, rng, shots, count):
-                yield _window(group, places[number], tokenizer, geometry, num_tokens)
+                yield _window(group, places[number], tokenizer, geometry, num_tokens, scale)
 
-    write_windows(out / "listings.jsonl", listings())
+    known = list(zip(recordings[:first_held_out], places, strict=False))
+    image = geometry.image_token * num_tokens
+    write_windows(out / "listings.jsonl", _listings(known, tokenizer, image, scale, rng))
+    write_windows(out / "places.jsonl", _places_asked(known, tokenizer, image, scale, rng))
     write_windows(out / "lessons.jsonl", lessons())
     write_windows(out / "windows.jsonl", windows(range(first_held_out)))
     write_windows(out / "held_out.partial", windows(range(first_held_out, len(recordings))))
     (out / "held_out.partial").replace(out / "held_out.jsonl")  # last: it says that all is there
+
+
+_Known = Sequence[
+    tuple[Recording, Mapping[int, int]]
+]  # recordings, and where their shots are stored
+
+
+def _listings(
+    known: _Known,
+    tokenizer: Any,  # noqa: ANN401
+    image: str,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+) -> Iterator[Window]:
+    prompt = tokenizer(frame_prompt(image), add_special_tokens=False).input_ids
+    for recording, places in known:
+        for shot, place in places.items():
+            listing = listing_of(recording.shots[shot], recording.names, scale, rng)
+            said = tokenizer(listing + END, add_special_tokens=False).input_ids
+            yield window_of([place], [prompt], [said], tokenizer)
+
+
+def _places_asked(
+    known: _Known,
+    tokenizer: Any,  # noqa: ANN401
+    image: str,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+) -> Iterator[Window]:
+    for recording, places in known:
+        for shot, place in places.items():
+            seen = recording.shots[shot]
+            pairs = places_of(seen, recording.names, scale, rng, _PLACES_ASKED)
+            if pairs:
+                prompts = [frame_prompt(image) + at for at, _ in pairs]
+                texts = [name + END for _, name in pairs]
+                ids = tokenizer(prompts, add_special_tokens=False).input_ids
+                said = tokenizer(texts, add_special_tokens=False).input_ids
+                yield window_of([place], ids, said, tokenizer)
 
 
 def _store_frames(
@@ -227,7 +280,8 @@ def _store_frames(
         first = sum(map(len, places))
         places.append({shot: first + i for i, shot in enumerate(numbers)})
     shots = [r.shots[i] for r, numbers in zip(recordings, used, strict=True) for i in numbers]
-    seen = encoded(model, geometry, preparation.frame_pixels, shots)
+    bf16 = preparation.dense.bf16
+    seen = encoded(model, geometry, preparation.frame_pixels, shots, bf16=bf16)
     store: FrameStore | None = None
     for number, tokens in enumerate(tqdm(seen, total=len(shots), unit="frame", disable=None)):
         if store is None:
@@ -242,6 +296,7 @@ def _window(
     tokenizer: Any,  # noqa: ANN401
     geometry: ImageGeometry,
     num_tokens: int,
+    scale_xy: tuple[float, float],
 ) -> Window:
     texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
     image = geometry.image_token * num_tokens
@@ -252,4 +307,5 @@ def _window(
         [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
         [tokenizer(text, add_special_tokens=False).input_ids for text in said],
         tokenizer,
+        [truth_of(one, scale_xy).to_json() for one in group],
     )

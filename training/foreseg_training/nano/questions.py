@@ -23,14 +23,25 @@ from foreseg.methods.base import AnswerStep
 from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod
 from foreseg_simulation.clip import Clip, Expression, naming_clip
+from foreseg_simulation.foresight import Skill
+from foreseg_simulation.recording import Shot
+from foreseg_training.vlm.rewards_veason import Truth
 
 from .recordings import Recording
+from .tracks import ahead_of, events_of, standing_of, told_shots, tracks_of
 
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
 _COUNTED_ON = 0.5  # of the windows, whose labels do not begin at 0
 _KEEP_ABSENT = 0.25  # of the lessons that ask for what is not there
+_ALSO = 0.4  # of the questions, which are asked without a thought, or with it last, too
 _NAMES_ASKED = 3  # of the frames of a lesson, at most
+_UNMOVED = (
+    Skill.HABIT,
+    Skill.GOAL,
+    Skill.AFFORDANCE,
+    Skill.BALANCE,
+)  # told by what is, not by motion
 _WELL_SEEN = 0.7  # of a target's largest area among the frames shown: enough for a keyframe
 
 
@@ -62,7 +73,7 @@ def asked_about(
 ) -> Iterator[list[Asked]]:
     """Every question of a recording, those about one clip together: they show the same frames.
 
-    Each is asked with the thought first, and without one or with it last; and each clip is asked for
+    Each is asked with the thought first, some without one or with it last, too; and each clip is asked for
     something by its name, as a lesson.
 
     Args:
@@ -123,10 +134,14 @@ def _all_asked(
     offset = _offset(rng)
     stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
     other = (Form.ANSWER_FIRST, Form.ANSWER_ONLY)
+    forms = [
+        [Form.THINK_FIRST, *([other[int(rng.integers(len(other)))]] * (rng.random() < _ALSO))]
+        for _ in expressions
+    ]
     return [
-        _asked(clip, expression, methods[form], places, offset, stride)
-        for expression in expressions
-        for form in (Form.THINK_FIRST, other[int(rng.integers(len(other)))])
+        _asked(clip, expression, methods[form], places, recording, offset, stride)
+        for expression, its in zip(expressions, forms, strict=True)
+        for form in its
     ]
 
 
@@ -135,6 +150,7 @@ def _asked(
     expression: Expression,
     method: VeasonMethod,
     places: dict[int, int],
+    recording: Recording,
     offset: int,
     stride: int,
 ) -> Asked:
@@ -165,7 +181,10 @@ def _asked(
         msg = f"frame {keyframe.index} is not shown"
         raise ValueError(msg)
     answer = f"<answer>{method.worded(shown, in_view, told)}</answer>"
-    thought = f"<think>{expression.reasoning}</think>"
+    is_naming = expression.skill is Skill.NAMING
+    shots, scale = [clip.shots[i] for i in taken], method.scale_xy(keyframe)
+    first = "" if is_naming else _told(clip, expression, shots, places, recording, scale)
+    thought = f"<think>{first}{expression.reasoning}</think>"
     return Asked(
         messages=step.request.messages,
         form=step.form,
@@ -174,6 +193,45 @@ def _asked(
         boxes=boxes,
         areas=areas,
     )
+
+
+def _told(
+    clip: Clip,
+    expression: Expression,
+    shots: Sequence[Shot],
+    places: Mapping[int, int],
+    recording: Recording,
+    scale_xy: tuple[float, float],
+) -> str:
+    """What a thought says first: tracks, what stands, what happened, and ways ahead where motion tells something."""
+    names, size_wh = clip.names, clip.size_wh
+    told = tracks_of(shots, names, size_wh, scale_xy)
+    told += standing_of(shots, names, size_wh, scale_xy)
+    numbers = [places[id(shot)] for shot in shots]
+    told += events_of(shots, numbers, recording.events, names, scale_xy)
+    if expression.lead_s is None or expression.skill in _UNMOVED:
+        return told
+    later = recording.shots[numbers[-1] + 1 :]
+    until_ns = shots[-1].stamp_ns + expression.lead_s * 1e9
+    if not later or later[-1].stamp_ns < until_ns:
+        return told  # it was recorded no farther
+    slack_ns = (later[0].stamp_ns - shots[-1].stamp_ns) / 2
+    later = [shot for shot in later if shot.stamp_ns <= until_ns + slack_ns]
+    return told + ahead_of(told_shots(shots, names, size_wh), later, names, size_wh, scale_xy)
+
+
+def truth_of(asked: Asked, scale_xy: tuple[float, float]) -> Truth:
+    """What is true of a question, for rewards.
+
+    Args:
+        asked: the question.
+        scale_xy: from the recording's pixels to those of a frame as shown.
+    """
+    boxes = {
+        label: [[round(side, 2) for side in box.scaled(scale_xy)] for box in its]
+        for label, its in asked.boxes.items()
+    }
+    return Truth(areas=asked.areas, boxes=boxes)
 
 
 def phrases_prompts(

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreseg_simulation.clip import CLIP_RATE_HZ, RECORDED_FRAMES, Clip, cut_recording
-from foreseg_simulation.foresight import SceneConfig
-from foreseg_simulation.recording import Shot, record
+from foreseg_simulation.foresight import ForesightScene, SceneConfig
+from foreseg_simulation.questions import PastEvent
+from foreseg_simulation.recording import Shot, events_of, record
 from foreseg_simulation.worlds import PACES, World, scenes_of
 
 TRAINING_SEED = (
     7_000_003  # apart from the commands of `foreseg-sim`, which seed by split and number
 )
+STILL_RATE_HZ = 2.0  # slower, some scenes of the tabletop cannot be played
+_NUM_STILLS, _STILL_STEP = 7, 3  # of a scene, and every third frame of these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,12 +33,14 @@ class Recording:
         names: of its objects, by instance id.
         shots: every frame.
         clips: with questions; their shots are some of `shots`.
+        events: what has come true, in order.
     """
 
     scene: str
     names: Mapping[int, str]
     shots: Sequence[Shot]
     clips: Sequence[Clip]
+    events: Sequence[PastEvent]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +62,36 @@ class Recorder:
         for number in numbers:
             yield self._record(seed, number)
 
-    def _record(self, seed: int, number: int) -> Recording:
+    def stills(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
+        """A few frames each of these many other scenes, without clips: many objects, drawn quickly."""
+        for number in numbers:
+            rng = np.random.default_rng([TRAINING_SEED, seed, number, 1])
+            scene, made = self._scene(rng, number, STILL_RATE_HZ)
+            shots = record(made, _NUM_STILLS * _STILL_STEP)[::_STILL_STEP]
+            yield Recording(scene=scene, names=made.names, shots=shots, clips=(), events=())
+
+    def _scene(
+        self, rng: np.random.Generator, number: int, rate_hz: float
+    ) -> tuple[str, ForesightScene]:
         scenes = [(w, name, make) for w in self.worlds for name, make in scenes_of(w).items()]
-        rng = np.random.default_rng([TRAINING_SEED, seed, number])
         world, name, make = scenes[number % len(scenes)]
         config = SceneConfig(
             size_wh=self.size_wh,
-            rate_hz=CLIP_RATE_HZ,
+            rate_hz=rate_hz,
             num_targets=int(rng.integers(3, 6)),
             leg_s=PACES[world].clip_leg_s,
         )
-        scene = make(int(rng.integers(2**31)), config)
+        return f"{world.value}/{name}", make(int(rng.integers(2**31)), config)
+
+    def _record(self, seed: int, number: int) -> Recording:
+        rng = np.random.default_rng([TRAINING_SEED, seed, number])
+        name, scene = self._scene(rng, number, CLIP_RATE_HZ)
         shots = record(scene, RECORDED_FRAMES)
         cut = (cut_recording(rng, shots, scene.names, self.size_wh) for _ in range(self.num_clips))
         return Recording(
-            scene=f"{world.value}/{name}",
+            scene=name,
             names=scene.names,
             shots=shots,
             clips=[clip for clip in cut if clip is not None],
+            events=events_of(shots),
         )

@@ -25,13 +25,14 @@ CHAT_TEMPLATE = (
 )
 MAX_NUMBER = 512  # of which each is one token
 _PIECES = r" ?[A-Za-z]+|\d{1,3}| ?[^\sA-Za-z\d]+ ?|\s+"
+KEYFRAME_BEGIN = '{"keyframe_timestamp": '
 BOXES_BEGIN, BOXES_END = ', "bbox_2d_list": [[', "]]}"
 ANSWER_PHRASES = (
     "<think>",
     "</think>",
     "<answer>",
     "</answer>",
-    '{"keyframe_timestamp": ',
+    KEYFRAME_BEGIN,
     BOXES_BEGIN,
     "], [",
     BOXES_END,

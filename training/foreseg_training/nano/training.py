@@ -19,25 +19,34 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import DynamicCache
 
 from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
 
 from .architecture import read_nano_reasoner, save_nano_reasoner
+from .attention import FLOAT32_ATTENTION
 from .batches import Batch, Batcher
+from .drills import DrillBatch, Drills, run_drills
 from .features import FrameStore, SeenCollator, SeenFrames
 from .held_out import score_held_out
 from .numbers import near_numbers, number_ids
+from .shared_frames import run_questions
 from .windows import read_windows, rows_of
 
 _LOG = logging.getLogger(__name__)
 _WARMUP_STEPS = 100
 _EMA_DECAY = 0.995
 _LOG_STEPS = 50
-STAGES = ("listings", "lessons", "windows")
+STAGES = ("listings", "places", "lessons", "windows")
 """What is learnt one after the other, by the names of the files that `prepare` leaves."""
-_WINDOWS = {"listings": 6, "lessons": 1, "windows": 1}  # a batch: a listing is one line
+DRILLS = "drills"  # drawn as they are learnt
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it are spread evenly
+_WINDOWS = {
+    "listings": 4,
+    "places": 4,
+    "lessons": 1,
+    "windows": 1,
+}  # a batch: a listing is one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +55,13 @@ class NanoTraining:
 
     Attributes:
         minutes: of the thread's own processor time, lessons among them.
-        stage_shares: of them, the first ones, on listings, and after them on lessons; the rest are windows.
+        stage_shares: of them, the first ones, on listings, after them on places, then on lessons; the rest
+            are windows.
+        drill_share: of the steps after the listings: beside the others, since drills alone undo what looking taught.
         review_every: of so many later batches, one is of an earlier stage.
-        num_windows: of a batch; of listings more, since each is one line.
+        num_windows: of a batch; of single frames more, since each is a line or two.
         num_asked: questions about a window, at most.
+        num_drills: lines of a batch: few, since steps are what teaches to add.
         decay_share: of the minutes, the last ones, in which the rate falls to nothing.
         num_held_out: questions that are answered at each score, and told.
         score_every_s: seconds of processor time between scores; the state is saved then.
@@ -57,10 +69,12 @@ class NanoTraining:
     """
 
     minutes: float = 100.0
-    stage_shares: tuple[float, float] = (0.1, 0.05)
-    review_every: int = 8
-    num_windows: int = 8
-    num_asked: int = 8
+    stage_shares: tuple[float, float, float] = (0.08, 0.03, 0.04)
+    drill_share: float = 0.5
+    review_every: int = 4
+    num_windows: int = 12
+    num_asked: int = 4
+    num_drills: int = 40
     learning_rate: float = 1.5e-3
     decay_share: float = 0.3
     num_held_out: int = 100
@@ -71,6 +85,8 @@ class NanoTraining:
     def stage(self, spent_share: float, step: int) -> str:
         """What to learn from after a share of the minutes, at a step."""
         reached = sum(spent_share >= until for until in np.cumsum(self.stage_shares))
+        if reached and step * _GOLDEN % 1 < self.drill_share:
+            return DRILLS
         if reached and step % self.review_every == 0:
             return STAGES[step // self.review_every % reached]
         return STAGES[reached]
@@ -93,37 +109,31 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     """Train on what `prepare` left in `out`; returns the trained model's folder, `out/model`.
 
     Listings of single frames come first: they teach to read an object's place off a frame's tokens by its
-    name. Lessons of one to three frames teach to answer, and to say a frame's label.
+    name, and places to read a name off by its place. Lessons of one to three frames teach to answer, and to say a frame's label. Beside all but the
+    listings, drills teach to reckon with places.
     """
     start = out / "start"
     tokenizer, model = read_nano_reasoner(start)
+    model.set_attn_implementation(FLOAT32_ATTENTION)
     tower = model.model.visual
     model.model.visual = SeenFrames(tower)
-    store, collator = FrameStore(out / "frames.npy"), _collator(out)
-    optimiser = torch.optim.AdamW(_groups(model), lr=0.0, betas=(0.9, 0.98))
+    store, collator = FrameStore(out / "frames.npy"), collator_of(out)
+    optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
     mean, state = copy.deepcopy(model), _State()
     if resume and (out / "state.pt").is_file():
         state = _read_state(out / "state.pt", model, mean, optimiser)
-    batchers = {
-        stage: Batcher(
-            read_windows(out / f"{stage}.jsonl"), store, tokenizer,
-            num_windows=training.num_windows * _WINDOWS[stage], num_asked=training.num_asked,
-        )
-        for stage in STAGES
-    }  # fmt: skip
     held_out = rows_of(read_windows(out / "held_out.jsonl"))
     held_out = held_out[:: max(1, len(held_out) // training.num_held_out)]
-    numbers, grid = number_ids(tokenizer), collator.grid_thw
+    course = _Course(training, out, store, tokenizer, collator.grid_thw, int(tower.patch_size))
     budget_s, scored_s, losses = training.minutes * 60, state.spent_s, []
     while state.spent_s < budget_s:
         began, share = time.thread_time(), state.spent_s / budget_s
         rng = np.random.default_rng([training.seed, state.step])
         stage = training.stage(share, state.step)
-        batch = batchers[stage].draw(rng)
         for group in optimiser.param_groups:
             group["lr"] = training.rate(share, state.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
-            words, sides = batch_loss(model, batch, numbers, grid)
+            words, sides = course.losses(model, stage, rng)
         optimiser.zero_grad(set_to_none=True)
         (words + sides).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -138,11 +148,46 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
         if state.spent_s - scored_s >= training.score_every_s:
             _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
             _save_state(out / "state.pt", model, mean, optimiser, state)
-            _save_model(mean, tower, tokenizer, out)
+            save_trained(mean, tower, tokenizer, out, start)
             scored_s = state.spent_s
     _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
     _save_state(out / "state.pt", model, mean, optimiser, state)
-    return _save_model(mean, tower, tokenizer, out)
+    return save_trained(mean, tower, tokenizer, out, start)
+
+
+class _Course:
+    """What there is to learn from, by stage."""
+
+    def __init__(
+        self,
+        training: NanoTraining,
+        out: Path,
+        store: FrameStore,
+        tokenizer: Any,  # noqa: ANN401
+        grid_thw: tuple[int, int, int],
+        patch_px: int,
+    ) -> None:
+        self._numbers, self._grid = number_ids(tokenizer), grid_thw
+        size_wh = (grid_thw[2] * patch_px, grid_thw[1] * patch_px)
+        self._drills = Drills(tokenizer, size_wh=size_wh, count=training.num_drills)
+        self._batchers = {
+            stage: Batcher(
+                read_windows(out / f"{stage}.jsonl"), store, tokenizer,
+                num_windows=training.num_windows * times, num_asked=training.num_asked,
+            )
+            for stage, times in _WINDOWS.items()
+        }  # fmt: skip
+
+    def losses(
+        self,
+        model: Any,  # noqa: ANN401
+        stage: str,
+        rng: np.random.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a batch at random, as `batch_loss` gives them."""
+        if stage == DRILLS:
+            return drill_loss(model, self._drills.draw(rng), self._numbers)
+        return batch_loss(model, self._batchers[stage].draw(rng), self._numbers, self._grid)
 
 
 def batch_loss(
@@ -156,31 +201,29 @@ def batch_loss(
     Both are sums over their tokens, over the number of all tokens; `numbers` are the ids of
     numbers, `grid_thw` of a frame.
     """
-    length = batch.beginning.shape[1]
-    cache = DynamicCache()
-    types = (batch.beginning == model.config.image_token_id).to(torch.int32)
-    model.model(
-        input_ids=batch.beginning,
-        pixel_values=batch.tokens,
-        image_grid_thw=torch.tensor([grid_thw] * batch.num_frames),
-        mm_token_type_ids=types,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    first = length + model.model.rope_deltas[batch.owner]  # (S, 1)
-    cache.batch_select_indices(batch.owner)
-    at = first + torch.arange(batch.asked.shape[1])
-    seen = torch.ones((len(batch.asked), length), dtype=torch.bool)
-    hidden = model.model(
-        input_ids=batch.asked,
-        past_key_values=cache,
-        attention_mask=torch.cat([seen, batch.is_there], dim=1).to(torch.int64),
-        position_ids=at[None].expand(3, -1, -1),
-        use_cache=True,
-    ).last_hidden_state
-    is_said = batch.labels >= 0
+    hidden = run_questions(model, batch, grid_thw).hidden
+    return _losses(model, hidden, batch.labels, batch.side, numbers)
+
+
+def drill_loss(
+    model: Any,  # noqa: ANN401 (of transformers)
+    batch: DrillBatch,
+    numbers: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `batch_loss`, of lines without pictures."""
+    return _losses(model, run_drills(model, batch), batch.labels, batch.side, numbers)
+
+
+def _losses(
+    model: Any,  # noqa: ANN401
+    hidden: torch.Tensor,
+    all_labels: torch.Tensor,
+    all_sides: torch.Tensor,
+    numbers: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    is_said = all_labels >= 0
     logits = model.lm_head(hidden[is_said]).float().log_softmax(dim=-1)
-    labels, side = batch.labels[is_said], batch.side[is_said]
+    labels, side = all_labels[is_said], all_sides[is_said]
     is_side = side >= 0
     words = functional.nll_loss(logits[~is_side], labels[~is_side], reduction="sum")
     near = near_numbers(side[is_side].float())
@@ -188,7 +231,7 @@ def batch_loss(
     return words / len(labels), sides / len(labels)
 
 
-def _groups(model: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+def parameter_groups(model: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     """Matrices decay, vectors and the table of embeddings do not."""
     table = model.get_input_embeddings().weight
     named = [p for p in model.parameters() if p.requires_grad]
@@ -207,7 +250,7 @@ def _follow(mean: Any, model: Any, step: int) -> None:  # noqa: ANN401
 
 def _told(losses: list[tuple[str, float, float]]) -> str:
     told = []
-    for stage in STAGES:
+    for stage in (*STAGES, DRILLS):
         some = [(words, sides) for its, words, sides in losses if its == stage]
         if some:
             words, sides = np.mean(some, axis=0)
@@ -236,18 +279,19 @@ def _read_state(path: Path, model: Any, mean: Any, optimiser: Any) -> _State:  #
     return _State(step=parts["step"], spent_s=parts["spent_s"])
 
 
-def _save_model(mean: Any, tower: Any, tokenizer: Any, out: Path) -> Path:  # noqa: ANN401
+def save_trained(mean: Any, tower: Any, tokenizer: Any, out: Path, start: Path) -> Path:  # noqa: ANN401
     """Write the model as the hub's are, with its tower, and the card of its prompts."""
     folder, seen = out / "model", mean.model.visual
     mean.model.visual = tower
     save_nano_reasoner(mean, tokenizer, folder)
     mean.model.visual = seen
-    (folder / CARD).write_bytes((out / "start" / CARD).read_bytes())
+    (folder / CARD).write_bytes((start / CARD).read_bytes())
     return folder
 
 
-def _collator(out: Path) -> SeenCollator:
-    parts, store = vlm_parts(out / "start"), FrameStore(out / "frames.npy")
+def collator_of(data: Path) -> SeenCollator:
+    """Makes rows of what `prepare` left."""
+    parts, store = vlm_parts(data / "start"), FrameStore(data / "frames.npy")
     merge = parts.geometry.merge
     columns, rows = _grid(store.array.shape[1])
     return SeenCollator(

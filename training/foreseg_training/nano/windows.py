@@ -8,6 +8,7 @@ run, once. Does not know: recordings, models.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ class Window:
         beginning: token ids up to the last frame's end, images at full length.
         asked: token ids of what comes after it: the question, then the completion and its end.
         num_prompt: of each of `asked`, the tokens before the completion.
+        truths: what is true of each, as rewards want it (`Truth.to_json`); empty: it was not kept.
     """
 
-    frames: tuple[int, ...]
-    beginning: tuple[int, ...]
-    asked: tuple[tuple[int, ...], ...]
-    num_prompt: tuple[int, ...]
+    frames: Sequence[int]
+    beginning: Sequence[int]
+    asked: Sequence[Sequence[int]]
+    num_prompt: Sequence[int]
+    truths: Sequence[str] = ()
 
 
 def window_of(
@@ -38,6 +41,7 @@ def window_of(
     prompts: Sequence[Sequence[int]],
     said: Sequence[Sequence[int]],
     tokenizer: Any,  # noqa: ANN401
+    truths: Sequence[str] = (),
 ) -> Window:
     """Of whole prompts about the same frames and their completions.
 
@@ -57,6 +61,7 @@ def window_of(
             (*prompt[length:], *words) for prompt, words in zip(prompts, said, strict=True)
         ),
         num_prompt=tuple(len(prompt) - length for prompt in prompts),
+        truths=tuple(truths),
     )
 
 
@@ -74,11 +79,13 @@ def read_windows(path: Path) -> list[Window]:
 
 
 def _read(fields: dict[str, Any]) -> Window:
+    """As arrays of four bytes a number, a tenth of what tuples take: there are a hundred million."""
     return Window(
-        frames=tuple(fields["frames"]),
-        beginning=tuple(fields["beginning"]),
-        asked=tuple(map(tuple, fields["asked"])),
-        num_prompt=tuple(fields["num_prompt"]),
+        frames=array("i", fields["frames"]),
+        beginning=array("i", fields["beginning"]),
+        asked=tuple(array("i", ids) for ids in fields["asked"]),
+        num_prompt=array("i", fields["num_prompt"]),
+        truths=tuple(fields.get("truths", ())),
     )
 
 

@@ -28,6 +28,7 @@ from foreseg_torch.tracker.nano_tracker import (
 
 from .batches import Batch, BatchShape, PromptKind, make_batch
 from .clips import MakeClip, make_clip, mixed
+from .in_windows import in_windows
 from .losses import step_loss
 from .photo_clips import PhotoClipMaker
 from .photos import PhotoSet
@@ -46,6 +47,7 @@ _KIND_SHARES = {
 _EMA_DECAY = 0.998
 _REFINE_SHARE = 0.15  # of the batches with later frames
 _PHOTO_SHARE = 0.6  # of the clips, where there are photographs; the others are simulated
+_WINDOW_SHARE = 0.5  # of the clips that are shown in windows around an object
 _STEADY_SHARE = 0.7  # of the budget at the peak rate, after which it falls
 
 
@@ -138,13 +140,13 @@ class _Run:
         self.rng = np.random.default_rng([config.seed, 3])
         self.step, self.spent_s, self.best = 0, 0.0, -1.0
         self.notes: dict[str, str] = {}
-        self.make_clip: MakeClip = make_clip
+        self.make_clip: MakeClip = in_windows(make_clip, _WINDOW_SHARE)
         self.selection: MakeClip | None = None
         if config.photos is not None:
             train_photos, held_out = config.photos.split()
             self.selection = PhotoClipMaker(photos=held_out).make
             maker = PhotoClipMaker(photos=train_photos)
-            self.make_clip = mixed(maker.make, make_clip, _PHOTO_SHARE)
+            self.make_clip = in_windows(mixed(maker.make, make_clip, _PHOTO_SHARE), _WINDOW_SHARE)
         self.stages = STAGES
         self._build(tracker)
         if config.start is not None:
@@ -176,6 +178,8 @@ class _Run:
         if self.selection is not None:
             number = 2 * self.config.num_held_out
             self.held_out["photos"] = held_out_clips(self.selection, number, size, mean, std)
+            seen = in_windows(self.selection, 1.0)
+            self.held_out["windows"] = held_out_clips(seen, number, size, mean, std)
         _LOG.info("stage %s at %d px", stage, size)
 
     def _build(self, tracker: NanoTrackerConfig) -> None:

@@ -105,11 +105,17 @@ class VeasonRewards:
         return [known[name] for name in used], [weights[name] for name in used]
 
     def format(self, completions: Sequence[Any], **_: object) -> Scores:
-        """R_f, 0..2: the grammar, and the share of well-formed boxes (0 without a keyframe)."""
+        """R_f, 0..2: the grammar, and the share of well-formed boxes (0 without a keyframe).
+
+        [ours] What says that nothing fits has both, as in `rewards_videoseg`: with boxes alone a false
+        box would be worth as much as the truth where nothing fits.
+        """
         scores: Scores = []
         for text in map(text_of, completions):
             parsed = self._parsed(text)
-            items = 0.0 if parsed.keyframe is None else box_form_reward(parsed.items)
+            items = float(parsed.says_none)
+            if parsed.keyframe is not None and parsed.items:
+                items = box_form_reward(parsed.items)
             scores.append(grammar_reward(text, self._form) + items)
         return scores
 

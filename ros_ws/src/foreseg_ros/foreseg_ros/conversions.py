@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images between ROS messages and arrays, by numpy; and sensor stamps as integers.
 
-Knows nothing of topics. What the encodings of raw images mean is in `encodings`; records (queries,
+Knows nothing of topics. What the encodings of raw images mean is in `foreseg.media`; records (queries,
 answers, tracks) are in `records`.
 
 A message's `data` is filled as an `array.array`: every generated setter takes that in one copy,
@@ -20,17 +20,23 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from foreseg.depth import DepthImage
 from foreseg.errors import InputError, MissingExtraError
 from foreseg.frames import U8Array
-from foreseg.media.pictures import decoded_picture, picture_size
+from foreseg.media.encodings import reordered
+from foreseg.media.image_messages import (
+    MAX_PIXELS,
+    raw_from_message,
+    rgb_from_compressed_message,
+    rgb_from_message,
+)
 from foreseg.tracker.base import LabelMap
-from foreseg_ros.encodings import RawImage, reordered, rgb_from_raw
 
 NS_PER_S: Final = 1_000_000_000
 FIRST_STAMP_NS: Final = -(2**31) * NS_PER_S
 LAST_STAMP_NS: Final = 2**31 * NS_PER_S - 1
-MAX_PIXELS: Final = 4096 * 4096  # of an incoming image, unless the caller says otherwise
 JPEG_QUALITY: Final = 85
+MM_PER_M: Final = 1000
 
 
 def rgb_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> U8Array:
@@ -39,46 +45,19 @@ def rgb_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> U8Array:
     May share memory with the message; the array is read-only.
 
     Raises:
-        InputError: an unknown encoding, no pixels, too many pixels, or fewer bytes than
-            `height` and `step` promise.
+        InputError: as `foreseg.media.image_messages` has it.
     """
-    rgb = np.ascontiguousarray(rgb_from_raw(_raw(msg, max_pixels)))
-    rgb.flags.writeable = False
-    return rgb
+    return rgb_from_message(msg, max_pixels)
 
 
 def rgb_from_compressed_msg(msg: CompressedImage, *, max_pixels: int = MAX_PIXELS) -> U8Array:
     """The pixels of a JPEG or PNG message as (H, W, 3) uint8 RGB, contiguous and read-only.
 
-    The size is read from the file's header first, so that a bomb is refused before it unfolds.
-
     Raises:
         InputError: neither JPEG nor PNG, damaged, empty, or too many pixels.
         MissingExtraError: OpenCV is absent.
     """
-    data = bytes(msg.data)
-    size_wh = picture_size(data)
-    if size_wh is None:
-        start = data[:8].hex()
-        text = f"a compressed image wants JPEG or PNG, got format {msg.format!r} starting {start}"
-        raise InputError(text)
-    _check_size(size_wh[1], size_wh[0], max_pixels)
-    try:
-        import cv2
-    except ImportError as error:
-        package, extra = "cv2", "video"
-        raise MissingExtraError(package, extra, "decoding compressed images") from error
-    try:
-        bgr = decoded_picture(cv2, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except InputError as error:
-        text = f"a compressed image ({msg.format!r}, {len(data)} bytes): {error}"
-        raise InputError(text) from error
-    if (bgr.shape[1], bgr.shape[0]) != size_wh:
-        text = f"a compressed image says {size_wh} pixels and has {bgr.shape[1::-1]}"
-        raise InputError(text)
-    rgb = reordered(bgr, (2, 1, 0))
-    rgb.flags.writeable = False
-    return rgb
+    return rgb_from_compressed_message(msg, max_pixels)
 
 
 def image_msg_from_rgb(rgb: U8Array, header: Header, encoding: str = "rgb8") -> Image:
@@ -110,13 +89,33 @@ def labels_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> LabelM
     Raises:
         InputError: another encoding, no pixels, too many, or truncated data.
     """
-    raw = _raw(msg, max_pixels)
+    raw = raw_from_message(msg, max_pixels)
     if raw.encoding == "mono8":
         return np.ascontiguousarray(raw.rows(raw.width))
     if raw.encoding not in {"16UC1", "mono16"}:
         text = f"a label map has encoding mono8 or 16UC1, got {raw.encoding!r}"
         raise InputError(text)
     return raw.words()
+
+
+def depth_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> DepthImage:
+    """The metres of a depth image, (H, W): `16UC1` has millimetres, `32FC1` metres (REP 118).
+
+    Raises:
+        InputError: another encoding, no pixels, too many, or truncated data.
+    """
+    raw = raw_from_message(msg, max_pixels)
+    if raw.encoding == "32FC1":
+        wire = np.dtype(">f4" if raw.is_bigendian else "<f4")
+        rows = np.ascontiguousarray(raw.rows(raw.width * wire.itemsize))
+        metres: DepthImage = rows.view(wire).astype(np.float32)
+        return metres
+    if raw.encoding not in {"16UC1", "mono16"}:
+        text = f"a depth image has encoding 16UC1 or 32FC1, got {raw.encoding!r}"
+        raise InputError(text)
+    metres = raw.words().astype(np.float32)
+    metres /= MM_PER_M
+    return metres
 
 
 def compressed_msg_from_rgb(
@@ -145,7 +144,7 @@ def compressed_msg_from_rgb(
     msg = CompressedImage()
     msg.header = header
     msg.format = "rgb8; jpeg compressed bgr8"  # as image_transport writes it
-    msg.data = _bytes_array(np.asarray(jpeg, dtype=np.uint8))
+    msg.data = bytes_array(np.asarray(jpeg, dtype=np.uint8))
     return msg
 
 
@@ -184,32 +183,10 @@ def header_from_stamp(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=time_from_stamp_ns(stamp_ns), frame_id=frame_id)
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
-    if height <= 0 or width <= 0:
-        text = f"an image wants at least one pixel, got {width} x {height}"
-        raise InputError(text)
-    if height * width > max_pixels:
-        text = f"an image may have {max_pixels} pixels here, got {width} x {height}"
-        raise InputError(text)
-
-
 def _check_array(image: U8Array, channels: int) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:  # noqa: PLR2004
         text = f"an image wants (H, W, {channels}) uint8, got {image.shape} {image.dtype}"
         raise InputError(text)
-
-
-def _raw(msg: Image, max_pixels: int) -> RawImage:
-    height, width = int(msg.height), int(msg.width)
-    _check_size(height, width, max_pixels)
-    return RawImage(
-        np.frombuffer(msg.data, dtype=np.uint8),
-        str(msg.encoding),
-        height=height,
-        width=width,
-        step=int(msg.step),
-        is_bigendian=bool(msg.is_bigendian),
-    )
 
 
 def _image_msg(pixels: LabelMap, header: Header, encoding: str) -> Image:
@@ -220,11 +197,12 @@ def _image_msg(pixels: LabelMap, header: Header, encoding: str) -> Image:
     msg.encoding = encoding
     msg.is_bigendian = int(sys.byteorder == "big")
     msg.step = data.strides[0]
-    msg.data = _bytes_array(data)
+    msg.data = bytes_array(data)
     return msg
 
 
-def _bytes_array(data: LabelMap) -> array.array[int]:
+def bytes_array(data: LabelMap) -> array.array[int]:
+    """The bytes of a contiguous array, as every generated setter takes them in one copy."""
     filled = array.array("B")
     filled.frombytes(data.data.cast("B"))
     return filled

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says of a worker, and whether large images come through."""
+"""What /diagnostics says of the node and its worker, and whether large images come through."""
 
 from __future__ import annotations
 
@@ -61,21 +61,31 @@ def _room() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """Where the node is in its life."""
+
+    state: str  # unconfigured, inactive or active
+    failure: str  # of the last transition; empty if it went well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
     """What the node knows beside its worker."""
 
     name: str  # full
+    lifecycle: Lifecycle
     backend: BackendChoice  # what executes the engines
     topics: Mapping[CameraId, str]  # that cameras are read from; empty while it is inactive
     drops: Mapping[CameraId, str]  # cameras of which much is dropped, and why
     problems: Mapping[str, str | None]  # part -> what is wrong with it, None = nothing
+    counts: Mapping[str, Mapping[str, str]]  # of such a part, where it has any
     guard: Guard  # what callbacks have raised
 
 
 def diagnostics_from_snapshot(
     snapshot: Snapshot, facts: NodeFacts, *, header: Header, now_ns: int
 ) -> DiagnosticArray:
-    """One message: a status for each camera, tracker, reasoner, machine, node, and its parts.
+    """One message: a status for each camera, lifecycle, tracker, reasoner, machine, node, its parts.
 
     Args:
         snapshot: the worker's.
@@ -86,15 +96,48 @@ def diagnostics_from_snapshot(
     name, state = facts.name, snapshot.state
     statuses = [_camera(camera, facts, now_ns) for camera in state.cameras.values()]
     statuses += [
+        _lifecycle(facts.lifecycle, name),
         _tracker(snapshot, name, facts.backend),
         _reasoner(snapshot, name),
         _machine(snapshot, name),
         _node(snapshot, facts.guard, name),
     ]
-    for part, problem in facts.problems.items():
-        level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.WARN
-        statuses.append(_status(f"{name}: {part}", level, problem or "as it should be", {}))
+    statuses += _parts(facts.problems, facts.counts, name)
     return DiagnosticArray(header=header, status=statuses)
+
+
+def diagnostics_before_configure(
+    name: str, lifecycle: Lifecycle, problems: Mapping[str, str | None], *, header: Header
+) -> DiagnosticArray:
+    """What is known while there is no worker: the lifecycle, and what is wrong already.
+
+    Args:
+        name: of the node, full.
+        lifecycle: that it has.
+        problems: as of `NodeFacts`.
+        header: with the time of this message.
+    """
+    statuses = [_lifecycle(lifecycle, name), *_parts(problems, {}, name)]
+    return DiagnosticArray(header=header, status=statuses)
+
+
+def _lifecycle(lifecycle: Lifecycle, name: str) -> DiagnosticStatus:
+    level = DiagnosticStatus.OK if lifecycle.state == "active" else DiagnosticStatus.WARN
+    message = lifecycle.state
+    if lifecycle.failure:
+        level, message = DiagnosticStatus.ERROR, f"{message}: {lifecycle.failure}"
+    return _status(f"{name}: lifecycle", level, message, {})
+
+
+def _parts(
+    problems: Mapping[str, str | None], counts: Mapping[str, Mapping[str, str]], name: str
+) -> list[DiagnosticStatus]:
+    found = []
+    for part, problem in problems.items():
+        level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.WARN
+        message = problem or "as it should be"
+        found.append(_status(f"{name}: {part}", level, message, counts.get(part, {})))
+    return found
 
 
 def _camera(camera: CameraState, facts: NodeFacts, now_ns: int) -> DiagnosticStatus:

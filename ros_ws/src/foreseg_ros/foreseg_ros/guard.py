@@ -105,6 +105,16 @@ class GuardedExecutor(MultiThreadedExecutor):
         except Exception as error:  # noqa: BLE001 (the executor's outermost frame)
             self._failures.note("a callback", error)
 
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """As rclpy's; tells what raised since the last spinning, which rclpy would only print."""
+        is_over = super().shutdown(timeout_sec)
+        for task in self._futures:
+            error = task.exception() if task.done() else None
+            if error is not None:
+                self._failures.note("a callback", error)
+        self._futures.clear()
+        return is_over
+
     def wait_for_ready_callbacks(
         self, *args: object, **kwargs: object
     ) -> tuple[Task, WaitableEntityType, Node]:

@@ -28,6 +28,7 @@ from foreseg_ros.clocks import stamp_now_ns
 from foreseg_ros.conversions import rgb_from_compressed_msg, rgb_from_image_msg, stamp_ns_from_time
 from foreseg_ros.drops import DropWatch
 from foreseg_ros.parameters import NodeSettings
+from foreseg_ros.topics import Topics
 
 WARN_PERIOD_S: Final = 5.0
 SILENT_AFTER_S: Final = 5.0  # since activate; a driver needs its time to start
@@ -36,10 +37,15 @@ TYPES: Final = {Image: "sensor_msgs/msg/Image", CompressedImage: "sensor_msgs/ms
 
 
 class ImageInputs:
-    """Subscribes to the cameras' images at activate, and takes that back at deactivate."""
+    """Subscribes to the cameras' images at activate."""
 
     def __init__(
-        self, node: LifecycleNode, worker: Worker, settings: NodeSettings, clock: Clock
+        self,
+        node: LifecycleNode,
+        topics: Topics,
+        worker: Worker,
+        settings: NodeSettings,
+        clock: Clock,
     ) -> None:
         self._node = node
         self._worker = worker
@@ -53,16 +59,9 @@ class ImageInputs:
         self._refused: dict[CameraId, str] = {}  # why its last bad image was none
         self._look_ns: int | None = clock.monotonic_ns() + round(SILENT_AFTER_S * 1e9)
         group = MutuallyExclusiveCallbackGroup()
-        self._subscriptions = [
-            node.create_subscription(
-                self._kind,
-                image_name(node, settings, camera),
-                partial(self._take, camera),
-                qos.image_in(),
-                callback_group=group,
-            )
-            for camera in settings.cameras
-        ]
+        for camera in settings.cameras:
+            name, take = image_name(node, settings, camera), partial(self._take, camera)
+            topics.subscription(self._kind, name, take, qos.image_in(), group)
         self.topics: dict[CameraId, str] = {  # as they are after remapping
             camera: node.resolve_topic_name(image_name(node, settings, camera))
             for camera in settings.cameras
@@ -70,11 +69,6 @@ class ImageInputs:
         unused = unused_remapping(node, settings)
         if unused is not None:
             node.get_logger().warning(unused)
-
-    def destroy(self) -> None:
-        """No more images."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
 
     def look_for_silence(self) -> None:
         """Once, some seconds after activate: say which cameras sent nothing, and why perhaps."""
@@ -130,7 +124,7 @@ def image_name(node: Node, settings: NodeSettings, camera: CameraId) -> str:
     That of compressed images is made of the *remapped* name of the plain ones. It can be remapped
     once more, by itself.
     """
-    name = "image" if len(settings.cameras) == 1 else f"{camera}/image"
+    name = f"{settings.input_prefix(camera)}image"
     return compressed_name(node, name) if settings.compressed else name
 
 

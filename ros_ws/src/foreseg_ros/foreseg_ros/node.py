@@ -24,7 +24,6 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
@@ -37,15 +36,24 @@ from foreseg.driving.trace import TraceWriter
 from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
 from foreseg.errors import ConfigError, ForesegError
-from foreseg.texts import utf8_text
-from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.tracker.views import tracker_factory
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
+from foreseg_ros.bonding import Bond
+from foreseg_ros.camera_infos import CameraInfos, InfoOutput
 from foreseg_ros.clocks import SimTimeWatch, stamp_now_ns, steady_timer
 from foreseg_ros.conversions import header_from_stamp
-from foreseg_ros.diagnostics import NodeFacts, diagnostics_from_snapshot, transport_problem
+from foreseg_ros.depths import DepthOutput
+from foreseg_ros.diagnostics import (
+    Lifecycle,
+    NodeFacts,
+    diagnostics_before_configure,
+    diagnostics_from_snapshot,
+    transport_problem,
+)
 from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.inputs import ImageInputs
+from foreseg_ros.log_bridge import RosLogHandler
 from foreseg_ros.names import NameWatch
 from foreseg_ros.parameters import (
     NodeSettings,
@@ -54,8 +62,10 @@ from foreseg_ros.parameters import (
     declare_parameters,
     settings_from_node,
 )
-from foreseg_ros.publishing import RosOutput
+from foreseg_ros.publishing import BesideMasks, RosOutput
+from foreseg_ros.query_masks import QueryMasks
 from foreseg_ros.services import Services
+from foreseg_ros.topics import Topics, plain_publisher, unused_overrides
 
 NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -74,10 +84,11 @@ def _told(transition: Transition) -> Transition:
 
     @wraps(transition)
     def told(node: ForesegNode, state: LifecycleState) -> TransitionCallbackReturn:
+        node.failure = ""
         try:
             return transition(node, state)
         except Exception as error:  # noqa: BLE001 (the transition's outermost frame)
-            node.guard.note(transition.__name__, error)
+            node.failure = f"{transition.__name__}: {node.guard.note(transition.__name__, error)}"
             return TransitionCallbackReturn.ERROR
 
     return told
@@ -105,6 +116,7 @@ class ForesegNode(LifecycleNode):
         self._timers_group = MutuallyExclusiveCallbackGroup()
         self._clock_ns = SystemClock()
         self.guard = Guard()
+        self.failure = ""  # of the last transition
         self._settings: NodeSettings | None = None
         self._bundle: Bundle | None = None
         self._worker: Worker | None = None
@@ -112,10 +124,16 @@ class ForesegNode(LifecycleNode):
         self._served: Services | None = None
         self._action: AskForesightServer | None = None
         self._inputs: ImageInputs | None = None
+        self._bond: Bond | None = None
+        self._topics = Topics(self)  # from configure to cleanup
+        self._infos = CameraInfos()
+        self._depth: DepthOutput | None = None
+        self._query_masks: QueryMasks | None = None
+        self._input_topics = Topics(self)  # from activate to deactivate
         self._own_timers: list[Timer] = []
         self._sim_time = SimTimeWatch(self)
         self._name = NameWatch(self, self._clock_ns)
-        self._diagnostics = Node.create_publisher(
+        self._diagnostics = plain_publisher(
             self, DiagnosticArray, "/diagnostics", qos.diagnostics()
         )
         self._transport = transport_problem(
@@ -123,6 +141,7 @@ class ForesegNode(LifecycleNode):
         )
         if self._transport is not None:
             self.get_logger().warning(self._transport)
+        steady_timer(self, DIAGNOSTICS_PERIOD_S, self._diagnose, self._timers_group)
         for service in self.services:  # of the lifecycle and of parameters: rclpy's own
             self.guard.watch(service)
 
@@ -130,35 +149,50 @@ class ForesegNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the engines, start the worker and the reasoner's process."""
         try:
-            config, settings = config_from_node(self), settings_from_node(self)
-            bundle = self._bundle = load_configured(config.tracker)
-            executor = Executor(
-                config, settings.cameras, lambda rows: Sam2Tracker(bundle, max_objects=rows)
-            )
-            trace = _trace(config, settings)
+            self._configure(config_from_node(self), settings_from_node(self))
         except (ForesegError, OSError) as error:
-            self._close_bundle()
-            self.get_logger().error(f"configure failed: {error}")
-            return TransitionCallbackReturn.FAILURE
+            self.release()
+            return self._failed(f"configure failed: {error}")
+        return super().on_configure(state)
+
+    def _configure(self, config: Config, settings: NodeSettings) -> None:
+        """Make all parts; those that were made before one fails are the caller's to release."""
+        bundle = self._bundle = load_configured(config.tracker)
+        make = tracker_factory(bundle, config.tracker.view)
+        executor = Executor(config, settings.cameras, make)
         self._settings = settings
-        self._output = RosOutput(self, settings, executor, self.guard)
+        self._output = RosOutput(
+            self, self._topics, settings, executor, self.guard, self._beside_masks(settings)
+        )
+        trace = _trace(config, settings)
         self._worker = Worker(
             config, settings.cameras, executor, self._output, clock=self._clock_ns, trace=trace
         )
         self._worker.start()
-        self._served = Services(self, self._worker, settings, self.guard)
+        self._served = Services(self, self._topics, self._worker, settings, self.guard)
         self._action = AskForesightServer(self, self._worker, self._served, self.guard)
         self._own_timers = [
             steady_timer(
                 self, 1.0 / settings.overlay_hz, self._publish_overlays, self._timers_group
             ),
-            steady_timer(self, DIAGNOSTICS_PERIOD_S, self._diagnose, self._timers_group),
         ]
         self.get_logger().info(
             f"configured: bundle {config.tracker.bundle} on {bundle.backend}, reasoner {config.reasoner.kind},"
             f" cameras {', '.join(settings.cameras)}"
         )
-        return super().on_configure(state)
+
+    def _beside_masks(self, settings: NodeSettings) -> list[BesideMasks]:
+        """What the settings want to be published with the masks."""
+        found: list[BesideMasks] = []
+        if settings.camera_info:
+            found.append(InfoOutput(self._topics, settings, self._infos))
+        if settings.query_masks:
+            self._query_masks = QueryMasks(self)
+            found.append(self._query_masks)
+        if settings.depth:
+            self._depth = DepthOutput(self, self._topics, settings, self._infos)
+            found.append(self._depth)
+        return found
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -167,7 +201,19 @@ class ForesegNode(LifecycleNode):
         worker, settings = self._worker, self._settings
         if worker is None or settings is None:
             return TransitionCallbackReturn.FAILURE
-        self._inputs = ImageInputs(self, worker, settings, self._clock_ns)
+        try:
+            self._infos.subscribe(self, self._input_topics, settings)
+            if self._depth is not None:
+                self._depth.subscribe(self._input_topics)
+            self._inputs = ImageInputs(self, self._input_topics, worker, settings, self._clock_ns)
+            self._bond = Bond(self) if settings.bond else None
+        except ConfigError as error:
+            self._unsubscribe()
+            super().on_deactivate(state)
+            return self._failed(f"activate failed: {error}")
+        unused = unused_overrides(self)
+        if unused is not None:
+            self.get_logger().warning(unused)
         return result
 
     @_told
@@ -194,6 +240,11 @@ class ForesegNode(LifecycleNode):
         self.release()
         return super().on_error(state)
 
+    def _failed(self, text: str) -> TransitionCallbackReturn:
+        self.failure = text
+        self.get_logger().error(text)
+        return TransitionCallbackReturn.FAILURE
+
     def release(self) -> None:
         """Stop, join, then destroy the publishers; may be called twice."""
         self._unsubscribe()
@@ -210,9 +261,14 @@ class ForesegNode(LifecycleNode):
         services, self._served = self._served, None
         if services is not None:
             services.destroy()
-        output, self._output = self._output, None
-        if output is not None:
-            output.destroy()
+        depth, self._depth = self._depth, None
+        if depth is not None:
+            depth.destroy()
+        query_masks, self._query_masks = self._query_masks, None
+        if query_masks is not None:
+            query_masks.destroy()
+        self._output = None
+        self._topics.destroy()
 
     def _publish_overlays(self) -> None:
         worker, output = self._worker, self._output
@@ -226,35 +282,45 @@ class ForesegNode(LifecycleNode):
             bundle.close()
 
     def _unsubscribe(self) -> None:
-        inputs, self._inputs = self._inputs, None
-        if inputs is not None:
-            inputs.destroy()
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.end()
+        self._inputs = None
+        self._input_topics.destroy()
 
     def _diagnose(self) -> None:
-        worker, bundle, inputs = self._worker, self._bundle, self._inputs
+        problems = {
+            "transport": self._transport,
+            "time": self._sim_time.problem(),
+            "name": self._name.problem(),
+        }
+        name, header = self.get_fully_qualified_name(), header_from_stamp(stamp_now_ns(self), "")
+        worker, bundle, inputs, depth = self._worker, self._bundle, self._inputs, self._depth
         if worker is None or bundle is None:
+            lifecycle = Lifecycle(state="unconfigured", failure=self.failure)
+            self._diagnostics.publish(
+                diagnostics_before_configure(name, lifecycle, problems, header=header)
+            )
             return
         if inputs is not None:
             inputs.look_for_silence()
         snapshot = worker.snapshot()
+        if self._query_masks is not None:
+            self._query_masks.keep_up([entry.query for entry in snapshot.state.queries])
+        state = "inactive" if inputs is None else "active"
         facts = NodeFacts(
-            name=self.get_fully_qualified_name(),
+            name=name,
+            lifecycle=Lifecycle(state=state, failure=self.failure),
             backend=bundle.backend,
             topics={} if inputs is None else inputs.topics,
             drops={} if inputs is None else inputs.drop_problems(snapshot.state.cameras),
-            problems={
-                "transport": self._transport,
-                "time": self._sim_time.problem(),
-                "name": self._name.problem(),
-            },
+            problems=problems if depth is None else {**problems, "depth": depth.problem()},
+            counts={} if depth is None else {"depth": depth.counts()},
             guard=self.guard,
         )
         self._diagnostics.publish(
             diagnostics_from_snapshot(
-                snapshot,
-                facts,
-                header=header_from_stamp(stamp_now_ns(self), ""),
-                now_ns=self._clock_ns.monotonic_ns(),
+                snapshot, facts, header=header, now_ns=self._clock_ns.monotonic_ns()
             )
         )
 
@@ -267,29 +333,6 @@ def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
         return None
     path = Path(settings.trace_path)
     return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
-
-
-class _RosLogHandler(logging.Handler):
-    """Bridges the core's logging to the node's logger."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        self._logger = node.get_logger()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Forward a record at its level; who logs never fails for it."""
-        try:
-            self._forward(record.levelno, utf8_text(self.format(record)))
-        except Exception:  # noqa: BLE001 (as logging's own handlers)
-            self.handleError(record)
-
-    def _forward(self, level: int, text: str) -> None:
-        if level >= logging.ERROR:
-            self._logger.error(text)
-        elif level >= logging.WARNING:
-            self._logger.warning(text)
-        else:
-            self._logger.info(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -318,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         get_logger("foreseg").fatal(str(error))
         rclpy.try_shutdown()
         return 1
-    handler = _RosLogHandler(node)
+    handler = RosLogHandler(node)
     logging.getLogger("foreseg").addHandler(handler)
     logging.getLogger("foreseg").setLevel(logging.INFO)
     executor = GuardedExecutor(node.guard, NUM_THREADS)

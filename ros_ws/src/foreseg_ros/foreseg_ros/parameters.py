@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Final
 
 from rcl_interfaces.msg import (
@@ -72,6 +73,40 @@ OWN_PARAMETERS = (
         about="put each track's run-length mask into ~/tracks",
     ),
     OwnParameter(
+        name="detections",
+        default=True,
+        about="publish ~/detections and ~/label_info, where the package vision_msgs is installed",
+    ),
+    OwnParameter(
+        name="query_masks",
+        default=False,
+        about="publish a mask for each query on ~/queries/ID/mask",
+    ),
+    OwnParameter(
+        name="camera_info",
+        default=True,
+        about="read `camera_info` beside the images, and publish it with the masks' headers",
+    ),
+    OwnParameter(
+        name="depth",
+        default=False,
+        about="read depth images from `depth`, and publish where each track is on ~/points",
+    ),
+    OwnParameter(
+        name="depth_queue",
+        default=30,
+        about="depth images of a camera that are kept for masks to come",
+        low=1,
+        high=1000,
+    ),
+    OwnParameter(
+        name="depth_tolerance_s",
+        default=0.01,
+        about="so far apart may the stamps of a depth image and of masks be",
+        low=0,
+        high=1,
+    ),
+    OwnParameter(
         name="overlay_hz",
         default=10.0,
         about="rate of ~/overlay at most, and only while somebody subscribes",
@@ -91,6 +126,11 @@ OWN_PARAMETERS = (
         default=False,
         about="configure and activate at start, where no lifecycle manager does",
     ),
+    OwnParameter(
+        name="bond",
+        default=False,
+        about="have a bond with a lifecycle manager that wants one; needs the package bond",
+    ),
 )
 
 
@@ -102,9 +142,29 @@ class NodeSettings:
     compressed: bool
     max_image_pixels: int
     track_masks: bool
+    detections: bool
+    query_masks: bool
+    camera_info: bool
+    depth: bool
+    depth_queue: int
+    depth_tolerance_s: float
     overlay_hz: float
     trace_path: str
     trace_max_bytes: int
+    bond: bool
+
+    @property
+    def reads_camera_info(self) -> bool:
+        """True if somebody needs the cameras' calibration."""
+        return self.camera_info or self.depth
+
+    def input_prefix(self, camera: CameraId) -> str:
+        """What the names of a camera's inputs begin with."""
+        return "" if len(self.cameras) == 1 else f"{camera}/"
+
+    def output_prefix(self, camera: CameraId) -> str:
+        """What the names of a camera's outputs begin with."""
+        return "~" if len(self.cameras) == 1 else f"~/{camera}"
 
 
 def declare_parameters(node: Node) -> None:
@@ -121,10 +181,15 @@ def declare_parameters(node: Node) -> None:
         descriptor = _descriptor(meta["about"], default, meta["low"], meta["high"])
         _declare(node, name, default, descriptor)
     text = unknown_text(
-        [name for name in _overrides(node) if not node.has_parameter(name)], known_names()
+        [name for name in given_parameters(node) if not node.has_parameter(name)], known_names()
     )
     if text is not None:
         node.get_logger().warning(text)
+
+
+def given_parameters(node: Node) -> dict[str, Parameter]:
+    """What files and command line set; rclpy has no public name for those not declared."""
+    return dict(node._parameter_overrides)  # noqa: SLF001
 
 
 def known_names() -> list[str]:
@@ -137,11 +202,23 @@ def unknown_text(names: Sequence[str], known: Sequence[str]) -> str | None:
 
     They are no error: a file's section `/**` may serve other nodes, too.
     """
+    told = with_nearest([name for name in names if not name.startswith(RCL_PREFIXES)], known)
+    return f"without effect, no such parameter: {told}" if told else None
+
+
+def is_installed(package: str) -> bool:
+    """Whether a Python package is there; a mere folder of its name, as of its sources, is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def with_nearest(names: Sequence[str], known: Sequence[str]) -> str:
+    """Names in order, each with the nearest known one where there is one."""
     told = []
-    for name in sorted(name for name in names if not name.startswith(RCL_PREFIXES)):
+    for name in sorted(names):
         near = get_close_matches(name, known, n=1)
         told.append(f"{name} (is {near[0]} meant?)" if near else name)
-    return f"without effect, no such parameter: {', '.join(told)}" if told else None
+    return ", ".join(told)
 
 
 def config_from_node(node: Node) -> Config:
@@ -158,7 +235,7 @@ def settings_from_node(node: Node) -> NodeSettings:
     """The node's own parameters.
 
     Raises:
-        ConfigError: no camera, a repeated or an unusable name.
+        ConfigError: no camera, a repeated or an unusable name; a package that is missing.
     """
     value = {own.name: node.get_parameter(own.name).value for own in OWN_PARAMETERS}
     cameras = tuple(CameraId(name) for name in value["cameras"])
@@ -168,14 +245,27 @@ def settings_from_node(node: Node) -> NodeSettings:
             f" got {list(cameras)}"
         )
         raise ConfigError(msg)
+    if value["bond"] and not is_installed("bond"):
+        msg = (
+            "parameter bond wants the package bond, which is not installed: sudo apt install"
+            " ros-$ROS_DISTRO-bond, or bond_timeout: 0.0 for the lifecycle manager"
+        )
+        raise ConfigError(msg)
     return NodeSettings(
         cameras=cameras,
         compressed=value["compressed"],
         max_image_pixels=value["max_image_pixels"],
         track_masks=value["track_masks"],
+        detections=value["detections"],
+        query_masks=value["query_masks"],
+        camera_info=value["camera_info"],
+        depth=value["depth"],
+        depth_queue=value["depth_queue"],
+        depth_tolerance_s=value["depth_tolerance_s"],
         overlay_hz=value["overlay_hz"],
         trace_path=value["trace_path"],
         trace_max_bytes=value["trace_max_bytes"],
+        bond=value["bond"],
     )
 
 
@@ -208,7 +298,7 @@ def _declare(
     Raises:
         ConfigError: its value is of another type or out of range.
     """
-    given = _overrides(node).get(name)
+    given = given_parameters(node).get(name)
     value = default if given is None else _value_of(given, default)
     try:
         node.declare_parameter(name, value, descriptor, ignore_override=True)
@@ -228,11 +318,6 @@ def _value_of(given: Parameter, default: Scalar | list[str]) -> Scalar | list[st
         raise ConfigError(msg)
     same: Scalar | list[str] = value
     return same
-
-
-def _overrides(node: Node) -> dict[str, Parameter]:
-    """What files and command line set; rclpy has no public name for those not declared."""
-    return dict(node._parameter_overrides)  # noqa: SLF001
 
 
 def _is_topic_part(name: str) -> bool:

@@ -8,11 +8,13 @@ on an executor thread, from the newest masks only, and only while somebody looks
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from foreseg_msgs import msg as messages
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CompressedImage, Image
 
 from foreseg.dialogue import Answer, QueryId
@@ -39,33 +41,59 @@ from foreseg_ros.guard import Guard
 from foreseg_ros.inputs import compressed_name
 from foreseg_ros.parameters import NodeSettings
 from foreseg_ros.records import answer_msg_from_answer, track_array_msg_from_tracks
+from foreseg_ros.topics import Topics
+from foreseg_ros.vision_output import vision_output
+
+
+class BesideMasks(Protocol):
+    """What else is published with a frame's masks."""
+
+    def publish(self, masks: PublishedMasks) -> None:
+        """On the worker's loop thread."""
 
 
 class RosOutput:
     """Publishes through lifecycle publishers: what is sent while inactive is dropped by them."""
 
     def __init__(
-        self, node: LifecycleNode, settings: NodeSettings, executor: Executor, guard: Guard
+        self,
+        node: LifecycleNode,
+        topics: Topics,
+        settings: NodeSettings,
+        executor: Executor,
+        guard: Guard,
+        beside: Sequence[BesideMasks],
     ) -> None:
-        """Make the publishers; `executor` has the frames that answers are about."""
+        """Make the publishers among `topics`.
+
+        Args:
+            node: that publishes.
+            topics: where its publishers are made.
+            settings: of the node.
+            executor: has the frames that answers are about.
+            guard: notes what drawing raises.
+            beside: get the masks, too.
+
+        Raises:
+            ConfigError: a QoS override that cannot be.
+        """
         self._guard = guard
-        self._node = node
+        self._beside = beside
         self._settings = settings
         self._executor = executor
         self._lock = threading.Lock()
         self._shown: dict[CameraId, PublishedMasks] = {}
         self._newest = NewestAnswers()
         self._rationale_wanted: frozenset[QueryId] = frozenset()
-        self._answers = node.create_lifecycle_publisher(
-            messages.Answer, "~/answers", qos.answers()
-        )
-        self._masks = {}
-        self._tracks = {}
-        self._overlay = {}
-        self._compressed = {}
+        make = topics.publisher
+        self._answers = make(messages.Answer, "~/answers", qos.answers())
+        self._vision = vision_output(node, topics, settings)
+        self._masks: dict[CameraId, LifecyclePublisher] = {}
+        self._tracks: dict[CameraId, LifecyclePublisher] = {}
+        self._overlay: dict[CameraId, LifecyclePublisher] = {}
+        self._compressed: dict[CameraId, LifecyclePublisher] = {}
         for camera in settings.cameras:
-            prefix = "~" if len(settings.cameras) == 1 else f"~/{camera}"
-            make = node.create_lifecycle_publisher
+            prefix = settings.output_prefix(camera)
             self._masks[camera] = make(Image, f"{prefix}/masks", qos.masks())
             self._tracks[camera] = make(messages.TrackArray, f"{prefix}/tracks", qos.masks())
             self._overlay[camera] = make(Image, f"{prefix}/overlay", qos.overlay())
@@ -83,6 +111,10 @@ class RosOutput:
                 masks.frame, masks.tracks, with_masks=self._settings.track_masks
             )
         )
+        for output in self._beside:
+            output.publish(masks)
+        if self._vision is not None:
+            self._vision.publish(masks)
         if masks.image is not None and self._is_watched(camera):
             kept = PublishedMasks(
                 frame=masks.frame,
@@ -98,6 +130,8 @@ class RosOutput:
         if answer.observed:
             return  # only the action hands them on
         self._newest.take(answer, self._keyframe_of(answer))
+        if self._vision is not None:
+            self._vision.take_answer(answer)
         self._answers.publish(answer_msg_from_answer(answer))
 
     def publish_overlays(self, state: State) -> None:
@@ -163,10 +197,3 @@ class RosOutput:
     def _is_watched(self, camera: CameraId) -> bool:
         publishers = (self._overlay[camera], self._compressed[camera])
         return any(publisher.get_subscription_count() for publisher in publishers)
-
-    def destroy(self) -> None:
-        """Destroy the publishers; the worker must have stopped."""
-        by_camera = (self._masks, self._tracks, self._overlay, self._compressed)
-        every = [publisher for publishers in by_camera for publisher in publishers.values()]
-        for publisher in (*every, self._answers):
-            self._node.destroy_publisher(publisher)

@@ -26,8 +26,18 @@ def image_in() -> QoSProfile:
     return _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 1)
 
 
+def camera_info_in() -> QoSProfile:
+    """`camera_info`: the newest counts; whoever sends it, reliably or not, is heard."""
+    return _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 1)
+
+
+def depth_in() -> QoSProfile:
+    """`depth`: as camera frames, but each may be the one that masks are waiting for."""
+    return _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, MASK_DEPTH)
+
+
 def masks() -> QoSProfile:
-    """`~/masks`, `~/tracks`: frame by frame, for viewers and planners alike."""
+    """`~/masks` and what comes with them: frame by frame, for viewers and planners alike."""
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, MASK_DEPTH)
 
 
@@ -41,6 +51,11 @@ def answers() -> QoSProfile:
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, ANSWER_DEPTH)
 
 
+def label_info() -> QoSProfile:
+    """`~/label_info`: rare; who comes late gets the one that holds."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 1)
+
+
 def queries() -> QoSProfile:
     """`~/query`: every word counts."""
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, REQUEST_DEPTH)
@@ -49,6 +64,11 @@ def queries() -> QoSProfile:
 def requests() -> QoSProfile:
     """Services and the action: who asks is answered, however many ask at once."""
     return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, REQUEST_DEPTH)
+
+
+def bond() -> QoSProfile:
+    """`bond`: heartbeats; the last word must come."""
+    return _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, EVENT_DEPTH)
 
 
 def diagnostics() -> QoSProfile:

@@ -34,6 +34,7 @@ from foreseg_ros.records import (
     query_from_msg,
     query_msg_from_query,
 )
+from foreseg_ros.topics import Topics
 
 DEFAULT_ASK_TIMEOUT_S = 60.0
 MAX_ASK_TIMEOUT_S = 86_400.0
@@ -43,13 +44,19 @@ class Services:
     """Creates the services at configure, and destroys them at cleanup."""
 
     def __init__(
-        self, node: LifecycleNode, worker: Worker, settings: NodeSettings, guard: Guard
+        self,
+        node: LifecycleNode,
+        topics: Topics,
+        worker: Worker,
+        settings: NodeSettings,
+        guard: Guard,
     ) -> None:
         self._node = node
         self._worker = worker
         self._settings = settings
         self._num_asked = 0
         self._group = ReentrantCallbackGroup()
+        topics.subscription(String, "~/query", self._take_words, qos.queries(), self._group)
         self._wake = node.create_guard_condition(lambda: None, callback_group=self._group)
         kinds = (
             (srv.Ask, "ask", self._ask),
@@ -73,15 +80,11 @@ class Services:
         ]
         for service in self._services:
             guard.watch(service)
-        self._said = node.create_subscription(
-            String, "~/query", self._take_words, qos.queries(), callback_group=self._group
-        )
 
     def destroy(self) -> None:
         """Take the services away."""
         for service in self._services:
             self._node.destroy_service(service)
-        self._node.destroy_subscription(self._said)
         self._node.destroy_guard_condition(self._wake)
 
     async def _ask(self, request: srv.Ask.Request, response: srv.Ask.Response) -> srv.Ask.Response:

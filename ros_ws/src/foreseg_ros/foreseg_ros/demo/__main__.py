@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from foreseg.commands.default_reasoner import HELP, default_kind
 from foreseg.commands.fast_dds import PROFILE_VARIABLES, shipped_profile
 from foreseg.errors import ForesegError, InputError, StreamError
 from foreseg.media.sources import open_source
+from foreseg.reasoner.load import require_kind
 from foreseg_ros.demo.clips import Clip, default_clip, users_clip
+from foreseg_ros.demo.scene import SHAPES, TABLETOP, DemoScene, problem_of
 
 if TYPE_CHECKING:
     from foreseg_ros.demo.parts import Company, PartResult
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-SCENES = ("leave", "hit", "hit_cushion", "hit_habit")
 NODE_TIMEOUT_S = 60.0
 MAX_DOMAIN = 101  # above it, Linux's ephemeral ports begin
 
@@ -33,8 +35,8 @@ class Stage:
     """What was asked for, checked."""
 
     out: Path
-    scene: str
-    seed: int
+    scene: DemoScene
+    reasoner: str
     seconds: float
     clip: Clip | None
     clip_note: str
@@ -72,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-video", action="store_true", help="part one alone")
     add("--out", type=Path, default=Path("demo_out"), help="where the files go")
     add("--seconds", type=float, default=25.0, help="length of each part")
-    add("--scene", choices=SCENES, default=SCENES[0], help="the simulated scene")
+    add("--scene", choices=(*SHAPES, *TABLETOP), default=SHAPES[0], help="the simulated scene")
+    add("--reasoner", default=default_kind(), metavar="KIND", help=HELP)
     add("--picture", type=Path, help="also write the contact sheet for a page: small, 256 colours")
     add("--seed", type=int, default=1, help="of the scene")
     return parser
@@ -82,12 +85,18 @@ def _stage(options: argparse.Namespace) -> Stage:
     """Check everything that can be wrong before anything starts.
 
     Raises:
+        ConfigError: no such reasoner.
         InputError: a number or folder that cannot work.
         StreamError: an unreadable video.
     """
     if not 4 <= options.seconds <= 40:  # noqa: PLR2004 (both parts within two minutes)
         msg = f"--seconds wants 4 to 40, got {options.seconds:g}"
         raise InputError(msg)
+    require_kind(options.reasoner)
+    scene = DemoScene(name=options.scene, seed=options.seed)
+    problem = problem_of(scene)
+    if problem:
+        raise InputError(problem)
     clip, note = None, ""
     if options.no_video:
         note = "part two was not wanted (--no-video)"
@@ -107,8 +116,8 @@ def _stage(options: argparse.Namespace) -> Stage:
         raise InputError(msg) from error
     return Stage(
         out=options.out.resolve(),
-        scene=options.scene,
-        seed=options.seed,
+        scene=scene,
+        reasoner=options.reasoner,
         seconds=options.seconds,
         clip=clip,
         clip_note=note,
@@ -145,7 +154,7 @@ def _run(stage: Stage) -> int:
         scene,
         video,
         out=stage.out,
-        world=(stage.scene, stage.seed),
+        world=stage.scene,
         clip=stage.clip,
         notes=[stage.clip_note] if stage.clip_note else [],
         rmw=rmw,
@@ -163,7 +172,6 @@ def _play(stage: Stage, company: Company) -> tuple[PartResult, PartResult | None
         StreamError: a process died, or no masks came.
     """
     from foreseg_ros.demo.parts import run_clip, run_scene
-    from foreseg_simulation.scenes import make_scene
 
     end = time.monotonic() + NODE_TIMEOUT_S
     while not company.client.is_node_there(0.5):
@@ -171,11 +179,13 @@ def _play(stage: Stage, company: Company) -> tuple[PartResult, PartResult | None
         if time.monotonic() > end:
             msg = f"the node offers no service within {NODE_TIMEOUT_S:g} s: {company.node.tail()}"
             raise StreamError(msg)
-    print(f"part one: the simulated scene {stage.scene!r}, seed {stage.seed}", flush=True)
-    question = make_scene(stage.scene, stage.seed).questions[0]
-    scene = run_scene(
-        company, scene=stage.scene, seed=stage.seed, question=question, seconds=stage.seconds
+    print(
+        f"part one: the simulated scene {stage.scene.name!r}, seed {stage.scene.seed}"
+        + (", drawn before it is played" if stage.scene.name in TABLETOP else ""),
+        flush=True,
     )
+    question = stage.scene.make().questions[0]
+    scene = run_scene(company, scene=stage.scene, question=question, seconds=stage.seconds)
     if stage.clip is None:
         return scene, None
     licence = f" ({stage.clip.licence})" if stage.clip.licence else ""
@@ -200,7 +210,11 @@ def _environment() -> dict[str, str]:
 
 
 def _node_arguments(stage: Stage) -> list[str]:
-    parameters = {"autostart": "true", "trace_path": str(stage.out / "trace.jsonl")}
+    parameters = {
+        "autostart": "true",
+        "trace_path": str(stage.out / "trace.jsonl"),
+        "reasoner.kind": stage.reasoner,
+    }
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     return ["--ros-args", *words]
 

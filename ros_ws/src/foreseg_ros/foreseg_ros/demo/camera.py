@@ -27,9 +27,9 @@ from foreseg.frames import U8Array
 from foreseg.history.reduction import reduce_image
 from foreseg.media.sources import DEFAULT_RATE_HZ, CameraSource, Source, frames_of, open_source
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb
+from foreseg_ros.demo.scene import DemoScene
 
 NS = 1_000_000_000
-SCENE_SIZE_WH = (640, 480)
 MAX_SIDE_PX = 640  # of a video's frames as they are sent
 MAX_KEPT_FRAMES = 300  # of a video that is played forth and back
 LISTENERS = 2  # node and client
@@ -39,14 +39,9 @@ FRAME_ID = "demo_camera"
 Numbered = Iterator[tuple[int, U8Array]]  # (frame of the scene or file, image)
 
 
-def scene_frames(name: str, seed: int, rate_hz: float) -> Numbered:
-    """Frames of a simulated scene, for ever."""
-    from foreseg_simulation.foresight import SceneConfig
-    from foreseg_simulation.scenes import make_scene
-
-    config = SceneConfig(size_wh=SCENE_SIZE_WH, rate_hz=rate_hz)
-    for frame in make_scene(name, seed, config).frames():
-        yield frame.index, frame.image
+def scene_frames(scene: DemoScene, seconds: float) -> Numbered:
+    """Frames of a simulated scene; those of the tabletop are drawn before the first one is given."""
+    return ((frame.index, frame.image) for frame in scene.frames(seconds))
 
 
 def video_frames(source: Source, num_wanted: int) -> Numbered:
@@ -120,10 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     source = open_source(options.video) if options.video else None
-    rate_hz = (source.rate_hz if source else None) or DEFAULT_RATE_HZ
     if source is None:
-        frames = scene_frames(options.scene, options.seed, rate_hz)
+        scene = DemoScene(name=options.scene, seed=options.seed)
+        rate_hz, frames = scene.rate_hz, scene_frames(scene, options.seconds)
     else:
+        rate_hz = source.rate_hz or DEFAULT_RATE_HZ
         frames = video_frames(source, round(options.seconds * rate_hz))
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("demo_camera")

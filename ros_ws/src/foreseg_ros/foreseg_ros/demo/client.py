@@ -106,6 +106,7 @@ class DemoClient:
         """Ask through ~/ask; the result gives the answer once it has come."""
         request = srv.Ask.Request(timeout_s=timeout_s)
         request.query.text = text
+        request.query.want_rationale = True
         asked_ns = self._newest_stamp_ns
         future = self._ask.call_async(request)
         with self._lock:
@@ -218,4 +219,5 @@ def answer_from_msg(msg: messages.Answer) -> SeenAnswer:
         asked_stamp_ns=stamp_ns_from_time(msg.asked),
         answered_stamp_ns=stamp_ns_from_time(msg.answered),
         latency_s=float(msg.latency_s),
+        rationale=msg.rationale,
     )

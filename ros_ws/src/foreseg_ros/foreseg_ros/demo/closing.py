@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from foreseg.commands.storyboard import Storyboard
+from foreseg.dialogue import AnswerStatus
 from foreseg.media.sinks import OverlayVideoWriter, contact_sheet, write_image
-from foreseg.media.sources import DEFAULT_RATE_HZ
 from foreseg_ros.demo.clips import Clip
 from foreseg_ros.demo.drawing import VIDEO_HZ, write_part
 from foreseg_ros.demo.judging import judge
 from foreseg_ros.demo.parts import PartResult
 from foreseg_ros.demo.report import figures_of, summary_record, table, write_summary
+from foreseg_ros.demo.scene import DemoScene
 
 CELLS = (6, 3)  # of part one and two
 COLUMNS = 3
@@ -29,7 +30,7 @@ def conclude(
     video: PartResult | None,
     *,
     out: Path,
-    world: tuple[str, int],
+    world: DemoScene,
     clip: Clip | None,
     notes: list[str],
     rmw: str,
@@ -41,16 +42,15 @@ def conclude(
         scene: part one.
         video: part two, if there was one.
         out: folder of the files.
-        world: name and seed of the scene.
+        world: the scene.
         clip: what part two played.
         notes: what was left out, and why.
         rmw: the middleware.
         load: processes that wanted to run on this machine before the demo began.
     """
-    scene_name, seed = world
     print("judging and drawing", flush=True)
-    judged = judge(scene, scene=scene_name, seed=seed, rate_hz=DEFAULT_RATE_HZ)
-    figures = [figures_of(f"simulated: {scene_name}, seed {seed}", scene, judged)]
+    judged = judge(scene, world)
+    figures = [figures_of(f"simulated: {world.name}, seed {world.seed}", scene, judged)]
     if video is not None and clip is not None:
         figures.append(figures_of(f"video: {clip.name}", video))
     _draw([part for part in (scene, video) if part is not None], out)
@@ -58,7 +58,7 @@ def conclude(
     extra = {
         "rmw": rmw,
         "machine": {"cores": os.cpu_count(), "load_before": round(load, 2)},
-        "scene": {"name": scene_name, "seed": seed},
+        "scene": {"name": world.name, "seed": world.seed},
         "video": None if clip is None else {"name": clip.name, "licence": clip.licence},
         "all_notes": all_notes,
     }
@@ -71,7 +71,10 @@ def conclude(
     print(f"wrote overlay.mp4, contact_sheet.png, trace.jsonl and summary.json in {out}")
     first = figures[0].first
     has_flowed = all(part.has_flowed for part in figures)
-    is_answered = first is not None and first.is_ok
+    is_answered = first is not None and first.status in (
+        AnswerStatus.OK.name,
+        AnswerStatus.NO_TARGET.name,
+    )
     if not has_flowed:
         print("FAILED: no masks came")
     if not is_answered:

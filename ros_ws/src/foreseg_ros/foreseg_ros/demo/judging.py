@@ -12,18 +12,14 @@ from itertools import islice
 
 import numpy as np
 
+from foreseg.dialogue import AnswerStatus
 from foreseg_evaluation.metrics import region_similarity
-from foreseg_ros.demo.camera import SCENE_SIZE_WH
 from foreseg_ros.demo.parts import PartResult
 from foreseg_ros.demo.recording import SeenAnswer
-from foreseg_simulation.foresight import (
-    ForesightFrame,
-    ForesightScene,
-    FutureTruth,
-    SceneConfig,
-)
-from foreseg_simulation.scenes import make_scene
+from foreseg_ros.demo.scene import DemoScene
+from foreseg_simulation.foresight import ForesightFrame, ForesightScene, FutureTruth
 
+NOTHING = "nothing"
 MIN_AREA_PX = 100  # of the true object: less of it in view is not judged
 
 
@@ -40,8 +36,10 @@ class Judged:
 
     @property
     def is_right(self) -> bool:
-        """True if the box is on the object that the event was about."""
-        return self.answer.is_ok and self.expected == self.named
+        """True if the box is on the object that the event is about, or nothing is said where nothing is."""
+        if self.answer.status == AnswerStatus.NO_TARGET.name:
+            return self.expected == NOTHING
+        return self.answer.is_ok and self.expected == self.named != NOTHING
 
     @property
     def j(self) -> float | None:
@@ -98,11 +96,9 @@ class _Judging:
         self.first_mask_js.append(region_similarity(true_mask, self._first_mask))
 
 
-def judge(result: PartResult, *, scene: str, seed: int, rate_hz: float) -> tuple[Judged, ...]:
+def judge(result: PartResult, scene: DemoScene) -> tuple[Judged, ...]:
     """Every answer of part one against the scene."""
-    world: ForesightScene = make_scene(
-        scene, seed, SceneConfig(size_wh=SCENE_SIZE_WH, rate_hz=rate_hz)
-    )
+    world = scene.make()
     judgings = [_Judging(answer) for answer in result.recording.answers]
     for frame, stamp_ns in _frames_with_stamps(world, result):
         for judging in judgings:
@@ -114,7 +110,7 @@ def judge(result: PartResult, *, scene: str, seed: int, rate_hz: float) -> tuple
         Judged(
             answer=judging.answer,
             expected=_name(world, judging.truth),
-            named=world.names.get(judging.named_id, "nothing"),
+            named=world.names.get(judging.named_id, NOTHING),
             expires_s=judging.expires_s,
             js=tuple(judging.js),
             first_mask_js=tuple(judging.first_mask_js),
@@ -135,4 +131,4 @@ def _frames_with_stamps(
 def _name(world: ForesightScene, truth: FutureTruth | None) -> str:
     if truth is None:
         return "unknown"
-    return "nothing" if truth.target_id is None else world.names[truth.target_id]
+    return NOTHING if truth.target_id is None else world.names[truth.target_id]

@@ -17,6 +17,7 @@ from foreseg_ros.demo.client import DemoClient
 from foreseg_ros.demo.clips import Clip
 from foreseg_ros.demo.processes import Child, Children
 from foreseg_ros.demo.recording import Recorder, Recording, SeenAnswer
+from foreseg_ros.demo.scene import DemoScene
 
 NS = 1_000_000_000
 FIRST_ASK_S = 1.6  # into the stream: what the kinematic reasoner looks back on
@@ -24,6 +25,9 @@ ASK_AGAIN_S = 9.0
 LAST_ASK_BEFORE_END_S = 5.0  # so that masks of its answer are still seen
 ASK_TIMEOUT_S = 20.0
 START_TIMEOUT_S = 30.0
+DRAWING_TIMEOUT_S = (
+    180.0  # of a scene that is drawn before it is played, by software on a slow machine
+)
 POLL_S = 0.05
 PROGRESS_S = 5.0
 SETTLE_S = 4.0  # for the last masks and two rounds of diagnostics
@@ -58,7 +62,10 @@ class Company:
 class Part:
     """Streams one source and does at given times what its plan says."""
 
-    def __init__(self, name: str, company: Company) -> None:
+    def __init__(
+        self, name: str, company: Company, *, start_timeout_s: float = START_TIMEOUT_S
+    ) -> None:
+        self._start_timeout_s = start_timeout_s
         self.notes: list[str] = []
         self.recording = Recording()
         self._name = name
@@ -182,6 +189,8 @@ class Part:
                 self._pending.remove(item)
                 self.recording.answers.append(answer)
                 self.say(f"answer after {answer.latency_s:.2f} s: {answer.words}")
+                if answer.rationale.strip():
+                    self.say(f"  thought: {' '.join(answer.rationale.split())}")
 
     def _report(self) -> None:
         latencies = self.recording.latencies_ns
@@ -192,12 +201,12 @@ class Part:
         self.say(f"{len(latencies)} masks, {p50_ms:.0f} ms old; {states}")
 
     def _wait(self, condition: Callable[[], bool], camera: Child, what: str) -> None:
-        end = time.monotonic() + START_TIMEOUT_S
+        end = time.monotonic() + self._start_timeout_s
         while not condition():
             camera.check()
             self._node.check()
             if time.monotonic() > end:
-                msg = f"no {what} within {START_TIMEOUT_S:g} s after the camera started"
+                msg = f"no {what} within {self._start_timeout_s:g} s after the camera started"
                 raise StreamError(msg)
             time.sleep(POLL_S)
 
@@ -210,15 +219,13 @@ class Part:
         return self._client.counters()
 
 
-def run_scene(
-    company: Company, *, scene: str, seed: int, question: str, seconds: float
-) -> PartResult:
+def run_scene(company: Company, *, scene: DemoScene, question: str, seconds: float) -> PartResult:
     """Part one: the simulated scene; the same question again and again, as its truth expires."""
-    part = Part("shapes", company)
+    part = Part(scene.world.value, company, start_timeout_s=DRAWING_TIMEOUT_S)
     last_s = max(FIRST_ASK_S, seconds - LAST_ASK_BEFORE_END_S)
     times = np.arange(FIRST_ASK_S, last_s + 0.01, ASK_AGAIN_S)
     plan = [(float(at_s), lambda: part.ask(question)) for at_s in times]
-    return part.run(["--scene", scene, "--seed", str(seed)], seconds, plan)
+    return part.run(["--scene", scene.name, "--seed", str(scene.seed)], seconds, plan)
 
 
 def run_clip(company: Company, *, clip: Clip, seconds: float) -> PartResult:

@@ -49,6 +49,7 @@ class SeenAnswer:
     asked_stamp_ns: int
     answered_stamp_ns: int
     latency_s: float
+    rationale: str = ""  # the chain of thought, where the reasoner has one
 
     @property
     def is_ok(self) -> bool:

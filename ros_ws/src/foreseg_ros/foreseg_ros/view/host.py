@@ -114,6 +114,15 @@ class RosHost:
             future = self._list_queries.call_async(srv.ListQueries.Request())
             future.add_done_callback(self._take_queries)
 
+    def end_asked(self, query_id: QueryId) -> None:
+        """Show a question as under way no more: it is answered.
+
+        The action's result says so too, but rclpy's client loses one that comes before it has noted its
+        own request for it.
+        """
+        with self._lock:
+            self._asked.pop(query_id, None)
+
     def _take_queries(self, future: Future) -> None:
         response = future.result()
         if response is not None:
@@ -250,8 +259,7 @@ class RosHost:
             self._on_answer(answer)
 
     def _forget(self, asked: _Asked) -> None:
-        with self._lock:
-            self._asked.pop(asked.query.id, None)
+        self.end_asked(asked.query.id)
 
     def _queries(self) -> tuple[QueryNow, ...]:
         now_ns = self._clock.monotonic_ns()

@@ -28,7 +28,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from foreseg.clock import SystemClock
 from foreseg.commands.questions import QuestionFrames
-from foreseg.dialogue import Answer
+from foreseg.dialogue import Answer, QueryId
 from foreseg.driving.executor import PublishedMasks
 from foreseg.errors import ForesegError, InputError
 from foreseg.frames import CameraId, FrameWindow
@@ -127,6 +127,7 @@ class ViewNode(Node):
             self._board.publish_masks(masks)
 
     def _take_answer(self, msg: messages.Answer) -> None:
+        self.host.end_asked(QueryId(msg.query_id))
         self._show_answer(answer_from_msg(msg, self._camera))
 
     def _show_answer(self, answer: Answer) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from foreseg.errors import InputError
 from foreseg.frames import U8Array
-from foreseg_ros import encodings
-from foreseg_ros.encodings import ENCODINGS, RawImage, grey_from_16uc1, rgb_from_raw
+from foreseg.media import encodings
+from foreseg.media.encodings import ENCODINGS, RawImage, grey_from_16uc1, rgb_from_raw
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A boxed object is looked at in a window of its own where the model is small."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.sam2_models import SIZE_WH, make_frame
+from tests.unit.engines.test_engines import World
+
+from foreseg.engines.load import load_bundle
+from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
+from foreseg.geometry import BoxXyxy
+from foreseg.masks import mask_from_rle, mask_iou
+from foreseg.prompts import Point, SpatialPrompt
+from foreseg.tracker.base import TrackKey
+from foreseg.tracker.sam2 import Sam2Tracker
+from foreseg.tracker.views import VIEWS, tracker_factory
+from foreseg.tracker.zoom import window_around
+
+KEY = TrackKey("a")
+BOX = BoxXyxy(20, 20, 30, 30)
+
+
+@pytest.fixture
+def world() -> World:
+    pytest.importorskip("cv2", reason="the tracker resizes with OpenCV")
+    return World()
+
+
+def zooming(world: World) -> Sam2Tracker:
+    return Sam2Tracker(world.bundle, zooms=True)
+
+
+@given(
+    st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    st.tuples(*[st.floats(0, 1, allow_nan=False)] * 4),
+)
+def test_a_window_holds_its_box_and_lies_in_the_frame(
+    size_wh: tuple[int, int], corners: tuple[float, float, float, float]
+) -> None:
+    w, h = size_wh
+    (x0, x1), (y0, y1) = sorted(corners[:2]), sorted(corners[2:])
+    window = window_around(BoxXyxy(x0 * w, y0 * h, x1 * w, y1 * h), size_wh)
+    if window is None:
+        return
+    a, b, c, d = window
+    assert 0 <= a <= x0 * w
+    assert 0 <= b <= y0 * h
+    assert math.ceil(x1 * w) <= c <= w
+    assert math.ceil(y1 * h) <= d <= h
+    assert a < c
+    assert b < d
+
+
+def test_a_box_as_large_as_the_frame_has_no_window(world: World) -> None:
+    w, h = SIZE_WH
+    assert window_around(BoxXyxy(0, 0, w, h), SIZE_WH) is None
+    zooming(world).prompt(make_frame(0), KEY, SpatialPrompt(box=BoxXyxy(0, 0, w, h)))
+    assert world.launches() == [1, 0, 1, 1]
+
+
+def test_the_mask_comes_from_the_window_and_is_remembered(world: World) -> None:
+    window = window_around(BOX, SIZE_WH)
+    assert window is not None
+    x0, y0, x1, y1 = window
+    tracker = zooming(world)
+    tracked = tracker.prompt(make_frame(0), KEY, SpatialPrompt(box=BOX))
+    assert tracked.box is not None
+    for low, start, end in ((tracked.box.x0, x0, x1), (tracked.box.y0, y0, y1)):
+        assert low == pytest.approx(start + (end - start) / 4, abs=2)  # the scripted mask's
+    assert tracked.score == pytest.approx(0.9)
+    assert tracked.object_logit == pytest.approx(3.0)
+    assert world.launches() == [2, 0, 2, 1]
+    assert tracker.track(make_frame(0), [KEY]).objects == (tracked,)
+    tracker.track(make_frame(1), [KEY])
+    assert world.launches() == [3, 1, 3, 2]
+
+
+def test_the_whole_frame_is_asked_where_the_window_shows_nothing(world: World) -> None:
+    world.object_logit = -2.0
+    tracked = zooming(world).prompt(make_frame(0), KEY, SpatialPrompt(box=BOX))
+    assert tracked.mask.is_absent
+    assert world.launches() == [2, 0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        SpatialPrompt(points=(Point(25, 25),)),
+        SpatialPrompt(box=BOX, points=(Point(25, 25), Point(90, 60))),
+    ],
+    ids=["no box", "a point outside"],
+)
+def test_what_a_window_cannot_hold_is_asked_of_the_whole_frame(
+    world: World, prompt: SpatialPrompt
+) -> None:
+    zooming(world).prompt(make_frame(0), KEY, prompt)
+    assert world.launches() == [1, 0, 1, 1]
+
+
+def test_a_window_of_a_reduced_frame_is_cut_at_its_place(world: World) -> None:
+    whole = make_frame(0)
+    reduced = Frame(ref=whole.ref, image=np.ascontiguousarray(whole.image[::2, ::2]))
+    prompt = SpatialPrompt(box=BOX)
+    one, other = (zooming(world).prompt(frame, KEY, prompt) for frame in (whole, reduced))
+    assert one == other
+
+
+def test_the_shipped_tracker_sees_a_small_disc_better_in_its_window() -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("cv2")
+    rng = np.random.default_rng(3)
+    ys, xs = np.mgrid[:480, :640]
+    disc = (xs - 410) ** 2 + (ys - 220) ** 2 <= 12**2
+    image = np.clip(110 + rng.normal(0, 12, (480, 640, 3)), 0, 255)
+    image[disc] = (200, 120, 40)
+    ref = FrameRef(
+        camera=DEFAULT_CAMERA, index=FrameIndex(0), epoch=0, stamp_ns=0, received_ns=0,
+        size_wh=(640, 480),
+    )  # fmt: skip
+    frame = Frame(ref=ref, image=image.astype(np.uint8))
+    prompt = SpatialPrompt(box=BoxXyxy(398, 208, 423, 233))
+    with load_bundle("nano") as bundle:
+        ious = [
+            mask_iou(
+                mask_from_rle(tracker_factory(bundle, view)(1).prompt(frame, KEY, prompt).mask),
+                disc,
+            )
+            for view in VIEWS
+        ]
+    assert min(ious[1:]) > ious[0] + 0.02, ious
+    assert min(ious[1:]) > 0.9, ious

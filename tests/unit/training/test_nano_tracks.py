@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a thought says first: places of what moved, came or went, and of nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("torch", reason="trains: pip install 'foreseg[train]'")
+
+import numpy as np
+
+from foreseg.masks import rle_from_mask
+from foreseg_simulation.questions import PastEvent, Topic
+from foreseg_simulation.recording import Seen, Shot
+from foreseg_training.nano.tracks import (
+    MAX_AHEAD,
+    MAX_EVENTS,
+    MAX_MOVERS,
+    MAX_MOVERS_AHEAD,
+    MAX_PLACES,
+    ahead_of,
+    events_of,
+    standing_of,
+    told_shots,
+    tracks_of,
+)
+
+_SIZE = (200, 100)
+_MASK = rle_from_mask(np.ones((100, 200), np.bool_))
+
+
+def shot(at: int = 0, **places: tuple[int, int]) -> Shot:
+    """A frame on which things of ten by ten pixels have these centres, by `i1`, `i2`, ..., at second `at`."""
+    seen = {
+        int(name[1:]): Seen(mask=_MASK, box_xyxy=(x - 5, y - 5, x + 5, y + 5), area_px=100)
+        for name, (x, y) in places.items()
+    }
+    return Shot(stamp_ns=at * 10**9, jpeg=b"", objects=seen, truths=())
+
+
+def test_the_place_of_what_moves_is_said_frame_by_frame_and_its_last_step() -> None:
+    shots = [shot(i1=(10 + 20 * n, 50 - n * n), i2=(150, 50)) for n in range(5)]
+    said = tracks_of(shots, {1: "ball", 2: "red cube"}, _SIZE, (0.5, 1.0))
+    places = "[5, 50], [15, 49], [25, 46], [35, 41], [45, 34]"
+    assert said == f"The ball: {places}. It moves right 10 up 7. "
+
+
+def test_what_came_or_went_is_said_with_empty_brackets() -> None:
+    shots = [shot(i1=(20, 20), i2=(50, 50)), shot(i2=(50, 50)), shot(i2=(50, 50), i3=(90, 90))]
+    said = tracks_of(shots, {1: "ball", 2: "cube", 3: "cup"}, _SIZE, (1.0, 1.0))
+    assert said == "The ball: [20, 20], [], []. The cup: [], [], [90, 90]. "
+
+
+def test_what_was_hidden_for_a_while_did_not_move() -> None:
+    shots = [shot(i1=(20, 20)), shot(), shot(i1=(20, 20))]
+    assert tracks_of(shots, {1: "ball", 2: "unseen"}, _SIZE, (1.0, 1.0)) == ""
+
+
+def test_what_came_to_rest_lies_still() -> None:
+    shots = [shot(i1=(20, 20)), shot(i1=(60, 20)), shot(i1=(60, 20))]
+    said = tracks_of(shots, {1: "ball"}, _SIZE, (1.0, 1.0))
+    assert said == "The ball: [20, 20], [60, 20], [60, 20]. It lies still. "
+
+
+@pytest.mark.parametrize("num_things", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("num_shots", [1, 2, 12, 24])
+def test_it_stays_short_and_ends_with_the_last_frame(num_things: int, num_shots: int) -> None:
+    names = {i: f"thing {i}" for i in range(1, num_things + 1)}
+    shots = [shot(**{f"i{i}": (10 + 7 * n + i, 10 * i) for i in names}) for n in range(num_shots)]
+    said = tracks_of(shots, names, _SIZE, (1.0, 1.0))
+    assert told_shots(shots, names, _SIZE)[-1] is shots[-1]
+    if num_shots == 1:
+        assert said == ""
+        return
+    assert len(re.findall("The ", said)) == min(num_things, MAX_MOVERS)
+    assert len(re.findall(r"\[", said)) <= MAX_PLACES
+    for sentence in re.findall(r"The [^.]*", said):
+        number = int(re.findall("thing ([0-9]+)", sentence)[0])
+        last = 10 + 7 * (num_shots - 1) + number
+        assert sentence.endswith(f"[{last}, {10 * number}]")
+
+
+def test_what_moves_on_is_followed_to_the_event_in_steps_of_the_last_two_places() -> None:
+    told = [shot(0, i1=(0, 50), i3=(60, 60)), shot(2, i1=(10, 50), i2=(150, 50), i3=(65, 60))]
+    later = [shot(2 + n, i1=(10 + 5 * n, 50), i2=(150, 50)) for n in range(1, 8)]
+    names = {1: "ball", 2: "red cube", 3: "cup"}
+    said = ahead_of(told, later, names, _SIZE, (1.0, 1.0))
+    assert said == "Ahead, the ball: [20, 50], [30, 50], [40, 50]. Ahead, the cup: [], [], []. "
+    assert ahead_of(told, [], names, _SIZE, (1.0, 1.0)) == ""
+    assert ahead_of(told[1:], later, names, _SIZE, (1.0, 1.0)) == "", "no step was seen"
+    assert ahead_of(told, later[:1], names, _SIZE, (1.0, 1.0)) == "", "half a step off"
+
+
+def test_nothing_is_said_of_the_way_ahead_of_what_lies_still() -> None:
+    told = [shot(0, i1=(10, 50)), shot(1, i1=(10, 50))]
+    later = [shot(1 + n, i1=(10 + 20 * n, 50)) for n in range(1, 4)]
+    assert ahead_of(told, later, {1: "ball"}, _SIZE, (1.0, 1.0)) == ""
+
+
+@pytest.mark.parametrize("num_things", [1, 2, 9])
+@pytest.mark.parametrize("num_later", [1, 6, 7, 40])
+def test_the_way_ahead_stays_short(num_things: int, num_later: int) -> None:
+    names = {i: f"thing {i}" for i in range(1, num_things + 1)}
+    shots = [
+        shot(n, **{f"i{i}": (10 + 9 * n, 10 * i) for i in names}) for n in range(num_later + 2)
+    ]
+    said = ahead_of(shots[:2], shots[2:], names, _SIZE, (1.0, 1.0))
+    assert len(re.findall("Ahead", said)) == min(num_things, MAX_MOVERS_AHEAD)
+    for sentence in said.strip().split(". "):
+        assert len(re.findall(r"\[", sentence)) == min(num_later, MAX_AHEAD)
+        assert sentence.split(": ")[1].startswith("[28, ")
+
+
+def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
+    shots = [
+        shot(i1=(20, 20), i2=(50, 50)), shot(i1=(25, 20), i2=(50, 50)), shot(i2=(55, 50)),
+    ]  # fmt: skip
+    names = {1: "cup", 2: "red cube"}
+
+    def event(target_id: int, position: int) -> PastEvent:
+        return PastEvent(topic=Topic.HIT, target_id=target_id, position=position)
+
+    events = [event(2, 0), event(1, 3), event(2, 4), event(1, 6), event(9, 4), event(2, 7)]
+    said = events_of(shots, [0, 3, 6], events, names, (1.0, 0.5))
+    assert said == "Before: [25, 10] the cup, [55, 25] the red cube, [25, 10] the cup. "
+    assert events_of(shots, [0, 3, 6], [], names, (1.0, 1.0)) == ""
+    many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, (1.0, 1.0))
+    assert many.count("red cube") == MAX_EVENTS
+
+
+def test_what_has_no_track_is_listed_from_left_to_right() -> None:
+    shots = [
+        shot(i1=(20, 20), i2=(150, 50), i3=(80, 40)),
+        shot(i1=(60, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90)),
+    ]
+    names = {1: "ball", 2: "cup", 3: "red cube", 5: "unseen"}
+    assert (
+        standing_of(shots, names, _SIZE, (0.5, 1.0))
+        == "Here: [40, 40] the red cube, [75, 50] the cup. "
+    )
+    assert standing_of(shots, {1: "ball"}, _SIZE, (1.0, 1.0)) == ""

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where what moves was, frame by frame, in words, and where it will be: the first things that a thought says.
+
+A word such as "left" teaches a small model nothing about motion until it can see places; places said one
+after the other teach it to follow a thing, and the rest of the thought may read them. What can be reckoned
+is said step by step: how far a thing went last, then one place ahead after the other, each as far on in time as the last two
+were apart. Does not know: models, questions.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping, Sequence
+
+from foreseg_simulation.questions import PastEvent
+from foreseg_simulation.recording import Shot
+
+MAX_MOVERS = 4
+MAX_PLACES = 24  # of all movers together
+MAX_AHEAD = 10  # places of each of these
+MAX_MOVERS_AHEAD = 2
+MAX_EVENTS = 8  # the last ones
+MAX_STANDING = 8
+_LEAST_WAY = 0.03  # of the frame's diagonal, between two places of a thing that moves
+
+
+def told_shots(
+    shots: Sequence[Shot], names: Mapping[int, str], size_wh: tuple[int, int]
+) -> Sequence[Shot]:
+    """The frames on which places are said, evenly back from the last one: the fewer things move, the more.
+
+    Args:
+        shots: as shown, oldest first.
+        names: of objects, by instance id.
+        size_wh: of the shots, pixels.
+    """
+    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
+    stride = max(1, math.ceil(len(shots) * len(movers) / MAX_PLACES))
+    return shots[::-1][::stride][::-1]
+
+
+def tracks_of(
+    shots: Sequence[Shot],
+    names: Mapping[int, str],
+    size_wh: tuple[int, int],
+    scale_xy: tuple[float, float],
+) -> str:
+    """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, empty brackets where it cannot be seen.
+
+    Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`.
+
+    Args:
+        shots: as shown, oldest first.
+        names: of objects, by instance id.
+        size_wh: of the shots, pixels.
+        scale_xy: from there to the pixels in which places are said.
+    """
+    told = told_shots(shots, names, size_wh)
+    return "".join(
+        f"The {names[i]}: {', '.join(_words(_place(shot, i, scale_xy)) for shot in told)}. "
+        + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
+        for i in _movers(shots, names, size_wh)[:MAX_MOVERS]
+    )
+
+
+def standing_of(
+    shots: Sequence[Shot],
+    names: Mapping[int, str],
+    size_wh: tuple[int, int],
+    scale_xy: tuple[float, float],
+) -> str:
+    """A sentence such as `Here: [20, 11] the cup, [81, 42] the red cross. `: what the last frame shows that has no track, from left to right.
+
+    What was hit, and what will be, is then found among words.
+
+    Args:
+        shots: as shown, oldest first.
+        names: of objects, by instance id.
+        size_wh: of the shots, pixels.
+        scale_xy: from there to the pixels in which places are said.
+    """
+    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
+    places = {i: _place(shots[-1], i, scale_xy) for i in names if i not in movers}
+    seen = sorted((place, i) for i, place in places.items() if place is not None)
+    return standing_words([(place, names[i]) for place, i in seen[:MAX_STANDING]])
+
+
+def standing_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
+    """The sentence of places and names; "" of none."""
+    listed = ", ".join(f"{_words(place)} the {name}" for place, name in things)
+    return f"Here: {listed}. " if listed else ""
+
+
+def events_of(
+    shots: Sequence[Shot],
+    places: Sequence[int],
+    events: Sequence[PastEvent],
+    names: Mapping[int, str],
+    scale_xy: tuple[float, float],
+) -> str:
+    """A sentence such as `Before: [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
+
+    Args:
+        shots: as shown, oldest first.
+        places: of each, its number in the recording.
+        events: of the recording.
+        names: of objects, by instance id.
+        scale_xy: from the shots' pixels to those in which places are said.
+    """
+    said = []
+    for event in events:
+        if not places[0] < event.position <= places[-1] or event.target_id not in names:
+            continue
+        first = bisect.bisect_left(places, event.position)
+        seen = [n for n in (first, first - 1) if event.target_id in shots[n].objects]
+        if seen:
+            where = _words(_place(shots[seen[0]], event.target_id, scale_xy))
+            said.append(f"{where} the {names[event.target_id]}")
+    return f"Before: {', '.join(said[-MAX_EVENTS:])}. " if said else ""
+
+
+def ahead_of(
+    told: Sequence[Shot],
+    later: Sequence[Shot],
+    names: Mapping[int, str],
+    size_wh: tuple[int, int],
+    scale_xy: tuple[float, float],
+) -> str:
+    """Sentences such as `Ahead, the ball: [63, 36], [57, 34]. `: what moves on, as far apart in time as the last two of `told`.
+
+    Args:
+        told: `told_shots`; two at least, or nothing is said.
+        later: frames after them up to the event, oldest first; none: "".
+        names: of objects, by instance id.
+        size_wh: of the shots, pixels.
+        scale_xy: from there to the pixels in which places are said.
+    """
+    if len(told) < 2 or not later:
+        return ""
+    last, step_ns = told[-1].stamp_ns, told[-1].stamp_ns - told[-2].stamp_ns
+    ahead = _every(later, last, step_ns)[:MAX_AHEAD]
+    movers = [i for i in _movers([told[-1], *later], names, size_wh) if _goes(told, i)]
+    return "".join(
+        f"Ahead, the {names[i]}: {', '.join(_words(_place(shot, i, scale_xy)) for shot in ahead)}. "
+        for i in movers[:MAX_MOVERS_AHEAD]
+        if ahead
+    )
+
+
+def _every(later: Sequence[Shot], start_ns: int, step_ns: int) -> list[Shot]:
+    """The frames that are a step, two steps, ... after the start, to half a frame."""
+    slack_ns = (later[0].stamp_ns - start_ns) / 2
+    found: list[Shot] = []
+    for shot in later:
+        if shot.stamp_ns >= start_ns + (len(found) + 1) * step_ns - slack_ns:
+            found.append(shot)
+    return found
+
+
+def _goes(told: Sequence[Shot], instance_id: int) -> bool:
+    """Whether a thing moved between the last two frames on which it is told."""
+    before, last = told[-2:]
+    if instance_id not in before.objects or instance_id not in last.objects:
+        return False
+    return _centre(before, instance_id) != _centre(last, instance_id)
+
+
+def step_words(before: tuple[int, int] | None, last: tuple[int, int] | None) -> str:
+    """A sentence such as `It moves left 6 up 2. `: how far from one place to the next; "" where one is not seen."""
+    if before is None or last is None:
+        return ""
+    dx, dy = last[0] - before[0], last[1] - before[1]
+    words = [f" {'right' if dx > 0 else 'left'} {abs(dx)}"] if dx else []
+    words += [f" {'down' if dy > 0 else 'up'} {abs(dy)}"] if dy else []
+    return f"It moves{''.join(words)}. " if words else "It lies still. "
+
+
+def _movers(
+    shots: Sequence[Shot], names: Mapping[int, str], size_wh: tuple[int, int]
+) -> list[int]:
+    """What moved, came or went, the farthest first."""
+    least = _LEAST_WAY * math.hypot(*size_wh)
+    ways = {i: _way(shots, i) for i in names}
+    ends = shots[0].objects, shots[-1].objects
+    movers = [i for i in names if ways[i] > least or (i in ends[0]) != (i in ends[1])]
+    return sorted(movers, key=lambda i: (-ways[i], i))
+
+
+def _centre(shot: Shot, instance_id: int) -> tuple[float, float]:
+    x0, y0, x1, y1 = shot.objects[instance_id].box_xyxy
+    return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+def _way(shots: Sequence[Shot], instance_id: int) -> float:
+    """The farthest that a thing was from where it was first seen."""
+    places = [_centre(shot, instance_id) for shot in shots if instance_id in shot.objects]
+    return max((math.dist(places[0], place) for place in places), default=0.0)
+
+
+def _place(shot: Shot, instance_id: int, scale_xy: tuple[float, float]) -> tuple[int, int] | None:
+    if instance_id not in shot.objects:
+        return None
+    x, y = _centre(shot, instance_id)
+    return round(x * scale_xy[0]), round(y * scale_xy[1])
+
+
+def _words(place: tuple[int, int] | None) -> str:
+    return "[]" if place is None else f"[{place[0]}, {place[1]}]"
