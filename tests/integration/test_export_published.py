@@ -263,7 +263,9 @@ def test_files_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
     converted(tmp_path / "source", tmp_path / "made")
     grown = peak_mb() - before
     assert whole > 5.9 * largest > 290, "the model is too small to tell"
-    assert grown < largest + 50, f"{grown:.0f} MB for files of {largest:.0f}"
+    # a file, a piece of what is written, and what the machine's allocator keeps of either; all
+    # at once would be six files
+    assert grown < 2.8 * largest, f"{grown:.0f} MB for files of {largest:.0f}"
     weights = list((tmp_path / "made" / "vlm").glob("model-*.safetensors"))
     assert len(weights) > 5
     assert load_seg_vlm(tmp_path / "made", device="cpu").loaded.model.num_parameters() > 75e6

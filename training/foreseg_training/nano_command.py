@@ -39,7 +39,9 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=float, default=100.0, help="of one core: the language model"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of arithmetic; as many processes draw"
+    )
     add_precision_argument(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -86,6 +88,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
     import cv2
     import torch
 
+    from foreseg.work.choose import executor_from
     from foreseg_simulation.worlds import World, require_world
 
     from .nano.dense import DenseConfig
@@ -112,7 +115,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
             trained=options.start,
             seed=options.seed,
         )
-        prepare(preparation, options.out)
+        prepare(preparation, options.out, executor_from(workers=options.threads, ray=""))
     basics = NanoTraining().stage_shares if options.start is None else (0.0, 0.0, 0.0)
     training = NanoTraining(
         stage_shares=basics,

@@ -19,6 +19,7 @@ from tests.support.prepared_nano import GRID_THW, PREPARATION, SMALL  # noqa: E4
 from foreseg.errors import InputError  # noqa: E402
 from foreseg.methods.grammar import Form  # noqa: E402
 from foreseg.methods.veason import NOTHING  # noqa: E402
+from foreseg.work.base import SerialExecutor  # noqa: E402
 from foreseg_training.nano.architecture import (  # noqa: E402
     build_nano_reasoner,
     save_nano_reasoner,
@@ -54,7 +55,7 @@ BITS = 2e-5  # log-probabilities of float32, by two orders of adding
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("nano")
-    prepare(PREPARATION, out)
+    prepare(PREPARATION, out, SerialExecutor())
     return out
 
 

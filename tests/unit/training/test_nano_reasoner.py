@@ -20,6 +20,7 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 from foreseg.dialogue import NoTarget, TargetsFound  # noqa: E402
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
 from foreseg.reasoner.prompt_card import card_from_json, words_hash  # noqa: E402
+from foreseg.work.base import SerialExecutor  # noqa: E402
 from foreseg_simulation.recording import image_of  # noqa: E402
 from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
 from foreseg_training.nano.architecture import (  # noqa: E402
@@ -297,7 +298,7 @@ def test_frames_seen_once_give_the_loss_of_frames_seen_again(
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("nano")
-    prepare(PREPARATION, out)
+    prepare(PREPARATION, out, SerialExecutor())
     return out
 
 
@@ -465,7 +466,7 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path, tmp_path: 
     assert more["step"] > done["step"]  # went on, and did not begin anew
     assert more["spent_s"] >= 0.03 * 60
     onward = dataclasses.replace(PREPARATION, trained=folder, num_recordings=2, seed=5)
-    prepare(onward, tmp_path)
+    prepare(onward, tmp_path, SerialExecutor())
     for name in ("model.safetensors", "tokenizer.json"):
         assert (tmp_path / "start" / name).read_bytes() == (folder / name).read_bytes()
     assert read_windows(tmp_path / "windows.jsonl") != windows  # of other scenes

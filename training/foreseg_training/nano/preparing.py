@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from foreseg.errors import InputError
 from foreseg.language.base import Message
 from foreseg.language.images import ImageGeometry
 from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 from foreseg.reasoner.fitted_view import FittedView
 from foreseg.reasoner.prompt_card import CARD, PromptCard, words_hash
+from foreseg.work.base import Executor, in_order
 from foreseg_simulation.worlds import World
 from foreseg_torch.vlm.loading import vlm_parts
 from foreseg_torch.vlm.vision_inputs import prompt_from_messages
@@ -93,16 +96,29 @@ class Preparation:
         return VeasonMethod(settings)
 
 
-def prepare(preparation: Preparation, out: Path) -> None:
-    """Do all of it; what is there already is made anew."""
+def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
+    """Do all of it; what is there already is made anew.
+
+    Args:
+        preparation: of what.
+        out: the folder.
+        executor: draws the recordings.
+
+    Raises:
+        InputError: a recording's drawing dies, every time.
+    """
     recorder = Recorder(
         worlds=preparation.worlds, size_wh=preparation.size_wh, num_clips=preparation.num_clips
     )
     numbers = range(preparation.num_recordings)
-    drawn = recorder.record(preparation.seed, numbers)
-    prepare_of(
-        preparation, list(tqdm(drawn, total=len(numbers), unit="recording", disable=None)), out
-    )
+    outcomes = in_order(executor.run(partial(recorder.recording, preparation.seed), numbers))
+    recordings: list[Recording] = []
+    for outcome in tqdm(outcomes, total=len(numbers), unit="recording", disable=None):
+        if outcome.has_died:
+            msg = f"whoever drew recording {outcome.index} died {outcome.num_tries} times"
+            raise InputError(msg)
+        recordings.extend(outcome.values)
+    prepare_of(preparation, recordings, out)
 
 
 def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: Path) -> None:

@@ -60,7 +60,7 @@ class Recorder:
     def record(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
         """Draw the recordings of these numbers."""
         for number in numbers:
-            yield self._record(seed, number)
+            yield self.recording(seed, number)
 
     def stills(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
         """A few frames each of these many other scenes, without clips: many objects, drawn quickly."""
@@ -83,7 +83,8 @@ class Recorder:
         )
         return f"{world.value}/{name}", make(int(rng.integers(2**31)), config)
 
-    def _record(self, seed: int, number: int) -> Recording:
+    def recording(self, seed: int, number: int) -> Recording:
+        """Draw one."""
         rng = np.random.default_rng([TRAINING_SEED, seed, number])
         name, scene = self._scene(rng, number, CLIP_RATE_HZ)
         shots = record(scene, RECORDED_FRAMES)

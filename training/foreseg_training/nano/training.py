@@ -76,7 +76,7 @@ class NanoTraining:
     num_asked: int = 4
     num_drills: int = 40
     learning_rate: float = 1.5e-3
-    decay_share: float = 0.3
+    decay_share: float = 0.5
     num_held_out: int = 100
     score_every_s: float = 600.0
     bf16: bool = True
