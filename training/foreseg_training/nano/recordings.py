@@ -87,11 +87,12 @@ class Recorder:
         """Draw one."""
         rng = np.random.default_rng([TRAINING_SEED, seed, number])
         name, scene = self._scene(rng, number, CLIP_RATE_HZ)
+        names = dict(scene.names)  # a recording goes from process to process, a view does not
         shots = record(scene, RECORDED_FRAMES)
-        cut = (cut_recording(rng, shots, scene.names, self.size_wh) for _ in range(self.num_clips))
+        cut = (cut_recording(rng, shots, names, self.size_wh) for _ in range(self.num_clips))
         return Recording(
             scene=name,
-            names=scene.names,
+            names=names,
             shots=shots,
             clips=[clip for clip in cut if clip is not None],
             events=events_of(shots),
