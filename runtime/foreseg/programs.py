@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import sys
 
-_OWN = ("foreseg", "foreseg_")
 BAD_INPUT = 2
 
 
@@ -44,7 +43,7 @@ def train() -> int:
     return _run("foreseg-train", "foreseg_training.cli", _extra("train"))
 
 
-_ROS = "source ROS 2 first (`source /opt/ros/jazzy/setup.bash`, and a workspace with foreseg_msgs)"
+_ROS = "is ROS 2 sourced, and a workspace with foreseg_msgs? `source /opt/ros/jazzy/setup.bash`, then the workspace's own"
 
 
 def _extra(name: str) -> str:
@@ -56,7 +55,7 @@ def _run(program: str, module: str, advice: str) -> int:
         main = importlib.import_module(module).main
     except ModuleNotFoundError as error:
         package = str(error.name)
-        if package in _OWN or (package.startswith(_OWN[1]) and package != "foreseg_msgs"):
+        if package.startswith("foreseg") and package != "foreseg_msgs":
             raise  # a part of ours that is not there is a fault, not an extra
         sys.stderr.write(f"{program} needs the package {package!r}: {advice}\n")
         return BAD_INPUT

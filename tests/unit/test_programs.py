@@ -28,9 +28,9 @@ def test_a_program_ends_as_its_main_does(
 @pytest.mark.parametrize(
     ("program", "name", "absent", "advice"),
     [
-        (programs.node, "foreseg_node", "rclpy", "source ROS 2"),
-        (programs.node, "foreseg_node", "foreseg_msgs", "source ROS 2"),
-        (programs.view, "foreseg_view", "rclpy", "source ROS 2"),
+        (programs.node, "foreseg_node", "rclpy", "is ROS 2 sourced"),
+        (programs.node, "foreseg_node", "foreseg_msgs", "is ROS 2 sourced"),
+        (programs.view, "foreseg_view", "rclpy", "is ROS 2 sourced"),
         (programs.simulate, "foreseg-sim", "cv2", "foreseg[simulation]"),
         (programs.evaluate, "foreseg-eval", "scipy", "foreseg[evaluation]"),
         (programs.train, "foreseg-train", "torch", "foreseg[train]"),

@@ -28,10 +28,10 @@ from foreseg.tracker.zoom import Window, cut, holds, moved
 F32 = NDArray[np.float32]
 _FrameId = tuple[CameraId, int, FrameIndex]
 
-_SIDES = 3.0  # of the window, in the longer side of the object's box
+SIDES = 3.0  # of the window, in the longer side of the object's box
 _LEAST_PX = 32.0
-_FASTEST = 1.1  # a window's side changes at most so much a step: the memory holds the old scale
-_SEARCH = 1.2  # it grows so much a step while the object is not seen
+FASTEST = 1.1  # a window's side changes at most so much a step: the memory holds the old scale
+SEARCH = 1.2  # it grows so much a step while the object is not seen
 _LEAST_LOGIT = 1e-3  # of a pixel that is in a mask
 
 
@@ -149,7 +149,7 @@ class WindowedTracker:
         size_wh = (float(x1 - x0), float(y1 - y0)) if before is None else before.size_wh
         if result.box is None:
             centre_xy = ((x0 + x1) / 2, (y0 + y1) / 2)
-            size_wh = (min(float(w), _SEARCH * size_wh[0]), min(float(h), _SEARCH * size_wh[1]))
+            size_wh = (min(float(w), SEARCH * size_wh[0]), min(float(h), SEARCH * size_wh[1]))
         else:
             centre_xy = result.box.centre_xy
             wanted = _wanted(result.box, (0, 0, w, h))
@@ -179,12 +179,12 @@ def _frame_id(frame: Frame) -> _FrameId:
 
 def _wanted(box: BoxXyxy, whole: Window) -> tuple[float, float]:
     """Width and height of the window that suits a box: square, where the frame has room."""
-    side = max(_LEAST_PX, _SIDES * max(box.width, box.height))
+    side = max(_LEAST_PX, SIDES * max(box.width, box.height))
     return min(float(whole[2]), side), min(float(whole[3]), side)
 
 
 def _towards(side: float, wanted: float) -> float:
-    return side * min(_FASTEST, max(1 / _FASTEST, wanted / side))
+    return side * min(FASTEST, max(1 / FASTEST, wanted / side))
 
 
 def _placed(centre_xy: tuple[float, float], size_wh: tuple[float, float], whole: Window) -> Window:

@@ -27,7 +27,7 @@ _BALL = "ball"  # which the edges of the view send back, as in most scenes; all 
 _SPEEDS_PX = (2.0, 26.0)  # a step
 _RADII_PX = (6.0, 9.0)
 _BALLS = 0.5  # of the things
-_SHAPES = (
+_LAYOUTS = (
     (1, 2),
     (1, 3),
     (1, 6),
@@ -203,7 +203,7 @@ class Drills:
 
     def draw(self, rng: np.random.Generator) -> DrillBatch:
         """A batch at random, of as many things and places in each line."""
-        num_things, num_places = _SHAPES[rng.integers(len(_SHAPES))]
+        num_things, num_places = _LAYOUTS[rng.integers(len(_LAYOUTS))]
         num_standing = int(rng.choice(_STANDING))
         is_short = num_things * num_places + num_standing <= _SHORT
         drills = [

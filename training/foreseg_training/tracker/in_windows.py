@@ -10,13 +10,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from foreseg.tracker.windowed import FASTEST, SEARCH, SIDES
 from foreseg_simulation.textures import U8Array
 
 from .clips import Clip, MakeClip
 
 _FINER = 1.5  # clips are drawn so much larger than the model's picture, for a window to show more
-_SIDES = 3.0  # of a window, in the longer side of the object's box; these four as at run time
-_FASTEST, _SEARCH = 1.1, 1.2
 _LEAST_SIDE_SHARE = 0.05  # of the drawn clip's side
 _LEAST_AREA_PX, _LEAST_SEEN = 40, 0.3  # of an object on the first frame, and of its full area
 _OFF = 0.04  # of a window's side: standard deviation of where it goes
@@ -50,7 +49,7 @@ def windowed(rng: np.random.Generator, clip: Clip, image_size: int) -> Clip:
     for t, (image, seen) in enumerate(zip(clip.images, clip.instance_ids, strict=True)):
         if t == 0 and number:
             centre, longer = _box(seen == number)
-            side = _SIDES * longer
+            side = SIDES * longer
         off = rng.normal(0, _OFF * side, 2) if number and t else np.zeros(2)
         side = float(np.clip(side, _LEAST_SIDE_SHARE * whole, whole))
         begin = np.clip(centre + off - side / 2, 0, whole - side).astype(int)
@@ -60,9 +59,9 @@ def windowed(rng: np.random.Generator, clip: Clip, image_size: int) -> Clip:
         ids.append(_sized(seen[here], image_size, cv2.INTER_NEAREST))
         if number and (seen[here] == number).any():
             window_side, (centre, longer) = side, _box(seen == number)
-            side = window_side * min(_FASTEST, max(1 / _FASTEST, _SIDES * longer / window_side))
+            side = window_side * min(FASTEST, max(1 / FASTEST, SIDES * longer / window_side))
         elif number:
-            side = _SEARCH * side
+            side = SEARCH * side
         if t == 0:
             scale = (image_size / (end[0] - begin[0])) ** 2
     areas = tuple(float(scale * area) for area in clip.full_areas_px)

@@ -242,7 +242,7 @@ class RosHost:
     def _take_goal(self, asked: _Asked, done: Done, future: Future) -> None:
         asked.goal = goal = future.result()
         if goal is None or not goal.accepted:
-            self._forget(asked)
+            self.end_asked(asked.query.id)
             done(_reply(success=False, message="the node does not take the question now"))
             return
         done(_reply(success=True))
@@ -250,16 +250,13 @@ class RosHost:
 
     def _take_result(self, asked: _Asked, future: Future) -> None:
         """One that was refused is told here only; any other is on ~/answers as well."""
-        self._forget(asked)
+        self.end_asked(asked.query.id)
         wrapped = future.result()
         if wrapped is None:
             return
         answer = answer_from_msg(wrapped.result.answer, self._camera)
         if answer.status is AnswerStatus.FAILED and not answer.asked_stamp_ns:
             self._on_answer(answer)
-
-    def _forget(self, asked: _Asked) -> None:
-        self.end_asked(asked.query.id)
 
     def _queries(self) -> tuple[QueryNow, ...]:
         now_ns = self._clock.monotonic_ns()
