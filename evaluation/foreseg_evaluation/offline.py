@@ -80,7 +80,8 @@ def follow_answer(system: System, episode: Episode, spoken: Spoken) -> Predictio
         )
     tracker = system.tracker(max(1, len(spoken.prompts)))
     frames = EpisodeFrames(episode)
-    tracked = track_prompts(tracker, frames, spoken.prompts, spoken.keyframe, spoken.drawn)
+    own = spoken.drawn if spoken.num_drawn == 1 else None
+    tracked = track_prompts(tracker, frames, spoken.prompts, spoken.keyframe, own)
     masks = {**dict(enumerate(tracked)), **spoken.drawn}  # on frames that it drew, its own count
     return Prediction(masks={TARGET: masks}, spoken=spoken)
 
@@ -207,6 +208,7 @@ def _spoken(parts: Sequence[AnswerPart], seconds: float) -> Spoken:
                 keyframe=int(part.keyframe_index),
                 prompts=part.prompts,
                 drawn={int(each.frame_index): each.mask for each in part.masks_by_frame},
+                num_drawn=part.num_drawn,
                 confidence=part.confidence,
                 tokens=tokens,
                 seconds=seconds,

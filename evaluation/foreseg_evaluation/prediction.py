@@ -28,6 +28,7 @@ class Spoken:
     shown: tuple[int, ...] | None = None  # positions that it was given; None = not known
     prompts: tuple[SpatialPrompt, ...] = ()  # source pixels of the keyframe
     drawn: Mapping[int, MaskRle] = field(default_factory=dict)  # by position: its own masks
+    num_drawn: int = 1  # targets whose union `drawn` is
     confidence: float = math.nan  # NaN = unknown
     tokens: int = 0
     seconds: float = 0.0  # asked -> answered

@@ -148,6 +148,7 @@ class TargetsFound:
     text: str = ""
     confidence: float = math.nan
     masks_by_frame: tuple[ObservedMask, ...] = ()  # that the model itself drew, keyframe included
+    num_drawn: int = 1  # targets whose union these are; where it is one, they are that target's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

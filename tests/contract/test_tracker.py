@@ -230,6 +230,18 @@ def test_refining_replaces_the_result_and_spares_the_others(make: Make) -> None:
         assert_same_object(refined.track(make_frame(i), [A, B]).objects[1], wanted)
 
 
+def test_a_tracked_row_is_described_anew_by_prompts_on_two_frames(make: Make) -> None:
+    fresh, tracked = make(), make()
+    tracked.prompt(make_frame(0), A, BOX_B)
+    for i in (1, 2):
+        tracked.track(make_frame(i), [A])
+    for tracker in (fresh, tracked):
+        for i in (3, 5):
+            tracker.prompt(make_frame(i), A, BOX_A)
+    wanted = fresh.track(make_frame(6), [A]).objects[0]
+    assert_same_object(tracked.track(make_frame(6), [A]).objects[0], wanted)
+
+
 def test_refining_a_prompted_frame_adds_points(tracker: Tracker) -> None:
     tracker.prompt(make_frame(0), A, BOX_A)
     tracker.prompt(make_frame(0), A, POINT)

@@ -57,7 +57,8 @@ CONTRACT = {
     srv.RemoveQuery.Request: "string query_id",
     srv.RemoveQuery.Response: "bool success | string message",
     srv.ListQueries.Response: "Query[] queries",
-    srv.AddObjects.Request: "std_msgs/Header header | string camera | SpatialPrompt[] prompts",
+    srv.AddObjects.Request: "std_msgs/Header header | string camera | SpatialPrompt[] prompts"
+    " | SpatialPrompt[] more_prompts | builtin_interfaces/Time[] more_stamps",
     srv.AddObjects.Response: "bool success | string message | string[] object_ids"
     " | uint16[] indices",
     srv.RemoveObject.Request: "string object_id",

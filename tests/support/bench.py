@@ -22,14 +22,15 @@ from foreseg.dialogue import (
     TargetsFound,
 )
 from foreseg.frames import DEFAULT_CAMERA, CameraId, FrameIndex, FrameRef
-from foreseg.geometry import BoxXyxy, box_iou
-from foreseg.masks import MaskRle, mask_from_box, rle_from_mask
+from foreseg.geometry import BoxXyxy, box_from_mask, box_iou
+from foreseg.masks import MaskRle, mask_from_box, mask_from_rle, rle_from_mask
 from foreseg.pipeline.events import (
     AnswerPartArrived,
     AskId,
     AskReasoner,
     CancelAsk,
     Command,
+    ConditioningPrompt,
     DropStep,
     Event,
     ForkStep,
@@ -101,7 +102,8 @@ class StrictTracker:
         return tuple(results)
 
     def _met(self, item: PromptStep) -> str:
-        box = item.prompt.box
+        mask = item.prompt.mask
+        box = item.prompt.box if mask is None else box_from_mask(mask_from_rle(mask))
         assert box is not None
         boxes = {name: truth(int(item.frame_index)) for name, truth in self.world.items()}
         return max(
@@ -247,8 +249,9 @@ class Bench:
         object_id: str = "",
         frame_index: int | None = None,
         camera: CameraId = DEFAULT_CAMERA,
+        beside: tuple[int, ...] = (),
     ) -> RequestId:
-        """A user's box on an object."""
+        """A user's box on an object, and on the same one on other frames beside."""
         request_id = self._request()
         index = self.num_frames[camera] - 1 if frame_index is None else frame_index
         box = self.world[name](index)
@@ -260,6 +263,14 @@ class Bench:
                 frame_stamp_ns=self.refs[camera, index].stamp_ns,
                 object_ids=(ObjectId(object_id),),
                 prompts=(SpatialPrompt(box=box),),
+                beside=tuple(
+                    ConditioningPrompt(
+                        object_id=ObjectId(object_id),
+                        frame_index=FrameIndex(other),
+                        prompt=SpatialPrompt(box=self.world[name](other)),
+                    )
+                    for other in beside
+                ),
                 request_id=request_id,
                 at_ns=self.now_ns,
             )

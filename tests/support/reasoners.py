@@ -26,9 +26,11 @@ from foreseg.dialogue import (
     AnswerPart,
     FramesWanted,
     NoTarget,
+    ObservedMask,
     Query,
     QueryId,
     RationalePart,
+    TargetsFound,
 )
 from foreseg.frames import (
     DEFAULT_CAMERA,
@@ -39,6 +41,8 @@ from foreseg.frames import (
     U8Array,
 )
 from foreseg.history.windows import RecentWindow
+from foreseg.masks import Mask, rle_from_mask
+from foreseg.prompts import SpatialPrompt
 from foreseg.reasoner.base import AnswerStream
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +84,30 @@ def by_text(_options: Options) -> Scripted:
 def cautious(_options: Options) -> Scripted:
     """One whose answers are not to be trusted, and that says so."""
     return Scripted(_obey, caution="UNCHECKED: it sees nothing")
+
+
+def drawing(_options: Options) -> Scripted:
+    """Draws what is red on every frame that it is shown, and names the middle one."""
+
+    def script(_query: Query, window: FrameWindow) -> AnswerStream:
+        masks = tuple(
+            ObservedMask(frame_index=frame.index, mask=rle_from_mask(_red_in(frame.image)))
+            for frame in window.frames
+        )
+        named = masks[len(masks) // 2]
+        yield TargetsFound(
+            keyframe_index=named.frame_index,
+            prompts=(SpatialPrompt(mask=named.mask),),
+            masks_by_frame=masks,
+        )
+        yield AnswerDone(tokens=3)
+
+    return Scripted(script, window_policy=RecentWindow(num_frames=5))
+
+
+def _red_in(image: U8Array) -> Mask:
+    red: Mask = (image[..., 0] > 150) & (image[..., 1] < 100)
+    return red
 
 
 def _obey(query: Query, window: FrameWindow) -> AnswerStream:

@@ -16,8 +16,9 @@ from functools import partial
 from foreseg.dialogue import Query, QueryId
 from foreseg.driving.executor import Executor
 from foreseg.errors import InputError
-from foreseg.frames import CameraId, Frame, FrameIndex
+from foreseg.frames import CameraId, Frame, FrameIndex, FrameRef
 from foreseg.pipeline.events import (
+    ConditioningPrompt,
     EnableSet,
     Event,
     ObjectRemoved,
@@ -101,17 +102,25 @@ class Requests:
         on_reply: ReplyCallback,
         *,
         stamp_ns: int = 0,
+        beside: Sequence[tuple[ObjectId, SpatialPrompt, int]] = (),
     ) -> None:
-        """Prompt objects on the frame with this stamp (0 = the newest)."""
+        """Prompt objects on the frame with this stamp (0 = the newest).
+
+        Args:
+            camera: whose frames.
+            prompts: an id ("" = make one) and a prompt for each object.
+            on_reply: called once, on the loop's thread.
+            stamp_ns: of the frame.
+            beside: prompts of the same objects on other frames, each with its frame's stamp.
+        """
 
         def make(request_id: RequestId, at: int) -> Event:
             try:
-                frame = self._executor.find_frame(camera, stamp_ns) if stamp_ns else None
-                basis = frame or self._executor.newest_frame(camera)
-                if stamp_ns and frame is None:
-                    msg = f"no frame of {camera!r} with the stamp {stamp_ns} ns is at hand"
-                    raise InputError(msg)  # noqa: TRY301 (refused like a bad prompt)
+                newest = self._executor.newest_frame(camera)
+                frame = self._frame_at(camera, stamp_ns) if stamp_ns else None
+                basis = frame or newest
                 fitted = tuple(prompt.checked(basis.size_wh) for _, prompt in prompts)
+                others = tuple(self._fitted_beside(camera, *each) for each in beside)
             except InputError as error:
                 self.complete(Reply(request_id=request_id, success=False, message=str(error)))
                 return Tick(at_ns=at)
@@ -121,6 +130,7 @@ class Requests:
                 frame_stamp_ns=basis.stamp_ns,
                 object_ids=tuple(object_id for object_id, _ in prompts),
                 prompts=fitted,
+                beside=others,
                 request_id=request_id,
                 at_ns=at,
             )
@@ -179,6 +189,25 @@ class Requests:
             left, self._replies = self._replies, {}
         for request_id, callback in left.items():
             callback(Reply(request_id=request_id, success=False, message="foreseg stopped"))
+
+    def _fitted_beside(
+        self, camera: CameraId, object_id: ObjectId, prompt: SpatialPrompt, stamp_ns: int
+    ) -> ConditioningPrompt:
+        frame = self._frame_at(camera, stamp_ns)
+        fitted = prompt.checked(frame.size_wh)
+        return ConditioningPrompt(object_id=object_id, frame_index=frame.index, prompt=fitted)
+
+    def _frame_at(self, camera: CameraId, stamp_ns: int) -> FrameRef:
+        """The dense frame with this stamp.
+
+        Raises:
+            InputError: there is none.
+        """
+        frame = self._executor.find_frame(camera, stamp_ns)
+        if frame is None:
+            msg = f"no frame of {camera!r} with the stamp {stamp_ns} ns is at hand"
+            raise InputError(msg)
+        return frame
 
     def _make(self, make: Callable[[RequestId, int], Event], on_reply: ReplyCallback) -> None:
         with self._lock:

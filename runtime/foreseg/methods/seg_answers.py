@@ -177,6 +177,7 @@ def _targets_on(
         prompts=distinct_prompts(prompts, frames[best], repairs),
         confidence=fmean(target.qualities[best] for target in kept),
         masks_by_frame=_drawn(targets, frames) if len(frames) > 1 else (),
+        num_drawn=len(targets),
     )
 
 

@@ -55,38 +55,37 @@ def hop_together(turn: Turn, first: Arrival) -> tuple[Arrival, ...]:
 def steps_of_arrivals(
     turn: Turn, camera: CameraState, frame: FrameRef, arrivals: Sequence[Arrival]
 ) -> tuple[tuple[JobStep, ...], tuple[CatchUp, ...]]:
-    """Prompt at the keyframe, fork what shall catch up, then one step of all rows to `frame`."""
+    """Prompt at the keyframe and beside it, fork what shall catch up, then step all rows to `frame`."""
     known = {track.object_id for track in camera.tracks}
-    keyframe_index = arrivals[0].keyframe_index
     prompts = {
-        object_id: prompt
+        object_id: arrival.prompted_on(object_id)
         for arrival in arrivals
-        for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True)
+        for object_id in arrival.object_ids
     }
-    is_past = frame.index > keyframe_index
     steps: list[JobStep] = []
     catch_ups: list[CatchUp] = []
     new_keys: list[TrackKey] = []
     num_new = len(prompts.keys() - known)
     num_rows = len(camera.tracks) + len(camera.catch_ups) + num_new
     num_free = turn.state.config.tracker.max_rows - 1 - num_rows  # one is for observed windows
-    for object_id, prompt in prompts.items():
+    for object_id, prompted in prompts.items():
         key = key_of(camera, object_id)
-        steps.append(PromptStep(frame_index=keyframe_index, key=key, prompt=prompt))
+        steps += (PromptStep(frame_index=i, key=key, prompt=prompt) for i, prompt in prompted)
         if object_id in known:
             continue
         new_keys.append(key)
-        if is_past and len(catch_ups) < num_free:
+        last_index = prompted[-1][0]
+        if frame.index > last_index and len(catch_ups) < num_free:
             branch = TrackKey(f"{key}{BRANCH_MARK}{turn.state.next_job}")
             steps.append(ForkStep(source=key, target=branch))
             catch_ups.append(
                 CatchUp(
                     object_id=object_id,
                     branch=branch,
-                    position=keyframe_index,
+                    position=last_index,
                     stride=0,  # planned after the hop, with the speed that it measured
                     started_ns=turn.at_ns,
-                    began_index=keyframe_index,
+                    began_index=last_index,
                 )
             )
     keys = (*(track.key for track in camera.tracks), *new_keys)
@@ -146,7 +145,7 @@ def _meet(
             return known
     answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
     stamp = max(known.answered_stamp_ns, answered)
-    is_seen_now = arrival.keyframe_index == running.frame.index
+    is_seen_now = arrival.last_index == running.frame.index
     changed = replace(
         known.named_by(arrival.query_id, stamp, turn.state.query_ids),
         by_user=known.by_user or arrival.query_id is None,
@@ -162,7 +161,7 @@ def _with_stride(turn: Turn, running: RunningJob) -> RunningJob:
     camera = turn.camera(running.job.camera)
     if not running.new_catch_ups or camera.newest is None:
         return running
-    backlog = int(camera.newest.index) - int(running.new_catch_ups[0].began_index)
+    backlog = int(camera.newest.index) - min(int(c.began_index) for c in running.new_catch_ups)
     num_branches = len(camera.catch_ups) + len(running.new_catch_ups)
     plan = plan_catch_up(backlog, camera.rates, turn.state.config.catch_up, num_branches)
     turn.count("catch_ups_planned" if plan else "catch_ups_impossible")
@@ -218,7 +217,7 @@ def _start_track(
         _discard_row(turn, running, object_id)
         return None
     pool, (label,) = taken
-    is_past = running.frame.index > arrival.keyframe_index
+    is_past = running.frame.index > arrival.last_index
     branch = tuple(c for c in running.new_catch_ups if c.object_id == object_id)
     answered = min(arrival.keyframe_stamp_ns, running.frame.stamp_ns)
     seen = running.frame.stamp_ns if result.object_logit > 0 else answered

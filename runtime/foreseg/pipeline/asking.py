@@ -29,6 +29,7 @@ from foreseg.pipeline.events import (
     AskId,
     AskReasoner,
     CancelAsk,
+    ConditioningPrompt,
     PublishAnswer,
     ReasonerChanged,
     ReleaseWindow,
@@ -39,7 +40,7 @@ from foreseg.pipeline.roster import leave_out, new_object_ids
 from foreseg.pipeline.state import Arrival, Asking, running_mean
 from foreseg.pipeline.tracks import NS
 from foreseg.pipeline.turn import Turn
-from foreseg.prompts import ObjectId
+from foreseg.prompts import ObjectId, SpatialPrompt
 
 MAX_RATIONALE_CHARS = 20_000
 
@@ -222,6 +223,12 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
         turn.emit(CancelAsk(ask_id=asking.ask_id))
         return
     ids = new_object_ids(turn, len(prompts))
+    try:
+        beside = _drawn_beside(asking, part, ids)
+    except InputError as error:
+        _fail(turn, asking, f"the answer draws on other frames what does not fit them: {error}")
+        turn.emit(CancelAsk(ask_id=asking.ask_id))
+        return
     answer = replace(
         draft(turn, asking, AnswerStatus.OK, keyframe),
         text=part.text,
@@ -234,6 +241,7 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
         keyframe_stamp_ns=keyframe.stamp_ns,
         object_ids=ids,
         prompts=prompts,
+        beside=beside,
         query_id=asking.query.id,
         ask_id=asking.ask_id,
         answer=answer,
@@ -245,6 +253,32 @@ def _take_targets(turn: Turn, asking: Asking, part: TargetsFound) -> None:
     turn.set(
         arrivals=(*turn.state.arrivals, arrival),
         asking=replace(asking, has_arrival=True),
+    )
+
+
+def _drawn_beside(
+    asking: Asking, part: TargetsFound, ids: tuple[ObjectId, ...]
+) -> tuple[ConditioningPrompt, ...]:
+    """The only target's masks on the other frames that are held, as Sa2VA-i conditions on them.
+
+    Of several targets it is not known whose they are.
+
+    Raises:
+        InputError: a mask is not of its frame's size.
+    """
+    if len(ids) != 1 or part.num_drawn != 1:
+        return ()
+    sizes = {frame.index: frame.size_wh for frame in asking.frames}
+    return tuple(
+        ConditioningPrompt(
+            object_id=ids[0],
+            frame_index=each.frame_index,
+            prompt=SpatialPrompt(mask=each.mask).checked(sizes[each.frame_index]),
+        )
+        for each in part.masks_by_frame
+        if each.frame_index != part.keyframe_index
+        and each.frame_index in sizes
+        and not each.mask.is_absent
     )
 
 

@@ -22,6 +22,16 @@ JobId = NewType("JobId", int)
 AskId = NewType("AskId", int)
 RequestId = NewType("RequestId", int)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditioningPrompt:
+    """A prompt for one of the same objects on another frame than the keyframe."""
+
+    object_id: ObjectId
+    frame_index: FrameIndex
+    prompt: SpatialPrompt  # source pixels of that frame
+
+
 # ---- steps of a tracker job, run in order ----
 
 
@@ -159,6 +169,7 @@ class ObjectsAdded:
     frame_stamp_ns: int = 0  # of that frame; unused for the newest
     object_ids: tuple[ObjectId, ...]  # "" = make one
     prompts: tuple[SpatialPrompt, ...]
+    beside: tuple[ConditioningPrompt, ...] = ()  # of the objects that are named, on other frames
     request_id: RequestId
     at_ns: int
 

@@ -22,13 +22,14 @@ from foreseg.pipeline.turn import Turn
 from foreseg.prompts import ObjectId
 
 MAX_ARRIVALS = 64  # that wait for the tracker; users' prompts beyond are refused
+MAX_FRAMES_BESIDE = 7  # of an object in one request; a row of memory holds fewer
 ABANDON_FACTOR = 3.0  # a catch-up that takes this many budgets is given up
 
 
 def add_objects(turn: Turn, event: ObjectsAdded) -> None:
     """A user's prompts, on the newest, a past, or (where a file is played) the next frame."""
     camera = turn.state.cameras.get(event.camera)
-    problem = _problem_with(turn, event, camera)
+    problem = _problem_with(turn, event, camera) or _problem_beside(event, camera)
     if problem or camera is None:
         turn.count("requests_refused")
         turn.reply(event.request_id, success=False, message=problem or "no such camera")
@@ -46,6 +47,7 @@ def add_objects(turn: Turn, event: ObjectsAdded) -> None:
         keyframe_stamp_ns=stamp_ns,
         object_ids=ids,
         prompts=event.prompts,
+        beside=event.beside,
         request_id=event.request_id,
     )
     turn.set(arrivals=(*turn.state.arrivals, arrival))
@@ -141,4 +143,24 @@ def _problem_with(turn: Turn, event: ObjectsAdded, camera: CameraState | None) -
         return f"{num_new} new objects do not fit: {room} of tracker.max_tracks are free"
     if len(turn.state.arrivals) >= MAX_ARRIVALS:
         return f"{len(turn.state.arrivals)} prompts wait for the tracker already"
+    return None
+
+
+def _problem_beside(event: ObjectsAdded, camera: CameraState | None) -> str | None:
+    """What is wrong with prompts on other frames; None if nothing."""
+    newest = None if camera is None else camera.newest
+    keyframe = event.frame_index
+    if keyframe is None and newest is not None:
+        keyframe = newest.index
+    given = [(each.object_id, each.frame_index) for each in event.beside]
+    for object_id, frame_index in given:
+        if not object_id or object_id not in event.object_ids:
+            return (
+                "a prompt on another frame wants the id of an object that is prompted on the"
+                f" request's own frame, too; got {object_id!r}"
+            )
+        if frame_index == keyframe or given.count((object_id, frame_index)) > 1:
+            return f"object {object_id!r} is prompted twice on one frame"
+        if sum(1 for other, _ in given if other == object_id) > MAX_FRAMES_BESIDE:
+            return f"object {object_id!r} is prompted on more than {1 + MAX_FRAMES_BESIDE} frames"
     return None

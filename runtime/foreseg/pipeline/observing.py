@@ -33,8 +33,14 @@ def observation_from_arrival(arrival: Arrival, ask_id: AskId) -> Observation | N
     later = [index for index in arrival.window if index > keyframe]
     earlier = [index for index in reversed(arrival.window) if index < keyframe]
     jobs: list[tuple[JobStep, ...]] = []
-    for prompt in arrival.prompts:
-        begin = (DropStep(key=key), PromptStep(frame_index=keyframe, key=key, prompt=prompt))
+    for object_id, prompt in zip(arrival.object_ids, arrival.prompts, strict=True):
+        beside = tuple(
+            PromptStep(frame_index=each.frame_index, key=key, prompt=each.prompt)
+            for each in arrival.beside
+            if each.object_id == object_id
+        )
+        at_keyframe = PromptStep(frame_index=keyframe, key=key, prompt=prompt)
+        begin: tuple[JobStep, ...] = (DropStep(key=key), *beside, at_keyframe)
         jobs.append((*begin, TrackStep(frame_index=keyframe, keys=(key,))))
         jobs += _steps_over(later, key)
         if earlier:

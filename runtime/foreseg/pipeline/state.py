@@ -12,7 +12,7 @@ from foreseg.dialogue import Answer, ObservedMask, Query, QueryId
 from foreseg.frames import CameraId, FrameIndex, FrameRef
 from foreseg.pipeline.catch_up import CatchUp, Rates
 from foreseg.pipeline.degradation import Ladder
-from foreseg.pipeline.events import AskId, JobStep, RequestId, TrackerJob
+from foreseg.pipeline.events import AskId, ConditioningPrompt, JobStep, RequestId, TrackerJob
 from foreseg.pipeline.hindsight import Watched
 from foreseg.pipeline.tracks import NS, LabelPool, LiveTrack
 from foreseg.prompts import ObjectId, SpatialPrompt
@@ -32,12 +32,31 @@ class Arrival:
     keyframe_stamp_ns: int
     object_ids: tuple[ObjectId, ...]
     prompts: tuple[SpatialPrompt, ...]
+    beside: tuple[ConditioningPrompt, ...] = ()  # the same objects on other frames
     query_id: QueryId | None = None
     ask_id: AskId | None = None
     answer: Answer | None = None  # published when the hop is done
     request_id: RequestId | None = None  # a user's, completed when the hop is done
     window: tuple[FrameIndex, ...] = ()  # to be segmented afterwards, if that was wanted
     is_alone: bool = False  # hops in a job of its own: one that it shared has failed
+
+    @property
+    def last_index(self) -> FrameIndex:
+        """The newest frame that is prompted: from there it hops."""
+        return max((self.keyframe_index, *(each.frame_index for each in self.beside)))
+
+    def prompted_on(self, object_id: ObjectId) -> tuple[tuple[FrameIndex, SpatialPrompt], ...]:
+        """An object's prompts by frame, in the order of the tracker: the newest frame last.
+
+        The keyframe's comes first, or last: a row that has room for two keeps it and the newest.
+        """
+        number = self.object_ids.index(object_id)
+        keyframe = (self.keyframe_index, self.prompts[number])
+        others = [(b.frame_index, b.prompt) for b in self.beside if b.object_id == object_id]
+        others.sort(key=lambda item: item[0])
+        if others and others[-1][0] > self.keyframe_index:
+            return (keyframe, *others)
+        return (*others, keyframe)
 
 
 class JobKind(Enum):

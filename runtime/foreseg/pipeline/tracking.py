@@ -34,7 +34,7 @@ def begin_next_job(turn: Turn, *, may_tidy: bool) -> None:
         return
     for arrival in state.arrivals:
         camera = turn.camera(arrival.camera)
-        if camera.newest is not None and arrival.keyframe_index <= camera.newest.index:
+        if camera.newest is not None and arrival.last_index <= camera.newest.index:
             _begin_hop(turn, camera, camera.newest, hop_together(turn, arrival))
             return
     waiting = sorted(state.cameras.values(), key=lambda camera: camera.served_at_ns)

@@ -157,6 +157,7 @@ class _Audit:
             text=self._cut(part.text),
             confidence=float(part.confidence),
             masks_by_frame=drawn,
+            num_drawn=max(1, operator.index(part.num_drawn)),
         )
 
     def _passed_masks(self, drawn: tuple[ObservedMask, ...]) -> tuple[ObservedMask, ...]:

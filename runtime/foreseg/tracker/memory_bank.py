@@ -3,8 +3,8 @@
 
 A row holds one conditioning entry (slot 0: the frame that was last prompted) and the newest
 `num_recent` tracked ones, likewise one conditioning pointer and the newest others. Where several
-frames were prompted before any was tracked, each has a conditioning entry, in the place of a tracked
-one: the graphs see as many entries as ever. All of them stand at SAM2's one position for such frames. Entries are
+frames were prompted one after the other, none tracked between, each has a conditioning entry, in the place
+of a tracked one: the graphs see as many entries as ever, and what was tracked before is forgotten. All of them stand at SAM2's one position for such frames. Entries are
 numbered in *tracker steps* of their own row, not in frames: SAM2 learns positions r = 1, 2, ... of
 consecutively *processed* frames, so a hop over a hundred frames is one step and leaves no gap.
 Nothing is allocated after construction, except the batches that `read` returns.
@@ -121,15 +121,15 @@ class MemoryBank:
         same_step: bool,
         beside: bool = False,
     ) -> bool:
-        """Set the conditioning entry: (L, Cm) and (C,). Tracked entries stay.
+        """Set the conditioning entry: (L, Cm) and (C,). Tracked entries stay, unless it is one beside another.
 
         Args:
             row: which.
             memory: encoded map of the prompted frame.
             pointer: object pointer there.
             same_step: the prompt refines the newest step instead of making a new one.
-            beside: of a row that has not been tracked yet: keep what it was prompted with, too. Beyond
-                `max_conditioning` the last of them gives way.
+            beside: of a row that has not been tracked since it was prompted: keep what it was prompted
+                with, too. Beyond `max_conditioning` the last of them gives way.
 
         Returns:
             False, with nothing changed, if a value is not finite.
@@ -215,11 +215,10 @@ class MemoryBank:
         lie where they are.
         """
         taken = int(self._num_conditioning[row])
-        if (
-            beside
-            and self._step[row] != _EMPTY
-            and (self._memory_step[row, taken:] == _EMPTY).all()
-        ):
+        prompted = self._memory_step[row, :taken]
+        if beside and self._step[row] != _EMPTY and (prompted == self._step[row]).any():
+            self._memory_step[row, taken:] = _EMPTY  # they were tracked from other prompts
+            self._pointer_step[row, taken:] = _EMPTY
             free = np.flatnonzero(self._memory_step[row, :taken] == _EMPTY)
             place = int(free[0]) if free.size else min(taken, self.max_conditioning - 1)
             self._num_conditioning[row] = max(taken, place + 1)

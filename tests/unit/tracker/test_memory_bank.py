@@ -47,7 +47,8 @@ class WholeRow:
         return WholeRow(self.step, dict(self.conditioning), dict(self.recent), self.taken)
 
     def prompted(self, value: float, *, beside: bool) -> None:
-        if beside and self.step >= 0 and not self.recent:
+        if beside and self.step in self.conditioning:  # prompted last: both describe it
+            self.recent.clear()
             if len(self.conditioning) == MOST:
                 self.conditioning.pop(max(self.conditioning))
             self.taken = max(self.taken, len(self.conditioning) + 1)

@@ -23,7 +23,7 @@ from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import CameraId
 from foreseg.pipeline.events import Reply
-from foreseg.prompts import ObjectId
+from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg_ros import qos
 from foreseg_ros.conversions import stamp_ns_from_time
 from foreseg_ros.guard import Guard
@@ -139,6 +139,7 @@ class Services:
     ) -> srv.AddObjects.Response:
         try:
             prompts = [prompt_from_msg(prompt) for prompt in request.prompts]
+            beside = _prompts_beside(request)
         except InputError as error:
             response.success, response.message = False, str(error)
             return response
@@ -146,7 +147,7 @@ class Services:
         stamp_ns = stamp_ns_from_time(request.header.stamp)
         reply = await self.replied(
             lambda done: self._worker.requests.add_objects(
-                camera, prompts, done, stamp_ns=stamp_ns
+                camera, prompts, done, stamp_ns=stamp_ns, beside=beside
             )
         )
         response.success, response.message = reply.success, reply.message
@@ -224,6 +225,25 @@ class Services:
         request(done)
         reply: Reply = await future
         return reply
+
+
+def _prompts_beside(request: srv.AddObjects.Request) -> list[tuple[ObjectId, SpatialPrompt, int]]:
+    """Prompts on other frames than the header's, each with its object's id and its frame's stamp.
+
+    Raises:
+        InputError: stamps and prompts are not as many, a stamp is zero, or a prompt is none.
+    """
+    prompts, stamps = request.more_prompts, request.more_stamps
+    if len(prompts) != len(stamps):
+        text = (
+            f"more_stamps wants a stamp for each of {len(prompts)} more_prompts, got {len(stamps)}"
+        )
+        raise InputError(text)
+    times = [stamp_ns_from_time(stamp) for stamp in stamps]
+    if 0 in times:
+        text = "more_stamps wants the stamps of past frames, got zero: the newest is the header's"
+        raise InputError(text)
+    return [(*prompt_from_msg(prompt), time) for prompt, time in zip(prompts, times, strict=True)]
 
 
 def _timeout_s(given: float) -> float:
