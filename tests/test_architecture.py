@@ -177,9 +177,12 @@ TORCH_ROOMS = (
         "a language model that segments: its model, its folder, its answers",
         ("vlm", "tracker", "new_folder"),
     ),
-    Room(("vlm",), "a vision-language model: loading, inputs, decoding", ("json_file",)),
+    Room(("vlm",), "a vision-language model: loading, inputs, decoding", ("json_file", "hub")),
     Room(("tracker",), "the trackers' networks, and an engine that runs them in torch"),
-    Room(("new_folder", "json_file"), "a folder that appears whole; the JSON beside weights"),
+    Room(
+        ("new_folder", "json_file", "hub"),
+        "a folder that appears whole; the JSON beside weights; what is said where the hub gives nothing",
+    ),
 )
 ROOMS = {"foreseg": CORE_ROOMS, "foreseg_torch": TORCH_ROOMS}
 DATA_FOLDERS = {"models"}  # no code

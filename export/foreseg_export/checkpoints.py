@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_files
 
 from foreseg.errors import InputError
+from foreseg_torch.hub import HUB_ID, told_of_hub
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.tracker.nano_tracker import load_nano_tracker, read_nano_tracker_config
 from foreseg_torch.tracker.sam2_geometry import (
@@ -42,7 +42,6 @@ NANO_SIZE_UNIT = 16
 
 _MAX_QUOTED = 300  # characters of another library's message
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = (".pt", ".pth", ".safetensors")
 _PROCESSOR = "preprocessor_config.json"
 _FAMILIES = {  # by a folder's model_type
@@ -104,17 +103,11 @@ def open_checkpoint(
 def _downloaded(where: Path) -> Path:
     """The folder of a model on the hub, from its cache where it is there."""
     name = where.as_posix()
-    if where.suffix in _FILES or not _HUB_ID.fullmatch(name):
+    if where.suffix in _FILES or not HUB_ID.fullmatch(name):
         msg = f"no checkpoint at {where}"
         raise InputError(msg)
-    try:
+    with told_of_hub(name):
         files = cached_files(name, ["config.json", "model.safetensors"])
-    except (OSError, ValueError) as error:
-        msg = (
-            f"no checkpoint at {where}, and the model hub gave none of that name: no such public"
-            f" model, no model.safetensors in it, or no network ({_brief(error)})"
-        )
-        raise InputError(msg) from error
     with contextlib.suppress(OSError):  # most have none: then it is SAM2's own normalisation
         cached_files(name, ["config.json", _PROCESSOR])
     return Path(files[0]).parent

@@ -34,6 +34,7 @@ from transformers.utils.hub import snapshot_download
 
 from foreseg.errors import ConfigError, InputError, MissingExtraError
 from foreseg.language.images import ImageGeometry
+from foreseg_torch.hub import HUB_ID, told_of_hub
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, verified_manifest
 from foreseg_torch.vlm.square_images import SquareGeometry
@@ -48,7 +49,6 @@ INTERNVL = "internvl"
 FRAME_MARK = "<img>"  # InternVL's, around the tokens of a frame
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "quality.md")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MAX_QUOTED = 300  # characters of another library's message
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -317,21 +317,15 @@ def model_folder(where: str, patterns: tuple[str, ...]) -> Path:
         patterns: of the files that are downloaded.
 
     Raises:
-        InputError: neither.
+        InputError: neither, or the hub cannot be reached.
     """
     if Path(where).is_dir():
         return Path(where)
-    if not _HUB_ID.fullmatch(where):
+    if not HUB_ID.fullmatch(where):
         msg = f"no model at {where!r}: wanted is a folder, or owner/name on the model hub"
         raise InputError(msg)
-    try:
+    with told_of_hub(where):
         return Path(snapshot_download(where, allow_patterns=list(patterns)))
-    except (OSError, ValueError) as error:
-        msg = (
-            f"no folder {where!r}, and the model hub gave no model of that name: none that is"
-            f" public, or no network ({_brief(error)})"
-        )
-        raise InputError(msg) from error
 
 
 def _check_fits(
