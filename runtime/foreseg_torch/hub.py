@@ -7,24 +7,18 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-import httpx
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from transformers.utils import hub
 
 from foreseg.errors import InputError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 _UNREACHABLE = (
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
+    hub.LocalEntryNotFoundError,
+    hub.OfflineModeIsEnabled,
     ConnectionError,
     TimeoutError,
-    httpx.TransportError,
+    hub.httpx.TransportError,
 )
 _MAX_QUOTED = 200  # characters of another library's message
 
@@ -38,19 +32,19 @@ def told_of_hub(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, hub.httpx.HTTPError) as error:
         raise InputError(_sentence(name, error)) from error
 
 
 def _sentence(name: str, error: Exception) -> str:
     causes = list(_causes(error))
     by_hand = f"hf download {name} --local-dir FOLDER"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
+    if any(isinstance(cause, hub.GatedRepoError) for cause in causes):
         return (
             f"{name!r} lies behind a login on the model hub: accept its terms there, download it"
             f" (hf auth login; {by_hand}), and give that folder"
         )
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+    if any(isinstance(cause, hub.RepositoryNotFoundError) for cause in causes):
         return (
             f"there is no folder {name!r}, and the model hub has no public model of that name:"
             " check the name"

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
-from huggingface_hub import errors
+from transformers.utils import hub as errors
 
 from foreseg.errors import InputError
 from foreseg_torch.hub import told_of_hub
 
 NAME = "ByteDance/Sa2VA-Qwen3-VL-4B"
 BY_HAND = f"hf download {NAME} --local-dir FOLDER"
-RESPONSE = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+RESPONSE = errors.httpx.Response(404, request=errors.httpx.Request("GET", "https://hub"))
 
 
 def wrapped(cause: Exception) -> OSError:
@@ -28,11 +27,11 @@ def wrapped(cause: Exception) -> OSError:
     ("error", "said"),
     [
         (
-            httpx.ConnectError("[Errno -2] Name or service not known"),
+            errors.httpx.ConnectError("[Errno -2] Name or service not known"),
             "cannot be reached from here",
         ),
-        (httpx.ReadTimeout("slow"), "cannot be reached from here"),
-        (wrapped(httpx.ConnectError("no")), "cannot be reached from here"),
+        (errors.httpx.ReadTimeout("slow"), "cannot be reached from here"),
+        (wrapped(errors.httpx.ConnectError("no")), "cannot be reached from here"),
         (errors.LocalEntryNotFoundError("Got: ConnectError"), "cannot be reached from here"),
         (errors.OfflineModeIsEnabled("offline"), "cannot be reached from here"),
         (errors.GatedRepoError("401", response=RESPONSE), "behind a login"),
