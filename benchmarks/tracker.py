@@ -7,7 +7,7 @@ Each is a process of its own; they take turns every few frames, so that all meet
 the machine. A number as size is SAM2.1-tiny at so many model pixels with random weights, exported
 first; `nano` is the shipped tracker. `whole` goes from an RGB frame to masks at source size;
 foreseg alone also makes boxes, run-length code and the label map in it. `inside` is the engines'
-or the network's share (the `sam2` package enlarges masks in it).
+or the network's share (the `sam2` package enlarges masks in it). `--alone` leaves the peers out.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
             raise InputError(msg)
     except ForesegError as error:
         _parser().error(str(error))
-    names = [name for name in NAMES if is_installed(name)]
+    names = [name for name in NAMES if is_installed(name)][: 1 if arguments.alone else None]
     load = os.getloadavg()[0]
     rows: list[Row] = []
     for size in sizes:
@@ -199,7 +199,7 @@ def show(about: dict[str, object], rows: Sequence[Row], speedups: dict[str, floa
         _, size, objects = key.split("_")
         wanted = BARS.get(size, NEVER_SLOWER) if objects == "1" else NEVER_SLOWER
         if value is None:
-            print(f"{key}: no peer is installed")
+            print(f"{key}: no peer ran")
         else:
             verdict = "met" if value >= wanted else "NOT MET"
             print(f"{key}: {value:.2f}x the best peer's speed, bar {wanted:g}x {verdict}")
@@ -280,6 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--objects", default="1,2,4", metavar="N,N", help="default: 1,2,4")
     add("--frames", metavar="N", help="timed frames; default: 200 at nano, 20 else")
     add("--threads", default="1", metavar="N", help="of each contender; default: 1")
+    add("--alone", action="store_true", help="without the peers")
     add("--json", metavar="FILE", help="also write the numbers here")
     return parser
 

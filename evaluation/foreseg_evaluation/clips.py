@@ -20,6 +20,7 @@ U8Array: TypeAlias = NDArray[np.uint8]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 VOID = 255
+_MOST_IDS = 40  # more levels are a picture, not ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,6 +46,7 @@ def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip
 
     Raises:
         FileNotFoundError: if there is no annotated frame.
+        OSError: a file is unreadable, a frame differs in size from the first, or a mask from its frame.
     """
     label_paths = {path.stem: path for path in _shown(folder / "masks", {".png"})}
     frame_paths = _shown(folder / "frames", {".jpg", ".png"})
@@ -59,6 +61,11 @@ def read_clip(folder: Path, *, num_frames: int | None = None) -> list[ObjectClip
         read_labels(label_paths[path.stem]) if path.stem in label_paths else None
         for path in frame_paths
     ]
+    for path, image, ids in zip(frame_paths, images, labels, strict=True):
+        if image.shape != images[0].shape:
+            msg = f"{path} is {_size(image)}, the first frame {_size(images[0])}"
+            raise OSError(msg)
+        _check_size(label_paths.get(path.stem, path), ids, image)
     return [
         ObjectClip(
             name=f"{folder.name}/{label}",
@@ -73,14 +80,16 @@ def read_photo(picture: Path, labels: Path) -> tuple[U8Array, list[BoolArray]]:
     """Read a photograph, (H, W, 3) RGB, and the mask (H, W) of each of its objects.
 
     Raises:
-        OSError: a file is missing or unreadable, or they differ in size.
+        OSError: a file is missing or unreadable, they differ in size, or the mask is a picture.
     """
     image = cv2.cvtColor(_read(picture), cv2.COLOR_BGR2RGB)
     ids = read_labels(labels)
-    if ids.shape != image.shape[:2]:
-        msg = f"{labels} is {ids.shape[1]}x{ids.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}"
+    _check_size(labels, ids, image)
+    numbers = list(_objects(ids))
+    if len(numbers) > _MOST_IDS:
+        msg = f"{labels} has {len(numbers)} values, more than {_MOST_IDS} ids"
         raise OSError(msg)
-    return image, [ids == number for number in _objects(ids)]
+    return image, [ids == number for number in numbers]
 
 
 def read_labels(path: Path) -> U8Array:
@@ -98,6 +107,16 @@ def read_labels(path: Path) -> U8Array:
 def _objects(labels: U8Array | None) -> Iterator[int]:
     values = [] if labels is None else [int(v) for v in np.unique(labels) if v]
     return iter(values if values == [VOID] else [v for v in values if v != VOID])
+
+
+def _check_size(path: Path, labels: U8Array | None, image: U8Array) -> None:
+    if labels is not None and labels.shape != image.shape[:2]:
+        msg = f"{path} is {_size(labels)}, its picture {_size(image)}"
+        raise OSError(msg)
+
+
+def _size(array: U8Array) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
 
 
 def _read(path: Path) -> U8Array:

@@ -5,7 +5,8 @@
 
 Each folder is a clip (`frames/`, `masks/`), a folder of clips, or one of photographs (`photos/`,
 `masks/`). Every object that the first annotated frame shows is prompted there, once in each form
-of `--prompt`, and followed for `--num-frames` frames. The baselines start from the true mask.
+of `--prompt` under each `--view`, and followed for `--num-frames` frames. The baselines start from
+the true mask.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ from foreseg.tracker.base import Tracker, TrackKey
 from foreseg.tracker.views import VIEWS, tracker_factory
 
 from .absence import absence_score
-from .clips import BoolArray, ObjectClip, U8Array, read_clip, read_photo
+from .clips import BoolArray, U8Array, read_clip, read_photo
 from .metrics import region_similarity
 from .prompt_forms import PromptForm, prompt_of
 from .tracking import (
@@ -43,6 +44,7 @@ from .tracking import (
 _KEY = TrackKey("object")
 _STEP_NS = 33_000_000
 _LEAST_PHOTO_SHARE = 0.003  # of a photograph: smaller objects are left out
+_MOST_NAMED = 20  # of what is left out
 _FORMS = tuple(form.value for form in PromptForm)
 
 
@@ -56,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--prompt", choices=_FORMS, action="append", help="may be repeated; default: box"
     )
     parser.add_argument(
-        "--view", choices=VIEWS, default=VIEWS[0], help="as the setting tracker.view"
+        "--view",
+        choices=VIEWS,
+        action="append",
+        help=f"as the setting tracker.view; may be repeated; default: {VIEWS[0]}",
     )
     parser.add_argument("--num-frames", type=int, default=20, help="after the first; 0 for all")
     parser.add_argument("--threads", type=int, default=1)
@@ -66,9 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     forms = [PromptForm(form) for form in options.prompt or ["box"]]
     try:
         with load_bundle(bundle, backend=backend, threads=threads) as opened:
-            tracker = tracker_factory(opened, options.view)(1)
             methods = standard_methods(
-                {f"tracker, {form.value}": follow_with(tracker, form) for form in forms}
+                {
+                    _name(form, view): follow_with(tracker_factory(opened, view)(1), form)
+                    for form in dict.fromkeys(forms)
+                    for view in dict.fromkeys(options.view or VIEWS[:1])
+                }
             )
             for folder in options.folders:
                 sys.stdout.write(report(folder, methods, options.num_frames or None) + "\n")
@@ -103,7 +111,7 @@ def follow_with(tracker: Tracker, form: PromptForm = PromptForm.BOX) -> Method:
 
 
 def report(folder: Path, methods: Mapping[str, Method], num_frames: int | None) -> str:
-    """Score every object under a folder and format its tables.
+    """Score every object under a folder and format its tables, and what had to be left out.
 
     Raises:
         OSError: nothing can be read.
@@ -112,22 +120,34 @@ def report(folder: Path, methods: Mapping[str, Method], num_frames: int | None) 
     if (folder / "photos").is_dir():
         return _photo_report(folder, methods)
     scores: dict[str, list[TrackingScore]] = {name: [] for name in methods}
-    for clip in tqdm(list(find_clips(folder, num_frames)), desc=folder.name, disable=None):
-        for name, method in methods.items():
-            scores[name].append(score_method(method, clip))
+    left_out: list[str] = []
+    for clip in tqdm(find_clips(folder), desc=folder.name, disable=None):
+        try:
+            objects = read_clip(clip, num_frames=None if num_frames is None else num_frames + 1)
+        except (OSError, ValueError) as error:
+            left_out.append(f"{clip.name}: {error}")
+            continue
+        if not objects:
+            left_out.append(f"{clip.name}: its first mask is empty")
+        elif all(mask is None for mask in objects[0].masks[1:]):
+            left_out.append(f"{clip.name}: only its first frame has a mask")
+            objects = []
+        for one in objects:
+            for name, method in methods.items():
+                scores[name].append(score_method(method, one))
     if not all(scores.values()):
-        msg = f"{folder} holds no clip: one has frames/ and masks/, photographs photos/ and masks/"
+        msg = (
+            f"{folder} holds no clip: one has frames/ and masks/, photographs photos/ and masks/"
+            + "".join(f"; {line}" for line in left_out[:1])
+        )
         raise ValueError(msg)
-    return format_table(folder.name, scores)
+    return format_table(folder.name, scores) + _left_out_lines(left_out)
 
 
-def find_clips(folder: Path, num_frames: int | None) -> Iterable[ObjectClip]:
-    """Yield the objects of a clip, or of every clip in a folder, sorted by name."""
+def find_clips(folder: Path) -> list[Path]:
+    """The folder, if it is a clip, or every clip in it, sorted by name."""
     clips = [folder] if (folder / "frames").is_dir() else sorted(folder.iterdir())
-    count = None if num_frames is None else num_frames + 1
-    for clip in clips:
-        if (clip / "frames").is_dir():
-            yield from read_clip(clip, num_frames=count)
+    return [clip for clip in clips if (clip / "frames").is_dir()]
 
 
 def format_table(title: str, scores: Mapping[str, Sequence[TrackingScore]]) -> str:
@@ -172,10 +192,17 @@ def _absence_lines(scores: Mapping[str, Sequence[TrackingScore]]) -> Iterator[st
 def _photo_report(folder: Path, methods: Mapping[str, Method]) -> str:
     """Prompt every object of every photograph, and say how well each is segmented."""
     sources: dict[str, dict[str, list[float]]] = {}
+    left_out: list[str] = []
     paths = sorted(p for p in (folder / "photos").glob("*.jpg") if p.name[0] != ".")
     for path in tqdm(paths, desc=folder.name, disable=None):
         source = path.stem.split("_", maxsplit=1)[0]
-        image, masks = read_photo(path, folder / "masks" / f"{path.stem}.png")
+        try:
+            image, masks = read_photo(path, folder / "masks" / f"{path.stem}.png")
+        except (OSError, ValueError) as error:
+            left_out.append(f"{path.name}: {error}")
+            continue
+        if not masks:
+            left_out.append(f"{path.name}: its mask is empty")
         for mask in masks:
             if mask.mean() < _LEAST_PHOTO_SHARE:
                 continue
@@ -185,7 +212,9 @@ def _photo_report(folder: Path, methods: Mapping[str, Method]) -> str:
                 j = region_similarity(mask, method([image], mask).masks[0])
                 sources.setdefault(source, {}).setdefault(name, []).append(j)
     if not sources:
-        msg = f"no object in {folder}: expected photos/NAME.jpg and masks/NAME.png"
+        msg = f"no object in {folder}: expected photos/NAME.jpg and masks/NAME.png" + "".join(
+            f"; {line}" for line in left_out[:1]
+        )
         raise ValueError(msg)
     names = list(next(iter(sources.values())))
     counts = {source: len(rows[names[0]]) for source, rows in sources.items()}
@@ -198,7 +227,21 @@ def _photo_report(folder: Path, methods: Mapping[str, Method]) -> str:
         columns = [[j for rows in sources.values() for j in rows[name]]]
         columns += [rows[name] for rows in sources.values()]
         lines.append(f"| {name} | " + " | ".join(map(_mean_percent, columns)) + " |")
+    return "\n".join(lines) + "\n" + _left_out_lines(left_out)
+
+
+def _left_out_lines(left_out: Sequence[str]) -> str:
+    """What could not be used: counted, the first of it named with the reason."""
+    if not left_out:
+        return ""
+    lines = ["", f"Left out, {len(left_out)}:", *(f"- {line}" for line in left_out[:_MOST_NAMED])]
+    if len(left_out) > _MOST_NAMED:
+        lines.append(f"- and {len(left_out) - _MOST_NAMED} more")
     return "\n".join(lines) + "\n"
+
+
+def _name(form: PromptForm, view: str) -> str:
+    return f"tracker, {form.value}" + ("" if view == VIEWS[0] else f", {view}")
 
 
 def _mean_percent(values: Sequence[float]) -> str:

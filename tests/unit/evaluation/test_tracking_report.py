@@ -229,3 +229,64 @@ def test_coloured_labels_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no clip"):
         report(tmp_path, {"repeat": repeat_first_mask}, None)
+
+
+def test_what_cannot_be_used_is_counted_named_and_left_out(tmp_path: Path) -> None:
+    ids = np.zeros((60, 80), np.uint8)
+    ids[20:40, 20:50] = 1
+    masks = {
+        "a_coloured": np.stack([ids] * 3, axis=2),
+        "a_empty": np.zeros_like(ids),
+        "a_good": ids,
+        "a_missing": None,
+        "a_small": ids[::2, ::2],
+    }
+    for name, mask in masks.items():
+        clip = tmp_path / "clips" / name
+        for folder in (clip / "frames", clip / "masks", tmp_path / "photos", tmp_path / "masks"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for picture in (tmp_path / "photos" / name, clip / "frames" / "0", clip / "frames" / "1"):
+            cv2.imwrite(f"{picture}.jpg", np.zeros((60, 80, 3), np.uint8))
+        for labels in (tmp_path / "masks" / name, clip / "masks" / "0", clip / "masks" / "1"):
+            if mask is not None:
+                cv2.imwrite(f"{labels}.png", mask)
+    (tmp_path / "clips" / "a_still" / "frames").mkdir(parents=True)
+    (tmp_path / "clips" / "a_still" / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "clips/a_still/frames/0.jpg"), np.zeros((60, 80, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "clips/a_still/masks/0.png"), ids)
+    cv2.imwrite(str(tmp_path / "photos/a_tones.jpg"), np.zeros((60, 80, 3), np.uint8))
+    tones = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
+    cv2.imwrite(str(tmp_path / "masks/a_tones.png"), tones)
+    methods = {"ellipse": repeat_ellipse}
+    for text, count in (
+        (report(tmp_path, methods, None), 5),
+        (report(tmp_path / "clips", methods, None), 5),
+    ):
+        assert ": 1 objects" in text
+        head, _, tail = text.partition(f"\nLeft out, {count}:\n")
+        assert head.endswith("|\n")
+        lines = tail.splitlines()
+        for line, (name, reason) in zip(
+            lines,
+            [("coloured", "mode RGB"), ("empty", "empty"), ("missing", "o"), ("small", "40x30")],
+            strict=False,
+        ):
+            assert line.startswith(f"- a_{name}")
+            assert reason in line
+        assert len(lines) == count
+        assert lines[-1].startswith(("- a_still", "- a_tones"))
+    assert lines[-1] == "- a_still: only its first frame has a mask"
+
+
+def test_views_and_prompts_stand_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    frames = list(itertools.islice(wander(4, WanderingConfig(size_wh=(160, 120))), 3))
+    write_clip(tmp_path / "clip", frames, promptable_objects(frames[0])[:1])
+    words = ["--view", "whole", "--view", "window", "--prompt", "box", "--prompt", "mask"]
+    main([*words, "--num-frames", "2", str(tmp_path / "clip")])
+    rows = [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[3:7]]
+    assert rows == [
+        "| tracker, box", "| tracker, box, window", "| tracker, mask", "| tracker, mask, window"
+    ]  # fmt: skip

@@ -32,6 +32,8 @@ _MAX_GREY_IDS = 40  # more levels in a grey file are a picture, not ids
 _LEAST_OBJECT_PX = 300  # a cut-out with fewer pixels shows nothing
 _TRIES = 30  # for a photograph with an object that can be cut out
 _HELD_OUT_ONE_IN = 12
+_LEAST_PHOTOS = 2  # one that trains and one that selects
+_MOST_NAMED = 20  # in the log; `PhotoSet.problems` has all
 _PICTURES = (".jpg", ".jpeg", ".png")
 
 
@@ -91,18 +93,39 @@ class PhotoSet:
         return None
 
     def split(self) -> tuple[PhotoSet, PhotoSet]:
-        """Part into what trains and what selects: by a hash of the name, one in twelve held out."""
+        """Part into what trains and what selects: by a hash of the name, one in twelve held out.
+
+        Of a few photographs one is held out, so that each part has one that is drawn.
+
+        Raises:
+            ValueError: there is only one with a weight above 0.
+        """
+        drawn = [
+            photo
+            for source, photos in self.photos.items()
+            for photo in photos
+            if self.weights.get(source, 1.0)
+        ]
+        if len(drawn) < _LEAST_PHOTOS:
+            msg = f"training wants {_LEAST_PHOTOS} photographs with masks, one to select by, got {len(drawn)}"
+            raise ValueError(msg)
+        is_lopsided = len({_is_held_out(photo) for photo in drawn}) == 1
+        chosen = min(drawn, key=lambda photo: photo.picture.name) if is_lopsided else None
+
+        def selects(photo: Photo) -> bool:
+            return _is_held_out(photo) if chosen is None else photo == chosen
+
         parts = []
         for held_out in (False, True):
             photos = {
-                source: tuple(p for p in photos if _is_held_out(p) is held_out)
+                source: tuple(p for p in photos if selects(p) is held_out)
                 for source, photos in self.photos.items()
             }
             parts.append(
                 PhotoSet(
                     photos={source: kept for source, kept in photos.items() if kept},
                     cutouts=() if held_out else self.cutouts,
-                    backgrounds=tuple(p for p in self.backgrounds if _is_held_out(p) is held_out),
+                    backgrounds=tuple(p for p in self.backgrounds if selects(p) is held_out),
                     problems=self.problems,
                     weights=self.weights,
                 )
@@ -153,8 +176,7 @@ def read_photos(folder: Path, weights: Mapping[str, float] | None = None) -> Pho
     if not any((weights or {}).get(source, 1.0) for source in photos):
         msg = f"all sources have a weight of 0: {sorted(photos)}"
         raise ValueError(msg)
-    if problems:
-        _LOG.warning("left out %s", _summary(problems))
+    _tell(problems)
     return PhotoSet(
         photos={source: tuple(found) for source, found in photos.items()},
         cutouts=tuple(cutouts),
@@ -251,6 +273,16 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _is_held_out(photo: Photo) -> bool:
     return zlib.crc32(photo.picture.stem.encode()) % _HELD_OUT_ONE_IN == 0
+
+
+def _tell(problems: list[str]) -> None:
+    """Log how many files were left out and why, and the first of them by name."""
+    if problems:
+        _LOG.warning("left out %s", _summary(problems))
+    for problem in problems[:_MOST_NAMED]:
+        _LOG.warning("left out %s", problem)
+    if len(problems) > _MOST_NAMED:
+        _LOG.warning("and %d more", len(problems) - _MOST_NAMED)
 
 
 def _summary(problems: list[str]) -> str:
