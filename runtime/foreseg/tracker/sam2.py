@@ -53,6 +53,9 @@ class _Row:
     logits: F32  # (m, m)
     points: PromptPoints | None = None  # given on this frame
     from_mask: bool = False  # the result came as a mask, exact at source size
+    zoomed: SpatialPrompt | None = (
+        None  # what a window showed of this frame, if that is the result
+    )
 
 
 class Sam2Tracker:
@@ -118,21 +121,24 @@ class Sam2Tracker:
         """Start a row on this frame, or refine it there; see `Tracker.prompt`.
 
         Points given on the frame that the row saw last add to those given there before, and the
-        decoder sees the row's memory; a box or a mask starts afresh. The frame becomes the row's
+        decoder sees the row's memory; a box or a mask starts afresh. What a window showed is asked
+        anew in a window, with the points of both. The frame becomes the row's
         conditioning frame, beside those prompted before if the row has not been tracked since.
         """
         prompt = prompt.checked(frame.ref.size_wh)
         known = self._rows.get(key)
         row = self._free_row() if known is None else known.row
         here = known if known is not None and known.frame == _frame_id(frame) else None
+        before = None if here is None else here.zoomed
+        if before is not None and prompt.box is None and prompt.mask is None:
+            prompt = SpatialPrompt(box=before.box, points=before.points + prompt.points)
+        _check_number(len(prompt.points) + (0 if prompt.box is None else 2))
         features = self._features(frame)
-        zoomed = (
-            zoomed_mask(self._network, frame, prompt) if self._zooms and here is None else None
-        )
+        zoomed = zoomed_mask(self._network, frame, prompt) if self._zooms else None
         if zoomed is not None:
             state, pointer = self._masked(frame, key, zoomed.mask, features, row)
             result = replace(state.result, object_logit=zoomed.object_logit, score=zoomed.score)
-            state = replace(state, result=result)
+            state = replace(state, result=result, zoomed=prompt)
         elif prompt.mask is not None:
             mask = mask_from_rle(prompt.mask)
             state, pointer = self._masked(frame, key, mask, features, row)
@@ -269,12 +275,7 @@ class Sam2Tracker:
                 points = here.points.joined(points)
             if here.from_mask:
                 mask_input = here.logits
-        if len(points) > MAX_PROMPT_POINTS:
-            msg = (
-                f"a spatial prompt wants at most {MAX_PROMPT_POINTS} points on one frame"
-                f" (a box counts as 2), got {len(points)}"
-            )
-            raise InputError(msg)
+        _check_number(len(points))
         if here is not None and self._bank.has_other_than_newest(row):
             conditioned = self._network.recall(features, self._bank.read([row], again=True))
         else:
@@ -346,6 +347,15 @@ class Sam2Tracker:
 
 def _frame_id(frame: Frame) -> _FrameId:
     return frame.ref.camera, frame.ref.epoch, frame.ref.index
+
+
+def _check_number(points: int) -> None:
+    if points > MAX_PROMPT_POINTS:
+        msg = (
+            f"a spatial prompt wants at most {MAX_PROMPT_POINTS} points on one frame"
+            f" (a box counts as 2), got {points}"
+        )
+        raise InputError(msg)
 
 
 def _row_from_decoded(

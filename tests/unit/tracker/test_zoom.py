@@ -13,10 +13,11 @@ from tests.support.sam2_models import SIZE_WH, make_frame
 from tests.unit.engines.test_engines import World
 
 from foreseg.engines.load import load_bundle
+from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
-from foreseg.masks import mask_from_rle, mask_iou
-from foreseg.prompts import Point, SpatialPrompt
+from foreseg.masks import Mask, mask_from_rle, mask_iou
+from foreseg.prompts import Point, PointLabel, SpatialPrompt
 from foreseg.tracker.base import TrackKey
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg.tracker.views import VIEWS, tracker_factory
@@ -24,6 +25,7 @@ from foreseg.tracker.zoom import window_around
 
 KEY = TrackKey("a")
 BOX = BoxXyxy(20, 20, 30, 30)
+DISC_BOX = BoxXyxy(398, 208, 423, 233)
 
 
 @pytest.fixture
@@ -34,6 +36,20 @@ def world() -> World:
 
 def zooming(world: World) -> Sam2Tracker:
     return Sam2Tracker(world.bundle, zooms=True)
+
+
+def small_disc() -> tuple[Frame, Mask]:
+    """A noisy picture with a disc of 24 pixels, and its mask."""
+    rng = np.random.default_rng(3)
+    ys, xs = np.mgrid[:480, :640]
+    disc = (xs - 410) ** 2 + (ys - 220) ** 2 <= 12**2
+    image = np.clip(110 + rng.normal(0, 12, (480, 640, 3)), 0, 255)
+    image[disc] = (200, 120, 40)
+    ref = FrameRef(
+        camera=DEFAULT_CAMERA, index=FrameIndex(0), epoch=0, stamp_ns=0, received_ns=0,
+        size_wh=(640, 480),
+    )  # fmt: skip
+    return Frame(ref=ref, image=image.astype(np.uint8)), disc
 
 
 @given(
@@ -81,6 +97,29 @@ def test_the_mask_comes_from_the_window_and_is_remembered(world: World) -> None:
     assert world.launches() == [3, 1, 3, 2]
 
 
+def test_points_on_what_a_window_showed_are_asked_in_a_window_with_the_box(world: World) -> None:
+    apart, together = zooming(world), zooming(world)
+    first, second = Point(25, 25), Point(28, 22, PointLabel.BACKGROUND)
+    apart.prompt(make_frame(0), KEY, SpatialPrompt(box=BOX, points=(first,)))
+    refined = apart.prompt(make_frame(0), KEY, SpatialPrompt(points=(second,)))
+    assert world.launches() == [3, 0, 4, 2]  # the whole frame is encoded once
+    at_once = together.prompt(make_frame(0), KEY, SpatialPrompt(box=BOX, points=(first, second)))
+    assert refined == at_once
+    many = SpatialPrompt(points=(first,) * 14)
+    with pytest.raises(InputError, match="at most 16 points"):
+        apart.prompt(make_frame(0), KEY, many)
+
+
+def test_a_click_refines_what_the_shipped_tracker_saw_in_a_window() -> None:
+    pytest.importorskip("onnxruntime")
+    frame, disc = small_disc()
+    with load_bundle("nano") as bundle:
+        tracker = tracker_factory(bundle, "zoom")(1)
+        tracker.prompt(frame, KEY, SpatialPrompt(box=DISC_BOX))
+        clicked = tracker.prompt(frame, KEY, SpatialPrompt(points=(Point(410, 220),)))
+    assert mask_iou(mask_from_rle(clicked.mask), disc) > 0.9
+
+
 def test_the_whole_frame_is_asked_where_the_window_shows_nothing(world: World) -> None:
     world.object_logit = -2.0
     tracked = zooming(world).prompt(make_frame(0), KEY, SpatialPrompt(box=BOX))
@@ -114,17 +153,8 @@ def test_a_window_of_a_reduced_frame_is_cut_at_its_place(world: World) -> None:
 def test_the_shipped_tracker_sees_a_small_disc_better_in_its_window() -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("cv2")
-    rng = np.random.default_rng(3)
-    ys, xs = np.mgrid[:480, :640]
-    disc = (xs - 410) ** 2 + (ys - 220) ** 2 <= 12**2
-    image = np.clip(110 + rng.normal(0, 12, (480, 640, 3)), 0, 255)
-    image[disc] = (200, 120, 40)
-    ref = FrameRef(
-        camera=DEFAULT_CAMERA, index=FrameIndex(0), epoch=0, stamp_ns=0, received_ns=0,
-        size_wh=(640, 480),
-    )  # fmt: skip
-    frame = Frame(ref=ref, image=image.astype(np.uint8))
-    prompt = SpatialPrompt(box=BoxXyxy(398, 208, 423, 233))
+    frame, disc = small_disc()
+    prompt = SpatialPrompt(box=DISC_BOX)
     with load_bundle("nano") as bundle:
         ious = [
             mask_iou(
