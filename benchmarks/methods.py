@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four methods end to end on one drawn clip: `methods.py [--json FILE] [--tokens N] [--side N]`.
+"""The methods of the papers end to end on one drawn clip: `methods.py [--json FILE] [--tokens N] [--side N]`.
 
 Tiny random models of the real architectures (Qwen2.5-VL in four bits, a small SAM2), so that every
 step is really done: the sampler's answers, the prompt (frames included), the words, the masks of
 [SEG] tokens, the tracker (the shipped one). One thread, seeds fixed. The times say where a method
 spends its steps, not how long a real model takes; and random words are noise: an answer in text
-is then hardly ever one, which is said, while a [SEG] method always gives a mask. Only the samplers
-get words put into their mouths, once theirs are generated, or no round would follow the first.
+is then hardly ever one, which is said, while a [SEG] method always gives a mask. Words are put into
+mouths twice: the samplers', once theirs are generated, or no round would follow the first; and
+`sa2va` is made to say its token, which it must not be made to say otherwise (without it there is
+no target).
 
 Those with a sampler run a second time as `fast`: what that saves stands side by side, in
 completions and seconds; what it costs in quality needs trained weights. An answer is a target or
@@ -65,6 +67,8 @@ from foreseg.language.base import (  # noqa: E402
 from foreseg.methods.base import Method  # noqa: E402
 from foreseg.methods.fevos import FevosMethod, FevosSettings  # noqa: E402
 from foreseg.methods.grounding import View  # noqa: E402
+from foreseg.methods.sa2va import Sa2vaMethod, Sa2vaSettings  # noqa: E402
+from foreseg.methods.seg_answers import sentence  # noqa: E402
 from foreseg.methods.veason import VeasonMethod, VeasonSettings  # noqa: E402
 from foreseg.methods.videoseg import VideosegMethod, VideosegSettings  # noqa: E402
 from foreseg.methods.visa import VisaMethod, VisaSettings  # noqa: E402
@@ -73,8 +77,14 @@ from foreseg.prompts import SpatialPrompt  # noqa: E402
 from foreseg.reasoner.vlm import VlmReasoner  # noqa: E402
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey  # noqa: E402
 from foreseg.tracker.sam2 import Sam2Tracker  # noqa: E402
+from foreseg_torch.seg.decode import SA2VA_DECODE  # noqa: E402
 from foreseg_torch.seg.language_model import SegLanguageModel  # noqa: E402
-from foreseg_torch.seg.store import SEG_METHODS, assemble_seg_vlm, load_seg_vlm  # noqa: E402
+from foreseg_torch.seg.store import (  # noqa: E402
+    ASSEMBLED,
+    SEG_METHODS,
+    assemble_seg_vlm,
+    load_seg_vlm,
+)
 from foreseg_torch.vlm.language_model import TransformersLanguageModel  # noqa: E402
 from foreseg_torch.vlm.loading import Precision, load_vlm, quiet  # noqa: E402
 
@@ -145,6 +155,8 @@ class TimedModel:
         """As the model."""
         assert isinstance(self._model, SegLanguageModel)  # noqa: S101 (as `models` made it)
         self.completions += 1
+        if request.ending is None:
+            request = replace(request, ending=lambda _: f" {sentence()}")
         return self._watch.timed(self._model.segment(request), is_sampling=False)
 
 
@@ -209,6 +221,7 @@ def methods(tokens: int, side: int) -> dict[str, Method]:
         "visa": VisaMethod(replace(VisaSettings(), **both)),
         "visa-fast": VisaMethod(replace(VisaSettings.fast(), **both)),
         "fevos": FevosMethod(replace(FevosSettings(), **says)),
+        "sa2va": Sa2vaMethod(replace(Sa2vaSettings(), **says)),
     }
 
 
@@ -222,8 +235,11 @@ def models(
     for name, method in chosen.items():
         if method.name in SEG_METHODS:
             place = folder / name
-            assemble_seg_vlm(str(vlm), folder / "sam2", place, method=method.name, seed=SEED)
+            kind = method.name if method.name in ASSEMBLED else "fevos"
+            assemble_seg_vlm(str(vlm), folder / "sam2", place, method=kind, seed=SEED)
             made = load_seg_vlm(place, precision=Precision.NF4, device="cpu")
+            if name == "sa2va":
+                made.model.head.decode = SA2VA_DECODE  # as in a folder that was converted
             yield name, SegLanguageModel(made)
         else:
             loaded = load_vlm(str(vlm), precision=Precision.NF4, device="cpu")
@@ -274,7 +290,7 @@ def repairs_of(answer: Answer) -> list[str]:
 
 def show(rows: Sequence[Row]) -> None:
     print(
-        f"four methods, {len(QUERIES)} queries each on {NUM_FRAMES} frames of"
+        f"{len(rows)} rows, {len(QUERIES)} queries each on {NUM_FRAMES} frames of"
         f" {SIZE_WH[0]}x{SIZE_WH[1]}; random tiny Qwen2.5-VL (nf4) and SAM2 (fp32), tracker nano;"
         f" {machine_name()}, 1 thread, torch {torch.__version__},"
         f" transformers {transformers.__version__}, Python {platform.python_version()}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of the four methods, at its smallest."""
+"""The benchmark of the methods, at its smallest."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def test_every_method_is_timed_and_those_with_a_token_give_masks(
     place = tmp_path / "methods.json"
     assert main(["--tokens", "4", "--side", "56", "--json", str(place)]) == 0
     found = json.loads(place.read_text("utf-8"))
-    names = ["veason", "videoseg", "videoseg-fast", "visa", "visa-fast", "fevos"]
+    names = ["veason", "videoseg", "videoseg-fast", "visa", "visa-fast", "fevos", "sa2va"]
     assert list(found) == names
     # of two queries; in text, a random answer is cut short and asked for once more
-    wanted = dict(zip(names, (4, 2 * (12 + 4 + 2), 2 * (1 + 1 + 2), 22, 4, 2), strict=True))
+    wanted = dict(zip(names, (4, 2 * (12 + 4 + 2), 2 * (1 + 1 + 2), 22, 4, 2, 2), strict=True))
     assert {name: row["completions"] for name, row in found.items()} == wanted
     for name, row in found.items():
         seconds, method = row["seconds"], name.removesuffix("-fast")
         assert all(took >= 0 for took in seconds.values())
         assert (seconds["sampling"] > 0) == (method in ("videoseg", "visa"))
         assert min(seconds["prefill"], seconds["generation"]) > 0
-        if method in ("visa", "fevos"):
+        if method in ("visa", "fevos", "sa2va"):
             assert row["answers"] == 2
             assert row["masks"] > 0
             assert min(seconds["segmentation"], seconds["tracking"]) > 0
