@@ -20,14 +20,16 @@ from foreseg.errors import InputError
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.tracker.sam2_meta import listed
 from foreseg_torch.vlm.loading import SMALL_FILES, model_folder
+from foreseg_torch.vlm.weight_files import (
+    WEIGHTS,
+    check_has_weights,
+    refuse_adapters,
+    weight_files,
+)
 
 INDEX = "model.safetensors.index.json"
-WEIGHTS = "*.safetensors"
 UNKNOWN = "unknown"
 
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_VERL = re.compile(r"model_world_size_\d+_rank_\d+\.pt")
-_ADAPTER = re.compile(r"\.?(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\.")
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\"'\n]+?)[\"']?\s*$", re.MULTILINE)
 _NON_COMMERCIAL = re.compile(r"(?:^|[-_ ])nc(?:$|[-_ ])|non-?commercial|research", re.IGNORECASE)
 _CARDS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
@@ -102,51 +104,13 @@ def open_published(where: str) -> PublishedFolder:
         msg = f"{where} wants a config.json, it has none: is it the folder of a whole model?"
         raise InputError(msg)
     config = read_json_object(path / "config.json")
-    _check_files(path)
+    check_has_weights(path)
     tensors = _tensors(path)
-    left = sorted(name for name in tensors if _ADAPTER.search(name))
-    if left:
-        msg = (
-            f"{where} holds adapters that were never merged ({listed(left)}): merge them where it"
-            " was trained (peft's merge_and_unload), and give the merged folder"
-        )
-        raise InputError(msg)
+    refuse_adapters(where, tensors)
     name = path.resolve().name if is_here else where
     return PublishedFolder(
         path=path, name=name, config=config, tensors=tensors, licence=_licence(path, where)
     )
-
-
-def _check_files(path: Path) -> None:
-    """Refuse what is no folder of safetensors."""
-    names = sorted(item.name for item in path.iterdir() if item.is_file())
-    if any(
-        name.endswith(".safetensors") and name != "adapter_model.safetensors" for name in names
-    ):
-        return
-    shards = [name for name in names if _VERL.fullmatch(name)]
-    if shards:
-        msg = (
-            f"{path} holds verl's training shards ({shards[0]}), which are pickles: merge them where"
-            " they were trained (python -m verl.model_merger merge, or Seg-Zero's model_merger.py),"
-            " and give the folder of safetensors that it writes"
-        )
-        raise InputError(msg)
-    if "adapter_config.json" in names:
-        msg = (
-            f"{path} holds an adapter alone: merge it into its base (peft's merge_and_unload), and"
-            " give the merged folder"
-        )
-        raise InputError(msg)
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles:
-        msg = (
-            f"{path} holds its weights as a pickle ({pickles[0]}), which can run code and is not"
-            " opened: ask its publisher for safetensors"
-        )
-        raise InputError(msg)
-    msg = f"{path} wants weights in .safetensors files, it has none"
-    raise InputError(msg)
 
 
 def _tensors(path: Path) -> dict[str, TensorPlace]:
@@ -154,7 +118,7 @@ def _tensors(path: Path) -> dict[str, TensorPlace]:
     index: dict[str, Any] = {}
     if (path / INDEX).is_file():
         index = dict(read_json_object(path / INDEX).get("weight_map") or {})
-    files = sorted(set(index.values())) if index else [file.name for file in _weights(path)]
+    files = sorted(set(index.values())) if index else [file.name for file in weight_files(path)]
     found: dict[str, TensorPlace] = {}
     for name in files:
         for tensor, shape in _header(path / Path(str(name)).name).items():
@@ -167,12 +131,6 @@ def _tensors(path: Path) -> dict[str, TensorPlace]:
         msg = f"{path}: {INDEX} and the files do not agree about {listed(wrong)}: copy it again"
         raise InputError(msg)
     return found
-
-
-def _weights(path: Path) -> list[Path]:
-    return [
-        file for file in sorted(path.glob(WEIGHTS)) if file.name != "adapter_model.safetensors"
-    ]
 
 
 def _header(path: Path) -> dict[str, tuple[int, ...]]:

@@ -15,8 +15,7 @@ from typing import Any
 
 from foreseg.errors import InputError
 from foreseg_torch.tracker.sam2_meta import listed
-
-PUBLISHED = "sa2va_chat"  # the model_type of all of Sa2VA's exports
+from foreseg_torch.vlm.loading import PUBLISHED
 
 
 class Family(Enum):

@@ -215,7 +215,8 @@ def _check_made_for(options: TransformersOptions) -> None:
     if method is None and options.method in SEG_METHODS:
         msg = (
             f"the method {options.method} wants a folder made for it by `foreseg-export seg`,"
-            f" {options.model!r} is none"
+            f" {options.model!r} is none: what Sa2VA's code exported is converted by"
+            " `foreseg-export seg --from`"
         )
         raise ConfigError(msg)
     if method not in (None, options.method):

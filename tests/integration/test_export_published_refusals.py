@@ -145,8 +145,24 @@ def drop_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def as_bare(change: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Likewise, without the config.json, as trainers leave it."""
+
+    def changed(folder: Path) -> None:
+        change(folder)
+        (folder / "config.json").unlink()
+
+    return changed
+
+
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "verl": (as_verl, "verl's training shards (model_world_size_4_rank_0.pt), which are pickles"),
+    "bare verl": (as_bare(as_verl), "verl's training shards (model_world_size_4_rank_0.pt)"),
+    "bare adapter": (as_bare(as_adapter), "holds an adapter alone: merge it into its base"),
+    "adapter beside": (
+        lambda f: (f / "adapter_config.json").write_text("{}"),
+        "holds an adapter (adapter_config.json) beside its weights",
+    ),
     "pickle": (as_pickle, "a pickle (pytorch_model.bin), which can run code and is not opened"),
     "adapter": (as_adapter, "holds an adapter alone: merge it into its base"),
     "no weights": (drop_weights, "wants weights in .safetensors files, it has none"),

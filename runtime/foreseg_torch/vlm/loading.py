@@ -38,6 +38,13 @@ from foreseg_torch.hub import HUB_ID, told_of_hub
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, verified_manifest
 from foreseg_torch.vlm.square_images import SquareGeometry
+from foreseg_torch.vlm.weight_files import (
+    WEIGHTS,
+    check_has_weights,
+    listed_names,
+    refuse_adapters,
+    refuse_other_weights,
+)
 
 CONTEXT_TOKENS = 4_096  # the estimate of memory holds keys and values of so many
 MB = 1e6
@@ -46,6 +53,7 @@ NOT_QUANTISED = (  # small, and what they say is fragile
     *("model.vision_tower", "model.multi_modal_projector"),  # of InternVL
 )
 INTERNVL = "internvl"
+PUBLISHED = "sa2va_chat"  # the model_type of all of Sa2VA's exports
 FRAME_MARK = "<img>"  # InternVL's, around the tokens of a frame
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "quality.md")
@@ -142,12 +150,14 @@ def load_vlm(
     if max_memory_mb:
         _check_fits(where, folder, config, precision, max_memory_mb)
     if not Path(where).is_dir():
-        folder = model_folder(where, (*SMALL_FILES, "*.safetensors"))
+        folder = model_folder(where, (*SMALL_FILES, WEIGHTS))
+    check_has_weights(folder)
     if (folder / MANIFEST_NAME).exists():
         verified_manifest(folder)
     tokenizer = read_tokenizer(folder)
     geometry = _geometry(config, tokenizer, folder)
     model = _model(folder, config, precision, place, is_stored=stored is not None)
+    _check_rows(where, tokenizer, model)
     name = folder.resolve().name if Path(where).is_dir() else where
     loaded = LoadedVlm(
         model=model,
@@ -203,6 +213,12 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (a configuration of transf
                 f"{folder} is a model that segments, of visa or fevos: wanted here is a language"
                 " model alone, of veason or videoseg"
             )
+        raise InputError(msg)
+    if read_json_object(folder / "config.json").get("model_type") == PUBLISHED:
+        msg = (
+            f"{folder} is as Sa2VA's code exports it: convert it once (foreseg-export seg --from"
+            f" {folder} --out NEW), and give the new folder, with the method sa2va"
+        )
         raise InputError(msg)
     with quiet(), loading(folder):
         config = AutoConfig.from_pretrained(
@@ -317,9 +333,10 @@ def model_folder(where: str, patterns: tuple[str, ...]) -> Path:
         patterns: of the files that are downloaded.
 
     Raises:
-        InputError: neither, or the hub cannot be reached.
+        InputError: neither, a folder of other weights, or the hub cannot be reached.
     """
     if Path(where).is_dir():
+        refuse_other_weights(Path(where))
         return Path(where)
     if not HUB_ID.fullmatch(where):
         msg = f"no model at {where!r}: wanted is a folder, or owner/name on the model hub"
@@ -460,9 +477,22 @@ def _model(
             output_loading_info=True,
             **options,
         )
-    lacking = sorted(str(name) for name in found["missing_keys"])
+    lacking, unknown = (
+        sorted(str(name) for name in found[kind]) for kind in ("missing_keys", "unexpected_keys")
+    )
+    refuse_adapters(str(folder), unknown)
     if lacking:
-        msg = f"{folder} is not whole: it lacks {len(lacking)} tensors, {lacking[0]} among them"
+        msg = (
+            f"{folder} is not whole: it lacks {len(lacking)} tensors, {lacking[0]} among them:"
+            " download or copy it again"
+        )
+        raise InputError(msg)
+    if unknown:
+        msg = (
+            f"{folder} holds {len(unknown)} tensors that a {config.model_type!r} does not have"
+            f" ({listed_names(unknown)}), so it is another model than its config.json says: ask its"
+            " publisher for a folder that transformers loads whole"
+        )
         raise InputError(msg)
     if config.model_type != INTERNVL and not hasattr(model.model, "get_rope_index"):
         msg = f"{folder} is a {config.model_type!r}, whose positions are not known here"
@@ -474,6 +504,17 @@ def _model(
         )
         raise InputError(msg)
     return model.eval().requires_grad_(False)  # noqa: FBT003 (torch takes it by position)
+
+
+def _check_rows(where: str, tokenizer: Any, model: Any) -> None:  # noqa: ANN401 (of transformers)
+    """Fewer tokens than rows are usual, for embeddings are padded; more belong to another model."""
+    num_rows = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > num_rows:
+        msg = (
+            f"{where}: its tokenizer knows {len(tokenizer)} tokens, its embeddings have {num_rows}"
+            " rows: one of the two is of another model; copy the folder again"
+        )
+        raise InputError(msg)
 
 
 def _num_state_bytes(model: Any) -> int:  # noqa: ANN401
