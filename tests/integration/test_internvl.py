@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.support.meta_sam2 import know_tiny_trunk
 from tests.support.once import made_once
 from tests.support.sam2_models import make_frame
-from tests.support.tiny_sa2va import SQUARE_PX, save_tiny_internvl
+from tests.support.tiny_sa2va import SAM2, SQUARE_PX, save_tiny_internvl
 from transformers import InternVLForConditionalGeneration
 
 from foreseg.errors import InputError
@@ -275,6 +276,40 @@ def test_it_is_run_and_not_trained_and_wants_the_marks_of_its_frames(tmp_path: P
     jinja.write_text(jinja.read_text().replace("<img>", "").replace("</img>", ""))
     with pytest.raises(InputError, match="leaves <img> to a processor"):
         load_vlm(str(other), precision=Precision.FP32, device="cpu")
+
+
+def test_sa2va_i_of_this_kind_decodes_with_its_own_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_tiny_trunk(monkeypatch)
+    monkeypatch.setattr(published, "IMAGE_SIZE", 64)
+    original = save_tiny_internvl(tmp_path / "source", has_two_decoders=True)
+    made_in = tmp_path / "made"
+    assert main(["seg", "--from", str(tmp_path / "source"), "--out", str(made_in)]) == 0
+    made = load_seg_vlm(made_in, precision=Precision.BF16, device="cpu")
+    state = made.loaded.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in original.state_dict().items())
+    published_state: dict[str, torch.Tensor] = {}
+    for path in (tmp_path / "source").glob("*.safetensors"):
+        published_state |= load_file(path)
+    decoder = load_file(made_in / "sam2" / "model.safetensors")
+    token = decoder["mask_decoder.iou_token.weight"]
+    assert torch.equal(token, published_state[f"{SAM2}sam_mask_decoder_modified.iou_token.weight"])
+    assert not torch.equal(token, published_state[f"{SAM2}sam_mask_decoder.iou_token.weight"])
+    source = json.loads((made_in / "seg.json").read_text())["source"]
+    left_out = [name for name in published_state if name.startswith(f"{SAM2}sam_mask_decoder.")]
+    assert source["left_out"]["names"] == sorted(left_out)
+    assert sum(source["tensors"].values()) == len(published_state), "a tensor is unaccounted for"
+    model = SegLanguageModel(made)
+    tokens = iter(model.loaded.tokenizer("Sure, [SEG].<|end|>").input_ids)
+    monkeypatch.setattr(seg_language_model, "chosen", lambda *_: (next(tokens), -0.5))
+    request = SegmentRequest(
+        completion=LanguageRequest(messages=asked(FRAMES[0].image, "\nIt?"), max_tokens=60),
+        frames=FRAMES,
+        ending=None,
+    )
+    (found,) = (item for item in model.segment(request) if isinstance(item, Segmented))
+    assert [mask.shape for mask in found.masks] == [(72, 96)] * 2
 
 
 def test_a_prompt_card_lies_in_the_folder() -> None:
