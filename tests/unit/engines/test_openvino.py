@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines in OpenVINO, on pieces of the shipped tracker, beside ONNX Runtime.
-
-Where tests share processes, `test_openvino_alone.py` runs these in one of their own.
-"""
+"""Engines in OpenVINO, on pieces of the shipped tracker, beside ONNX Runtime."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,10 +22,6 @@ from foreseg.engines.openvino_api import import_openvino, is_openvino_installed
 from foreseg.engines.sam2_specs import sam2_specs
 from foreseg.errors import ConfigError, EngineError, MissingExtraError
 
-pytestmark = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ,
-    reason="test_openvino_alone.py runs it in a process of its own",
-)
 needs_openvino = pytest.mark.skipif(
     not is_openvino_installed(), reason="openvino is not installed: pip install foreseg[openvino]"
 )
@@ -88,9 +80,7 @@ def test_every_number_of_rows_is_right_in_any_order(memory_encoder: OpenVinoEngi
         assert np.abs(got - wanted).max() < 1e-4
 
 
-@needs_openvino
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_lower_precision_is_near(precision: str) -> None:
+def near_in(precision: str) -> None:
     core = import_openvino().Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("OpenVINO finds no bfloat16 in this processor")
@@ -102,6 +92,12 @@ def test_a_lower_precision_is_near(precision: str) -> None:
         wanted = np.asarray(reference.run(inputs)[name])
         off = np.sqrt(np.mean((got - wanted) ** 2) / np.mean(wanted**2))
         assert off < TOLERANCE[precision], name
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_lower_precision_is_near(precision: str) -> None:
+    near_in(precision)
 
 
 def test_shapes_that_are_kept_compiled_are_few(memory_encoder: OpenVinoEngine) -> None:
@@ -143,6 +139,35 @@ def test_without_openvino_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MissingExtraError, match=r"pip install 'foreseg\[openvino\]'"):
         engine_of("memory_encoder")
     assert sys.modules.get("openvino_telemetry", "untouched") is not None
+
+
+SIGNALLED = """
+import signal, subprocess, sys
+from tests.unit.engines import test_openvino as tests
+engine = tests.engine_of("memory_encoder", precision=sys.argv[1])
+for rows in (2, 1, 7, 4, 3, 1):
+    engine.run(tests.drawn("memory_encoder", rows))
+tests.near_in(sys.argv[1])
+signal.signal(signal.SIGCHLD, lambda *_: None)
+for _ in range(20):
+    subprocess.run([sys.executable, "-c", ""])
+print("lives")
+"""
+
+
+@needs_openvino
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_signal_that_is_handled_does_not_kill(precision: str) -> None:
+    """Linux 6.18 in Firecracker did, where the main thread had compiled in bfloat16."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, precision],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+    )
+    assert (done.returncode, done.stdout) == (0, "lives\n"), done.stderr
 
 
 @needs_openvino
