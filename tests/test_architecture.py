@@ -197,6 +197,7 @@ CONCURRENT = {
     "reasoner/process.py": "the reasoner's own process, seen from the node",
     "reasoner/process_group.py": "that process with all that it starts, and their end",
     "language/http_stream.py": "httpx's client, on a loop run by its reader: no thread",
+    "engines/openvino.py": "bfloat16 apart from the main thread",
     "work/threads.py": "tasks that wait for a server; nothing live",
     "work/processes.py": "tasks that compute; nothing live",
     "commands/checks.py": "`foreseg doctor` probes packages in processes that may crash",
