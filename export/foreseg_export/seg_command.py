@@ -34,8 +34,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--vlm", metavar="PATH|ID", help="a folder, or owner/name on the hub")
     add("--sam2", type=Path, metavar="PATH", help="a folder of transformers', or a"
         " nano tracker's .safetensors")  # fmt: skip
-    add("--method", choices=METHODS, help="in whose words it is asked; default: sa2va with --from,"
-        " else visa")  # fmt: skip
+    add("--method", choices=METHODS, help="in whose words it is asked; default: sa2va, which wants"
+        " --from; with --vlm visa")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="bf16", help="of the language model's weights; with"
         " --from, what nf4 or int8 cost the masks is measured and told")  # fmt: skip
     add(
@@ -53,6 +53,11 @@ def _seg(arguments: argparse.Namespace) -> int:
     joins = arguments.vlm is not None and arguments.sam2 is not None
     if (arguments.source is None) != joins or (arguments.source and arguments.vlm):
         msg = "seg wants --from, or --vlm and --sam2"
+        raise ConfigError(msg)
+    if joins and arguments.method == "sa2va":
+        msg = (
+            "--method sa2va wants --from: with --vlm and --sam2 expected visa or fevos, got sa2va"
+        )
         raise ConfigError(msg)
     if arguments.source is None:
         _join(arguments)

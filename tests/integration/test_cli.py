@@ -271,6 +271,7 @@ def test_doctor_says_that_the_core_can_run_here(capsys: pytest.CaptureFixture[st
     assert report["can_run"] is True
     levels = {check["name"]: check["level"] for check in report["checks"]}
     assert levels["ONNX Runtime"] == levels["nano bundle"] == levels["OpenCV"] == "OK"
+    assert "language models" in levels
     for check in report["checks"]:
         assert check["level"] == "OK" or check["advice"], check
 

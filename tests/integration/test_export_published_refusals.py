@@ -209,6 +209,8 @@ def test_options_that_exclude_each_other_are_refused(
     ):
         assert main(words) == 2
         assert "seg wants --from, or --vlm and --sam2" in capsys.readouterr().err
+    assert main(["seg", "--vlm", str(vlm), "--sam2", "s", "--method", "sa2va", *out]) == 2
+    assert "--method sa2va wants --from" in capsys.readouterr().err
     assert "no model at" in refused(Path("no/where/at all"), tmp_path / "out", capsys)
     assert main(["seg", "--from", "x", "--precision", "fp32", *out]) == 2
     assert "--from makes bf16, nf4, int8, got --precision fp32" in capsys.readouterr().err

@@ -66,6 +66,7 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
         _bundle(),
         _opencv(),
         _httpx(),
+        _language_models(),
         _gpu(),
         _tensorrt(),
         _jetson(),
@@ -188,6 +189,16 @@ def _httpx() -> Check:
     return _package(
         "httpx", found, "pip install 'foreseg[server]': a language model behind a server needs it"
     )
+
+
+def _language_models() -> Check:
+    found = probe(
+        "import accelerate, bitsandbytes, jinja2, safetensors, tqdm, torch, transformers;"
+        "print('torch', torch.__version__, 'with CUDA' if torch.cuda.is_available() else 'on the CPU',"
+        " 'and transformers', transformers.__version__)"
+    )
+    advice = "only for a language model in this process: pip install 'foreseg[vlm]'"
+    return _package("language models", found, advice)
 
 
 def _gpu() -> Check:
