@@ -8,7 +8,10 @@ a package would answer with a traceback. Does not know: what the programs do.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 BAD_INPUT = 2
 
@@ -52,7 +55,8 @@ def _extra(name: str) -> str:
 
 def _run(program: str, module: str, advice: str) -> int:
     try:
-        main = importlib.import_module(module).main
+        with _silent_interrupt():
+            main = importlib.import_module(module).main
     except ModuleNotFoundError as error:
         package = str(error.name)
         if package.startswith("foreseg") and package != "foreseg_msgs":
@@ -61,3 +65,16 @@ def _run(program: str, module: str, advice: str) -> int:
         return BAD_INPUT
     ended: int | None = main()
     return ended or 0
+
+
+@contextmanager
+def _silent_interrupt() -> Iterator[None]:
+    """Until a program can end in order, ^C ends it as it ends any other: without a traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored, or somebody else's
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from foreseg_msgs import msg as messages
 from rclpy.context import Context
@@ -18,7 +18,6 @@ from rclpy.executors import (
     ExternalShutdownException,
     MultiThreadedExecutor,
     TimeoutException,
-    WaitableEntityType,
     await_or_execute,
 )
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -29,6 +28,9 @@ from rclpy.task import Task
 
 from foreseg.clock import SystemClock
 from foreseg.texts import reason_from_error
+
+if TYPE_CHECKING:
+    from rclpy.executors import WaitableEntityType  # Kilted has it no more
 
 _LOG = logging.getLogger("foreseg.node")
 LOG_PERIOD_NS = 1_000_000_000  # between two lines in the log; all are counted
