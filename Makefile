@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport PYTHONDONTWRITEBYTECODE
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
 
-.PHONY: help python venv venv-dev demo test lint format types unit docs clean
+.PHONY: help python venv venv-dev demo test lint format types unit faults fuzz matrix release audit docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -58,6 +58,28 @@ run-types:
 
 run-tests:
 	$(PYTEST) --durations=10
+
+faults: venv-dev  ## what goes wrong on a robot, with real processes, and what was measured; minutes
+	$(BIN)/python -m pytest -m fault
+
+# New examples each round; an example that failed is kept in .hypothesis/ and tried first.
+ROUNDS ?= 10
+FUZZED := tests/property tests/ros/test_conversions.py tests/unit/media tests/unit/engines/test_manifest.py \
+	tests/unit/evaluation/test_datasets_nonsense.py tests/unit/driving/test_trace.py tests/unit/reasoner/test_channel.py
+fuzz: venv-dev  ## what comes from outside, with new examples in each of ROUNDS rounds
+	@for round in $$(seq $(ROUNDS)); do $(PYTEST) -q $(FUZZED) || exit 1; done
+
+matrix: python  ## the node's tests on every ROS 2 distribution that PyPI has wheels of
+	$(PYTHON) ros_ws/matrix.py
+
+release: venv-dev  ## wheel, source and SHA256SUMS in dist/
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python setup.py -q sdist --dist-dir dist bdist_wheel --dist-dir dist
+	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
+
+audit: venv-dev  ## known faults of what is installed, by pip-audit; fails where its service is not reached
+	$(BIN)/python -m venv build/audit && build/audit/bin/pip install -q pip-audit
+	build/audit/bin/pip-audit --strict --skip-editable --path $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 docs: venv-dev  ## the site of docs/ with the core's API, in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

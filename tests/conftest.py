@@ -54,3 +54,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: (item.path not in slow, not item.get_closest_marker("ros")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests of faults have measured, a line each."""
+    outcomes = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "outcome" and report.when == "call"
+    ]
+    if outcomes:
+        terminalreporter.section("outcomes of faults")
+        terminalreporter.write_line("\n".join(map(str, outcomes)))

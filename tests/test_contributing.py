@@ -43,3 +43,15 @@ def test_unit_tests_lie_by_room() -> None:
     packages = {package.partition("_")[2] for package in PACKAGES} - {""}
     folders = {path.parent.name for path in (ROOT / "tests" / "unit").rglob("*/test_*.py")}
     assert folders <= rooms | packages | {RECORDS}
+
+
+def test_each_row_of_what_goes_wrong_names_its_tests() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    start = page.index("| What happens |")
+    lines = page[start : page.index("\n\n", start)].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    for row in rows[2:]:
+        assert len(row) == 4, row
+        named = re.findall(r"`([\w/]+\.py)`", row[3])
+        assert named or row[3] == "none", row
+        assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []

@@ -43,6 +43,8 @@ from foreseg.reasoner.messages import (
 )
 from foreseg.reasoner.process import ProcessSettings, ReasonerProcess
 
+pytestmark = pytest.mark.fault
+
 OBEDIENT = ReasonerSpec(kind="tests.support.reasoners:by_text")
 QUICK = ProcessSettings(hang_timeout_s=0.4, ping_period_s=0.2, send_timeout_s=0.3, nice=0)
 EMPTY = FrameWindow(frames=(), origin_index=FrameIndex(0))

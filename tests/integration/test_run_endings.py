@@ -21,6 +21,8 @@ from foreseg import cli
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'foreseg[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'foreseg[cpu]'")
 
+pytestmark = pytest.mark.fault
+
 SIZE_WH = (160, 120)
 NUM_FRAMES = 20
 BOX = ",".join(f"{value:g}" for value in box_of("red", 0, SIZE_WH)) + "@0:red"

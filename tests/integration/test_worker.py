@@ -213,6 +213,7 @@ def test_a_question_is_answered_and_its_object_tracked(rig: Rig) -> None:
     rig.wait(lambda: not rig.worker.snapshot().state.held, "the window is released")
 
 
+@pytest.mark.fault
 def test_a_killed_reasoner_fails_its_question_comes_back_and_masks_go_on(rig: Rig) -> None:
     rig.wait_for_reasoner()
     got = rig.ask("hang, please")
@@ -264,6 +265,7 @@ def test_whatever_the_reasoner_does_masks_go_on_and_the_next_answer_comes(
     assert again[0].answer.status is AnswerStatus.OK
 
 
+@pytest.mark.fault
 def test_frames_that_flood_the_inbox_are_dropped_and_counted(rig: Rig) -> None:
     rig.frame()
     is_held = threading.Event()
@@ -403,6 +405,7 @@ def test_a_paused_worker_drops_frames_and_goes_on_when_enabled(rig: Rig) -> None
     rig.output.wait_for(lambda: len(rig.output.masks) > before, "masks go on")
 
 
+@pytest.mark.fault
 def test_two_cameras_are_served_apart_and_one_may_fall_silent(stereo: Rig) -> None:
     stereo.frame()
     stereo.add("blue", camera=LEFT)
@@ -423,6 +426,7 @@ def test_two_cameras_are_served_apart_and_one_may_fall_silent(stereo: Rig) -> No
     stereo.output.wait_for(lambda: len(stereo.output.masks) > before, "the other camera goes on")
 
 
+@pytest.mark.fault
 def test_a_trace_that_cannot_be_written_costs_nothing_but_itself(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     rig = Rig(trace=TraceWriter(path, CONFIG, (DEFAULT_CAMERA,)))

@@ -41,6 +41,7 @@ SOURCES = ("runtime", "ros_ws/src/foreseg_ros", ".")  # the last for reasoners o
 WAIT_S = 60.0  # ends when it is met; on a starved machine an answer was seen to take 19 s
 SIZE_WH = (160, 120)
 SPEED_PX_S = 16.0
+PROGRAM = "import sys; from foreseg.programs import node; sys.exit(node())"
 MAX_DOMAINS = 12  # of a process
 _domains: deque[tuple[int, socket.socket]] = deque()
 
@@ -84,7 +85,7 @@ def random_domain() -> int:
 
 
 class NodeProcess:
-    """`python -m foreseg_ros.node` with parameters, remappings and others; its log is kept."""
+    """`foreseg_node` with parameters, remappings and others; its log is kept."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class NodeProcess:
         self.log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "foreseg_ros.node", "--ros-args", *words],
+                [sys.executable, "-c", PROGRAM, "--ros-args", *words],
                 env=environment(domain, has_profile=has_profile),
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -39,7 +39,7 @@ from foreseg_ros.diagnostics import Lifecycle, NodeFacts, diagnostics_from_snaps
 from foreseg_ros.guard import Guard
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Started = tuple[NodeProcess, Robot, Path]
 

@@ -38,7 +38,7 @@ from foreseg_ros.guard import Guard, GuardedExecutor
 from foreseg_ros.log_bridge import RosLogHandler
 from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Running = tuple[NodeProcess, Robot, Path]
 LAST_S = 2**31 - 4  # of a clock that soon has no more seconds

@@ -251,6 +251,7 @@ def test_a_stamp_that_runs_backward_is_dropped_and_counted(running: Running) -> 
     assert old not in robot.masks
 
 
+@pytest.mark.fault
 def test_killing_the_reasoner_leaves_the_masks_flowing_and_it_comes_back(
     running: Running,
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_bag_ends_at_its_size_and_is_whole(tmp_path: Path) -> None:
         BagWriter(tmp_path / "bag", max_bytes=1)
 
 
+@pytest.mark.fault
 def test_a_disk_that_gets_full_ends_it_while_the_index_has_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

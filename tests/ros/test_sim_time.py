@@ -68,6 +68,7 @@ def test_without_a_clock_images_without_stamps_get_the_wall_time(robot: Robot) -
     assert robot.levels[TIME] == DiagnosticStatus.WARN
 
 
+@pytest.mark.fault
 def test_without_a_clock_a_camera_that_falls_silent_is_an_error(robot: Robot) -> None:
     assert stream_without_stamps(robot, 1)
     assert robot.wait(lambda: says(robot, CAMERA, "no frame for"))

@@ -45,6 +45,7 @@ def test_what_is_wrong_with_the_transport(
         assert words in told
 
 
+@pytest.mark.fault
 def test_what_a_killed_node_leaves_is_removed_at_the_next_start(tmp_path: Path) -> None:
     domain = random_domain()
     first = NodeProcess(domain, tmp_path / "first.log", "autostart:=true")

@@ -76,7 +76,7 @@ def saying(*parts: AnswerPart) -> Scripted:
 
 def by_text(_options: Options) -> Scripted:
     """Does what the query's text says: hang, raise, wait for frames, talk for ever, hoard memory,
-    send bytes of its own, start a process of its own and then hang, exit, or hold Python's lock.
+    print what is no text, send bytes of its own, start a process of its own and then hang, exit, or hold Python's lock.
     """
     return Scripted(_obey)
 
@@ -117,6 +117,9 @@ def _obey(query: Query, window: FrameWindow) -> AnswerStream:
     if query.text == "raise":
         msg = "no such thing"
         raise KeyError(msg)
+    if query.text == "print":
+        for number in (1, 2):
+            os.write(number, bytes(range(256)) * 200)
     if query.text in BYTES:
         os.write(_pipe(), BYTES[query.text])
         select.select([], [], [])
