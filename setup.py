@@ -232,6 +232,7 @@ setup(
         (f"share/{NAME}/launch/foxglove", sorted(glob("launch/foxglove/*"))),
         (f"share/{NAME}/launch/rviz", sorted(glob("launch/rviz/*"))),
         (f"share/{NAME}/launch/systemd", sorted(glob("launch/systemd/*"))),
+        (f"share/{NAME}/launch/sros2", sorted(glob("launch/sros2/*"))),
     ],
     install_requires=["numpy>=1.21"],
     extras_require=EXTRAS,

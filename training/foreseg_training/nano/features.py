@@ -46,7 +46,7 @@ class FrameStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         else:
-            self.array = np.load(path, mmap_mode="r")
+            self.array = np.load(path, mmap_mode="r", allow_pickle=False)
 
     def tokens(self, numbers: Sequence[int]) -> torch.Tensor:
         """Tokens (frames x tokens, width) float32 of frames, one after the other."""
