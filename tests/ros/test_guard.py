@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
 pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Running = tuple[NodeProcess, Robot, Path]
+HAS_QUIET_REFUSALS = int(version("rclpy").partition(".")[0]) >= 9  # from Kilted on
 LAST_S = 2**31 - 4  # of a clock that soon has no more seconds
 
 
@@ -107,6 +109,7 @@ def test_a_transition_that_does_not_fit_is_refused_and_the_node_goes_on(
     check_alive(node, robot)
 
 
+@pytest.mark.skipif(HAS_QUIET_REFUSALS, reason="rclpy refuses such a transition by itself")
 def test_failed_callbacks_are_counted_and_told(running: Running) -> None:
     node, robot, _ = running
     before = failures(robot)
@@ -229,6 +232,12 @@ class Untakable(Waitable):
     def __init__(self) -> None:
         super().__init__(ReentrantCallbackGroup())
         self.num_tried = 0
+
+    def __enter__(self) -> None:  # wanted from Kilted on
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def is_ready(self, _: object) -> bool:
         return True
