@@ -34,7 +34,6 @@ STREAM_SCORES = {
     "no answer, %": ("no_answer_share", 100),
     "wrong target, %": ("wrong_target_share", 100),
 }
-SAME = {"nano": "kinematic"}  # one and the same until the nano reasoner is trained
 ARMS = {"oracle-best-box", "oracle-best-points", "oracle-random-span"}  # `benchmarks/oracles.py`
 
 
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--max-episodes", type=int, default=0)
     parser.add_argument("--json", type=Path, help="the figures, for machines")
     options = parser.parse_args()
-    names = options.systems or [name for name in shipped_systems() if name not in {*SAME, *ARMS}]
+    names = options.systems or [name for name in shipped_systems() if name not in ARMS]
     rows = []
     for protocol in Protocol:
         for name in names:

@@ -19,6 +19,7 @@ import pytest
 from foreseg import cli
 from foreseg.commands.camera_run import play_camera
 from foreseg.commands.checks import probe
+from foreseg.commands.default_reasoner import default_kind
 from foreseg.commands.options import RunOptions, config_from_words
 from foreseg.commands.pointing import box_from_words
 from foreseg.commands.progress import ProgressBar
@@ -270,7 +271,9 @@ def test_doctor_says_that_the_core_can_run_here(capsys: pytest.CaptureFixture[st
     report = json.loads(capsys.readouterr().out)
     assert report["can_run"] is True
     levels = {check["name"]: check["level"] for check in report["checks"]}
-    assert levels["ONNX Runtime"] == levels["nano bundle"] == levels["OpenCV"] == "OK"
+    for name in ("ONNX Runtime", "nano bundle", "OpenCV"):
+        assert levels[name] == "OK"
+    assert levels["nano reasoner"] == ("OK" if default_kind() == "nano" else "MISSING")
     assert "language models" in levels
     for check in report["checks"]:
         assert check["level"] == "OK" or check["advice"], check

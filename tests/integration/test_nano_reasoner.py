@@ -385,12 +385,7 @@ def test_a_manifest_of_other_graphs_is_refused(
         nano_reasoner({"bundle": changed(tmp_path, where, value)})
 
 
-def test_without_a_bundle_the_way_to_one_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("foreseg.nano.reasoner.SHIPPED", tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="ships no nano reasoner: train one"):
-        nano_reasoner({})
+def test_without_a_bundle_the_way_to_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wants a folder made by `foreseg-export reasoner`"):
         nano_reasoner({"bundle": str(tmp_path / "nothing")})
     with pytest.raises(ConfigError, match="threads wants 1 to 256, got 0"):

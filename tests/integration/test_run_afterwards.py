@@ -46,6 +46,7 @@ def test_windows_and_outcomes_are_written(
     out, folder = tmp_path / "out", tmp_path / "observed"
     query = "what will leave the view first?"
     arguments = ["run", str(clip), "--query", query, "--out", str(out), "--no-video"]
+    arguments += ["--reasoner", "kinematic"]  # which answers at once
     arguments += ["--observed-masks", str(folder), "--horizon", "1.0"]
     arguments += ["--set", "scheduler.warm_up_s=0.5"]
     assert cli.main(arguments) == cli.DONE

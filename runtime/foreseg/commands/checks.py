@@ -64,6 +64,7 @@ def run_checks(environment: Mapping[str, str]) -> tuple[Check, ...]:
         _processor(),
         _openvino(),
         _bundle(),
+        _reasoner(),
         _opencv(),
         _httpx(),
         _language_models(),
@@ -175,6 +176,16 @@ def _bundle() -> Check:
         )
     size = f"{num_files} files, {num_bytes / 1e6:.1f} MB, hashes match"
     return Check(name="nano bundle", level=Level.OK, found=f"{size} ({folder})", is_core=True)
+
+
+def _reasoner() -> Check:
+    found = probe(
+        "from foreseg.reasoner.base import ReasonerSpec; from foreseg.reasoner.load import"
+        " build_reasoner; build_reasoner(ReasonerSpec(kind='nano')); print('opens, hashes match')"
+    )
+    return _package(
+        "nano reasoner", found, "pip install 'foreseg[cpu,nano]'; until then kinematic answers"
+    )
 
 
 def _opencv() -> Check:

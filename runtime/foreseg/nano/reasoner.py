@@ -262,13 +262,6 @@ def _folder(options: NanoOptions) -> Path:
             )
             raise ConfigError(msg)
         return folder
-    if not SHIPPED.is_dir():
-        msg = (
-            "this foreseg ships no nano reasoner: train one (`foreseg-train nano`), export it"
-            " (`foreseg-export reasoner`), and name its folder: reasoner nano:FILE with"
-            ' {"bundle": "FOLDER"} in the file'
-        )
-        raise ConfigError(msg)
     return SHIPPED
 
 

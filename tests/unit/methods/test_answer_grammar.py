@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from foreseg.methods.grammar import Form
 from foreseg.methods.reading import read_completion
 from foreseg.methods.veason import VeasonMethod, VeasonSettings
 
+_SHORT = 60  # tokens of thoughts
 _FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 _BOX = st.tuples(
     st.integers(0, 50), st.integers(0, 40), st.integers(1, 50), st.integers(1, 40)
@@ -126,7 +128,7 @@ def test_whatever_a_model_says_under_guidance_is_read_as_an_answer(data: st.Data
     ]  # fmt: skip
     end, special = len(pieces), len(pieces) + 1
     guide = TokenGuide(
-        _grammar(form),
+        replace(_grammar(form), reasoning_tokens=_SHORT),  # by chance alone thoughts go on and on
         lambda tokens: "".join(pieces[t] for t in tokens if t < end),
         end_ids=[end],
         special_ids=[end, special],

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from foreseg.commands.default_reasoner import HELP, default_kind
 from foreseg.commands.fast_dds import PROFILE_VARIABLES, shipped_profile
 from foreseg.errors import ForesegError, InputError, StreamError
 from foreseg.media.sources import open_source
@@ -75,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("demo_out"), help="where the files go")
     add("--seconds", type=float, default=25.0, help="length of each part")
     add("--scene", choices=(*SHAPES, *TABLETOP), default=SHAPES[0], help="the simulated scene")
-    add("--reasoner", default=default_kind(), metavar="KIND", help=HELP)
+    add("--reasoner", default="kinematic", metavar="KIND", help="who answers; default: kinematic")
     add("--picture", type=Path, help="also write the contact sheet for a page: small, 256 colours")
     add("--seed", type=int, default=1, help="of the scene")
     return parser
