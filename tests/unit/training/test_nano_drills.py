@@ -34,7 +34,7 @@ def test_the_last_step_is_from_the_last_place_but_one_to_the_last() -> None:
     signs = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
     num_steps = 0
     for line in _LINES:
-        seen, _, rest = line.text.partition(". ")
+        _, seen, rest = line.text.split(". ", 2)  # behind the list
         found = re.match("It moves([^.]*)[.] ", rest)
         if found:
             words = re.findall("(right|left|up|down) ([0-9]+)", found[1])
@@ -52,7 +52,7 @@ def test_a_way_ahead_goes_on_as_the_last_step_went_or_turns_back_at_an_edge() ->
             continue
         way = [*places(seen)[-2:], *places(ahead)]
         steps = np.diff(way, axis=0)
-        is_ball = line.text.startswith("The ball")
+        is_ball = "The ball: " in line.text
         off = np.abs(np.abs(steps) - np.abs(steps[0])).max(axis=1)
         kept = off <= 2
         assert kept.all() or is_ball, line.text
@@ -86,8 +86,9 @@ def test_of_several_things_all_places_come_before_what_lies_ahead() -> None:
         text = draw_drill(np.random.default_rng(seed), _SIZE, num_things=3, num_places=6).text
         tracks, _, ahead = text.partition("Ahead, ")
         assert tracks.count("The ") == 3
+        assert tracks.startswith("Here: ")
         assert ahead.count("Ahead, ") <= 2
-        assert tracks.count("[") == 18
+        assert tracks.count("[") == 18 + 3  # and where each is now
 
 
 def test_a_ball_meets_the_first_thing_on_its_way() -> None:
@@ -98,12 +99,15 @@ def test_a_ball_meets_the_first_thing_on_its_way() -> None:
         )
         found = re.search("So the ball will hit the ([a-z ]+) next", line.text)
         here = re.search("Here: ([^.]*)[.]", line.text)
-        if not line.text.startswith("The ball") or here is None:
+        assert here is not None
+        if "The ball" not in line.text:
             assert found is None
             continue
         where = {name: np.array([int(x), int(y)]) for x, y, name in re.findall(
             r"\[(\d+), (\d+)\] the ([a-z ]+)", here[1]
         )}  # fmt: skip
+        last = where.pop("ball")
+        assert f"[{last[0]}, {last[1]}]. It" in line.text
         way = places(line.text.partition("Ahead, ")[2])
         gaps = [min(np.linalg.norm(at - p) for at in where.values()) for p in way]
         assert all(gap > 15 for gap in gaps[:-1]), line.text

@@ -17,12 +17,13 @@ from foreseg_simulation.recording import Seen, Shot
 from foreseg_training.nano.tracks import (
     MAX_AHEAD,
     MAX_EVENTS,
+    MAX_HERE,
     MAX_MOVERS,
     MAX_MOVERS_AHEAD,
     MAX_PLACES,
     ahead_of,
     events_of,
-    standing_of,
+    here_of,
     told_shots,
     tracks_of,
 )
@@ -50,7 +51,9 @@ def test_the_place_of_what_moves_is_said_frame_by_frame_and_its_last_step() -> N
 def test_what_came_or_went_is_said_with_empty_brackets() -> None:
     shots = [shot(i1=(20, 20), i2=(50, 50)), shot(i2=(50, 50)), shot(i2=(50, 50), i3=(90, 90))]
     said = tracks_of(shots, {1: "ball", 2: "cube", 3: "cup"}, _SIZE, (1.0, 1.0))
-    assert said == "The ball: [20, 20], [], []. The cup: [], [], [90, 90]. "
+    assert (
+        said == "The cup: [], [], [90, 90]. The ball: [20, 20], [], []. "
+    )  # what is there comes first
 
 
 def test_what_was_hidden_for_a_while_did_not_move() -> None:
@@ -130,14 +133,26 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     assert many.count("red cube") == MAX_EVENTS
 
 
-def test_what_has_no_track_is_listed_from_left_to_right() -> None:
+def test_all_that_the_last_frame_shows_is_listed_from_left_to_right() -> None:
     shots = [
         shot(i1=(20, 20), i2=(150, 50), i3=(80, 40)),
-        shot(i1=(60, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90)),
+        shot(i1=(100, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90)),
     ]
     names = {1: "ball", 2: "cup", 3: "red cube", 5: "unseen"}
     assert (
-        standing_of(shots, names, _SIZE, (0.5, 1.0))
-        == "Here: [40, 40] the red cube, [75, 50] the cup. "
+        here_of(shots, names, (0.5, 1.0))
+        == "Here: [40, 40] the red cube, [50, 20] the ball, [75, 50] the cup. "
     )
-    assert standing_of(shots, {1: "ball"}, _SIZE, (1.0, 1.0)) == ""
+    assert here_of(shots, {5: "unseen"}, (1.0, 1.0)) == ""
+    many = [shot(**{f"i{n}": (10 * n, 20) for n in range(1, 12)})]
+    listed = here_of(many, dict.fromkeys(range(1, 12), "cup"), (1.0, 1.0))
+    assert listed.count("cup") == MAX_HERE
+
+
+def test_tracks_come_in_the_order_of_the_list() -> None:
+    shots = [shot(i1=(90, 20), i2=(60, 50)), shot(i1=(100, 60), i2=(20, 50))]
+    said = tracks_of(shots, {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0))
+    assert said.index("The cup") < said.index("The ball")
+    assert tracks_of(
+        [*shots, shot(i1=(30, 60))], {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0)
+    ).startswith("The ball")

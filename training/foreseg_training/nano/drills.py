@@ -19,7 +19,7 @@ import torch
 from foreseg_simulation.telling import heading_words
 
 from .numbers import number_ids
-from .tracks import MAX_AHEAD, standing_words, step_words
+from .tracks import MAX_AHEAD, here_words, step_words
 
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
 _COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
@@ -89,7 +89,7 @@ def draw_drill(
     num_places: int = 2,
     num_standing: int = 0,
 ) -> Drill:
-    """Draw a line such as `The ball: [9, 40], [20, 38]. It moves right 11 up 2. Here: [44, 36] the cup. Ahead, the ball: [31, 36]. `.
+    """Draw a line such as `Here: [20, 38] the ball, [44, 36] the cup. The ball: [9, 40], [20, 38]. It moves right 11 up 2. Ahead, the ball: [31, 36]. `.
 
     Args:
         rng: of everything.
@@ -100,13 +100,13 @@ def draw_drill(
     """
     names = _names(rng, num_things + num_standing)
     things = [_Thing(rng, size_wh, name, num_places) for name in names[:num_things]]
-    text, said = "", []
-    for thing in things:
+    standing = _standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
+    moving = [(_rounded(thing.last), thing.name) for thing in things]
+    text, said = here_words(sorted([*standing, *moving])), []
+    for thing in sorted(things, key=lambda thing: _rounded(thing.last)):
         text += thing.track
         said.append((len(text), len(text + thing.step)))
         text += thing.step
-    standing = _standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
-    text += standing_words(standing)
     num_ahead = int(rng.integers(*_AHEAD))
     ahead = "".join(thing.ahead(num_ahead, standing) for thing in things)
     said.append((len(text), len(text + ahead)))
@@ -144,14 +144,14 @@ class _Thing:
     def __init__(
         self, rng: np.random.Generator, size_wh: tuple[int, int], name: str, num_places: int
     ) -> None:
-        self._rng, self._size_wh, self._name = rng, size_wh, name
+        self._rng, self._size_wh, self.name = rng, size_wh, name
         self._is_ball = name == _BALL
         self._seen = self._way(num_places)
         while not _is_seen(self._seen[-1], size_wh):
             self._seen = self._way(num_places)
         before, last = (_rounded(p) if _is_seen(p, size_wh) else None for p in self._seen[-2:])
         self.last = self._seen[-1]
-        self.track = f"The {self._name}: {_listed(self._seen, size_wh)}. "
+        self.track = f"The {self.name}: {_listed(self._seen, size_wh)}. "
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)
 
@@ -169,9 +169,9 @@ class _Thing:
             met = _met(places[-1], standing) if self._is_ball else ""
             if met:
                 break
-        words = f"Ahead, the {self._name}: {_listed(places, self._size_wh)}. "
+        words = f"Ahead, the {self.name}: {_listed(places, self._size_wh)}. "
         if self._is_ball and math.hypot(*self._went) > _LEAST_HEADING_PX:
-            words += f"The {self._name} is rolling {heading_words(self._went)}. "
+            words += f"The {self.name} is rolling {heading_words(self._went)}. "
         return words + (f"So the ball will hit the {met} next. " if met else "")
 
     def _way(self, num_places: int) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ from foreseg_simulation.recording import Shot
 from foreseg_training.vlm.rewards_veason import Truth
 
 from .recordings import Recording
-from .tracks import ahead_of, events_of, standing_of, told_shots, tracks_of
+from .tracks import ahead_of, events_of, here_of, told_shots, tracks_of
 
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
@@ -203,10 +203,10 @@ def _told(
     recording: Recording,
     scale_xy: tuple[float, float],
 ) -> str:
-    """What a thought says first: tracks, what stands, what happened, and ways ahead where motion tells something."""
+    """What a thought says first: what is there, tracks, what happened, and ways ahead where motion tells something."""
     names, size_wh = clip.names, clip.size_wh
-    told = tracks_of(shots, names, size_wh, scale_xy)
-    told += standing_of(shots, names, size_wh, scale_xy)
+    told = here_of(shots, names, scale_xy)
+    told += tracks_of(shots, names, size_wh, scale_xy)
     numbers = [places[id(shot)] for shot in shots]
     told += events_of(shots, numbers, recording.events, names, scale_xy)
     if expression.lead_s is None or expression.skill in _UNMOVED:

@@ -21,7 +21,7 @@ MAX_PLACES = 24  # of all movers together
 MAX_AHEAD = 10  # places of each of these
 MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
-MAX_STANDING = 8
+MAX_HERE = 8
 _LEAST_WAY = 0.03  # of the frame's diagonal, between two places of a thing that moves
 
 
@@ -48,7 +48,8 @@ def tracks_of(
 ) -> str:
     """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, empty brackets where it cannot be seen.
 
-    Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`.
+    Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`; in the order of
+    `here_of`, then those that the last frame does not show.
 
     Args:
         shots: as shown, oldest first.
@@ -57,39 +58,44 @@ def tracks_of(
         scale_xy: from there to the pixels in which places are said.
     """
     told = told_shots(shots, names, size_wh)
+    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
+    here = [i for _, i in _seen_last(shots, names, scale_xy) if i in movers]
     return "".join(
         f"The {names[i]}: {', '.join(_words(_place(shot, i, scale_xy)) for shot in told)}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
-        for i in _movers(shots, names, size_wh)[:MAX_MOVERS]
+        for i in (*here, *(i for i in movers if i not in here))
     )
 
 
-def standing_of(
+def here_of(
     shots: Sequence[Shot],
     names: Mapping[int, str],
-    size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> str:
-    """A sentence such as `Here: [20, 11] the cup, [81, 42] the red cross. `: what the last frame shows that has no track, from left to right.
+    """A sentence such as `Here: [20, 11] the cup, [81, 42] the ball. `: all that the last frame shows, from left to right.
 
-    What was hit, and what will be, is then found among words.
+    It comes before any choice of what is told, so that no mistake of that can spoil it (docs/log.md).
 
     Args:
         shots: as shown, oldest first.
         names: of objects, by instance id.
-        size_wh: of the shots, pixels.
-        scale_xy: from there to the pixels in which places are said.
+        scale_xy: from the shots' pixels to those in which places are said.
     """
-    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
-    places = {i: _place(shots[-1], i, scale_xy) for i in names if i not in movers}
-    seen = sorted((place, i) for i, place in places.items() if place is not None)
-    return standing_words([(place, names[i]) for place, i in seen[:MAX_STANDING]])
+    return here_words([(place, names[i]) for place, i in _seen_last(shots, names, scale_xy)])
 
 
-def standing_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
-    """The sentence of places and names; "" of none."""
-    listed = ", ".join(f"{_words(place)} the {name}" for place, name in things)
+def here_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
+    """The sentence of places and names, of the first `MAX_HERE`; "" of none."""
+    listed = ", ".join(f"{_words(place)} the {name}" for place, name in things[:MAX_HERE])
     return f"Here: {listed}. " if listed else ""
+
+
+def _seen_last(
+    shots: Sequence[Shot], names: Mapping[int, str], scale_xy: tuple[float, float]
+) -> list[tuple[tuple[int, int], int]]:
+    """Places on the last frame, from left to right, and what is there."""
+    places = {i: _place(shots[-1], i, scale_xy) for i in names}
+    return sorted((place, i) for i, place in places.items() if place is not None)
 
 
 def events_of(
