@@ -17,7 +17,7 @@ from foreseg.nano.familiar import Familiarity
 MAX_FRAMES = 20_000  # looked at, evenly over the file
 MIN_FRAMES = 100
 HELD_OUT = 10  # one of so many, the last, are not fitted
-QUANTILE = 0.97  # of the frames held out: what a window's mean seldom reaches (docs/log.md)
+QUANTILE = 0.9  # of the frames held out: what little of the real pictures at hand falls below (docs/log.md)
 _SHRINKAGE = 0.01  # of the covariance towards a multiple of one: what never varied says little
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Record = Callable[[str, object], None]
 # `reasoner.timeout_s` and the patience with a silent process are 60 s both: either may be first.
-SILENT = "hung: no sign of life|no answer in time"
+SILENT = "hung: no sign of life|no complete answer within"
 Asked = tuple[messages.Answer, int, float]
 
 
