@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import IO
 
 OLDEST, NEWEST = (3, 10), (3, 12)
 ROOT = Path(__file__).resolve().parent.parent
@@ -436,9 +437,9 @@ def _runs(python: str) -> bool:
     return done.returncode == 0
 
 
-def _try_lock(lock: object) -> bool:
+def _try_lock(lock: IO[str]) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
