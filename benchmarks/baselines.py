@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from foreseg.errors import ForesegError
 from foreseg.work.choose import executor_from
 from foreseg_evaluation.cli import finish
 from foreseg_evaluation.report import Summary, bounds_in_words, number_in_words, summarise
@@ -51,11 +52,14 @@ def main() -> None:
     options = parser.parse_args()
     names = options.systems or [name for name in shipped_systems() if name not in ARMS]
     rows = []
-    for protocol in Protocol:
-        for name in names:
-            began = time.monotonic()
-            results = evaluate(options, name, protocol)
-            rows.append((name, protocol, results, time.monotonic() - began))
+    try:
+        for protocol in Protocol:
+            for name in names:
+                began = time.monotonic()
+                results = evaluate(options, name, protocol)
+                rows.append((name, protocol, results, time.monotonic() - began))
+    except ForesegError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     for line in table(rows):
         print(line)
     if options.json is not None:

@@ -74,7 +74,7 @@ class ReasonerExportOptions:
         precision: the lowest to try, one of `PRECISIONS`.
         max_tokens: of each golden completion.
         seen: `.npy` of what the tower saw in training, (frames, tokens, C): pictures unlike it are
-            abstained from; None: none are.
+            left to another reasoner; None: none are.
         calibration: of the confidences, as `foreseg-eval --fit-calibration` writes it; None: they stay.
     """
 

@@ -58,7 +58,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "--seen",
         type=Path,
         metavar="FILE",
-        help="the frames.npy that the training left: the reasoner abstains on pictures unlike these",
+        help="the frames.npy that the training left: pictures unlike these are left to another reasoner",
     )
     add(
         "--calibration",

@@ -30,7 +30,7 @@ _FrameId = tuple[CameraId, int, FrameIndex]
 
 SIDES = 3.0  # of the window, in the longer side of the object's box
 _LEAST_PX = 32.0
-FASTEST = 1.1  # a window's side changes at most so much a step: the memory holds the old scale
+_FASTEST = 1.1  # a window's side changes at most so much a step: the memory holds the old scale
 SEARCH = 1.2  # it grows so much a step while the object is not seen
 _LEAST_LOGIT = 1e-3  # of a pixel that is in a mask
 
@@ -153,7 +153,7 @@ class WindowedTracker:
         else:
             centre_xy = result.box.centre_xy
             wanted = _wanted(result.box, (0, 0, w, h))
-            size_wh = (_towards(size_wh[0], wanted[0]), _towards(size_wh[1], wanted[1]))
+            size_wh = (towards(size_wh[0], wanted[0]), towards(size_wh[1], wanted[1]))
         return _View(
             frame=_frame_id(frame), window=place, centre_xy=centre_xy, size_wh=size_wh,
             result=result,
@@ -183,8 +183,9 @@ def _wanted(box: BoxXyxy, whole: Window) -> tuple[float, float]:
     return min(float(whole[2]), side), min(float(whole[3]), side)
 
 
-def _towards(side: float, wanted: float) -> float:
-    return side * min(FASTEST, max(1 / FASTEST, wanted / side))
+def towards(side: float, wanted: float) -> float:
+    """The side of a window after a step, pixels: the wanted one, or as near as one step may go."""
+    return side * min(_FASTEST, max(1 / _FASTEST, wanted / side))
 
 
 def _placed(centre_xy: tuple[float, float], size_wh: tuple[float, float], whole: Window) -> Window:

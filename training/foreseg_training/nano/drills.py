@@ -19,7 +19,7 @@ import torch
 from foreseg_simulation.telling import heading_words
 
 from .numbers import number_ids
-from .tracks import MAX_AHEAD, here_words, step_words
+from .tracks import MAX_AHEAD, here_words, place_words, step_words
 
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
 _COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
@@ -126,7 +126,7 @@ def _standing(
     names: list[str],
     moving: list[np.ndarray],
 ) -> list[_Standing]:
-    """Places for things that stand, apart from each other and from what moves, from left to right."""
+    """Places for things that stand, apart from each other and from what moves."""
     taken, found = [*moving], []
     for name in names:
         for _ in range(_TRIES):
@@ -135,7 +135,7 @@ def _standing(
                 taken.append(place)
                 found.append((_rounded(place), name))
                 break
-    return sorted(found)
+    return found
 
 
 class _Thing:
@@ -302,6 +302,5 @@ def _rounded(place: np.ndarray) -> tuple[int, int]:
 
 def _listed(places: list[np.ndarray], size_wh: tuple[int, int]) -> str:
     return ", ".join(
-        "[{}, {}]".format(*_rounded(place)) if _is_seen(place, size_wh) else "[]"
-        for place in places
+        place_words(_rounded(place) if _is_seen(place, size_wh) else None) for place in places
     )

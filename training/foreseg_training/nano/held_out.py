@@ -6,10 +6,8 @@ A quick look on stored tokens; `foreseg-eval` gives the published figures. Does 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,12 +83,6 @@ def compared(completions: Sequence[str], truths: Sequence[str]) -> HeldOut:
         none_found=_share([a is not None and a.says_none for a in without]),
         none_false=_share([a is not None and a.says_none for a, _ in with_target]),
     )
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file that `prepare` wrote."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def _answered(

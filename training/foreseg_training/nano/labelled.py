@@ -18,11 +18,12 @@ from foreseg.geometry import BoxXyxy
 from foreseg.masks import mask_from_rle
 from foreseg_simulation.recording import Shot, image_of
 
+from .mirroring import swapped
+
 _ZOOM = (0.88, 1.2)
 _FAR = 0.1  # of the frame's sides: how far it is moved at most
 _LIGHT, _HAZE = (0.8, 1.2), 15.0  # factor and grey levels
 _LEAST_PX = 12  # of an object that is still there
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,8 +71,7 @@ def shaken(frame: LabelledFrame, rng: np.random.Generator) -> LabelledFrame:
         if np.count_nonzero(moved) < _LEAST_PX:
             continue
         x, y, w, h = cv2.boundingRect(moved)
-        swapped = " ".join(_MIRRORED.get(word, word) for word in name.split())
-        names.append(swapped if is_mirrored else name)
+        names.append(swapped(name) if is_mirrored else name)
         masks.append(np.asarray(moved, np.uint8))
         boxes.append(BoxXyxy(float(x), float(y), float(x + w), float(y + h)))
     return LabelledFrame(

@@ -61,7 +61,7 @@ def tracks_of(
     movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
     here = [i for _, i in _seen_last(shots, names, scale_xy) if i in movers]
     return "".join(
-        f"The {names[i]}: {', '.join(_words(_place(shot, i, scale_xy)) for shot in told)}. "
+        f"The {names[i]}: {', '.join(place_words(_place(shot, i, scale_xy)) for shot in told)}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
         for i in (*here, *(i for i in movers if i not in here))
     )
@@ -86,7 +86,7 @@ def here_of(
 
 def here_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
     """The sentence of places and names, of the first `MAX_HERE`; "" of none."""
-    listed = ", ".join(f"{_words(place)} the {name}" for place, name in things[:MAX_HERE])
+    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[:MAX_HERE])
     return f"Here: {listed}. " if listed else ""
 
 
@@ -121,7 +121,7 @@ def events_of(
         first = bisect.bisect_left(places, event.position)
         seen = [n for n in (first, first - 1) if event.target_id in shots[n].objects]
         if seen:
-            where = _words(_place(shots[seen[0]], event.target_id, scale_xy))
+            where = place_words(_place(shots[seen[0]], event.target_id, scale_xy))
             said.append(f"{where} the {names[event.target_id]}")
     return f"Before: {', '.join(said[-MAX_EVENTS:])}. " if said else ""
 
@@ -148,7 +148,7 @@ def ahead_of(
     ahead = _every(later, last, step_ns)[:MAX_AHEAD]
     movers = [i for i in _movers([told[-1], *later], names, size_wh) if _goes(told, i)]
     return "".join(
-        f"Ahead, the {names[i]}: {', '.join(_words(_place(shot, i, scale_xy)) for shot in ahead)}. "
+        f"Ahead, the {names[i]}: {', '.join(place_words(_place(shot, i, scale_xy)) for shot in ahead)}. "
         for i in movers[:MAX_MOVERS_AHEAD]
         if ahead
     )
@@ -211,5 +211,6 @@ def _place(shot: Shot, instance_id: int, scale_xy: tuple[float, float]) -> tuple
     return round(x * scale_xy[0]), round(y * scale_xy[1])
 
 
-def _words(place: tuple[int, int] | None) -> str:
+def place_words(place: tuple[int, int] | None) -> str:
+    """`[81, 42]`, empty brackets of what is not seen."""
     return "[]" if place is None else f"[{place[0]}, {place[1]}]"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from foreseg.tracker.windowed import FASTEST, SEARCH, SIDES
+from foreseg.tracker.windowed import SEARCH, SIDES, towards
 from foreseg_simulation.textures import U8Array
 
 from .clips import Clip, MakeClip
@@ -59,7 +59,7 @@ def windowed(rng: np.random.Generator, clip: Clip, image_size: int) -> Clip:
         ids.append(_sized(seen[here], image_size, cv2.INTER_NEAREST))
         if number and (seen[here] == number).any():
             window_side, (centre, longer) = side, _box(seen == number)
-            side = window_side * min(FASTEST, max(1 / FASTEST, SIDES * longer / window_side))
+            side = towards(window_side, SIDES * longer)
         elif number:
             side = SEARCH * side
         if t == 0:
