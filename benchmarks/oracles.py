@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from foreseg.errors import ForesegError
 from foreseg.frames import U8Array
 from foreseg.masks import Mask, mask_from_rle
 from foreseg_evaluation.bootstrap import mean_interval
@@ -81,7 +82,10 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=40, help="at most")
     parser.add_argument("--json", type=Path, help="what each question scored, for machines")
     options = parser.parse_args()
-    dataset = read_dataset(options.dataset, "fevos", split=options.split)
+    try:
+        dataset = read_dataset(options.dataset, "fevos", split=options.split)
+    except ForesegError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     tasks = [task for task in map(task_of, dataset.episodes) if task is not None]
     step = max(1.0, len(tasks) / options.questions)
     tasks = [tasks[int(k * step)] for k in range(min(len(tasks), options.questions))]

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from foreseg.errors import ForesegError
 from foreseg.frames import U8Array
 from foreseg.masks import Mask
 from foreseg.prompts import SpatialPrompt
@@ -40,7 +41,10 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="in FeVOS's form")
     parser.add_argument("--split", default="val")
     options = parser.parse_args()
-    dataset = read_dataset(options.dataset, "fevos", split=options.split)
+    try:
+        dataset = read_dataset(options.dataset, "fevos", split=options.split)
+    except ForesegError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     rows = np.array([row for episode in dataset.episodes for row in scores(episode)])
     print(f"{len(rows)} targets\n\n| prompt | J | 95 % |\n|---|---|---|")
     values = {**dict(zip(FORMS, rows.T, strict=True)), "difference": rows[:, 1] - rows[:, 0]}
