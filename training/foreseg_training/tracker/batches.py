@@ -28,6 +28,7 @@ class PromptKind(enum.Enum):
     POINTS = "points"
     BOX_POINTS = "box and points"
     MASK = "mask"
+    MASK_POINTS = "mask that is not exact, and points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +44,7 @@ class Batch:
     kind: PromptKind
     points: torch.Tensor | None  # (O, 1, P, 2) float32
     labels: torch.Tensor | None  # (O, 1, P) int32
+    drawn: torch.Tensor | None = None  # (O, S, S) float32, the masks that the points correct
     refine_at: int | None = None  # a later frame on which every row gets a click on its error
     click_seed: int = 0
 
@@ -94,7 +96,14 @@ def make_batch(
         for clip, objects in zip(clips, chosen, strict=True)
         for k in objects
     ]
-    points, labels = prompt_points(rng, [mask[0] for mask in masks], kind)
+    first = [mask[0] for mask in masks]
+    drawn = None
+    if kind is PromptKind.MASK_POINTS:
+        drawn = np.stack([inexact(rng, mask) for mask in first])
+        clicks = [correcting_clicks(rng, drawn, np.stack(first)) for _ in range(rng.integers(1, 4))]
+        points, labels = (torch.cat(parts, dim=2) for parts in zip(*clicks, strict=True))
+    else:
+        points, labels = prompt_points(rng, first, kind)
     return Batch(
         pixels=normalise(np.stack([clip.images for clip in clips]), mean, std),
         rows=torch.arange(shape.num_clips).repeat_interleave(shape.num_objects),
@@ -102,6 +111,7 @@ def make_batch(
         kind=kind,
         points=points,
         labels=labels,
+        drawn=None if drawn is None else torch.from_numpy(drawn.astype(np.float32)),
         refine_at=int(rng.integers(1, shape.num_frames))
         if refine and shape.num_frames > 1
         else None,
@@ -168,6 +178,38 @@ def prompt_points(
         torch.from_numpy(np.stack(points).astype(np.float32))[:, None],
         torch.tensor(labels, dtype=torch.int32)[:, None],
     )
+
+
+def inexact(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Draw an (S, S) bool mask as a person or another model might: not quite.
+
+    Grown or shrunk, moved, a side of it missing, something beside it taken along, or exact.
+    """
+    ys, xs = np.nonzero(mask)
+    size = float(np.sqrt(len(ys)))
+    way = rng.choice(["grown", "shrunk", "moved", "cut", "more", "exact"])
+    drawn = mask.astype(np.uint8)
+    if way in {"grown", "shrunk"}:
+        side = 1 + 2 * max(1, round(float(rng.uniform(0.03, 0.12)) * size))
+        shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        drawn = cv2.dilate(drawn, shape) if way == "grown" else cv2.erode(drawn, shape)
+    elif way == "moved":
+        dx, dy = rng.uniform(-0.25, 0.25, 2) * size
+        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
+        drawn = cv2.warpAffine(drawn, shift, drawn.shape[::-1], flags=cv2.INTER_NEAREST)
+    elif way == "cut":
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.cos(angle) * xs + np.sin(angle) * ys
+        gone = along > np.quantile(along, rng.uniform(0.3, 0.9))
+        drawn[ys[gone], xs[gone]] = 0
+    elif way == "more":
+        j = rng.integers(len(ys))
+        axes = np.maximum(1, np.round(rng.uniform(0.1, 0.6, 2) * size)).astype(int)
+        centre = int(xs[j]), int(ys[j])
+        turn = float(rng.uniform(0, 180))
+        cv2.ellipse(drawn, centre, (int(axes[0]), int(axes[1])), turn, 0, 360, 1, thickness=-1)
+    result = drawn.astype(bool)
+    return result if result.any() else mask
 
 
 def correcting_clicks(

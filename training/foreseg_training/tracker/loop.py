@@ -38,11 +38,12 @@ from .validation import held_out_batch, held_out_clips, score
 
 _LOG = logging.getLogger(__name__)
 _KIND_SHARES = {
-    PromptKind.BOX: 0.40,
+    PromptKind.BOX: 0.38,
     PromptKind.POINT: 0.18,
-    PromptKind.POINTS: 0.12,
-    PromptKind.BOX_POINTS: 0.13,
-    PromptKind.MASK: 0.17,
+    PromptKind.POINTS: 0.10,
+    PromptKind.BOX_POINTS: 0.12,
+    PromptKind.MASK: 0.15,
+    PromptKind.MASK_POINTS: 0.07,
 }
 _EMA_DECAY = 0.998
 _REFINE_SHARE = 0.15  # of the batches with later frames

@@ -22,6 +22,7 @@ from .attention import MemoryAttention, ProjectedMemory
 from .batches import Batch, PromptKind, correcting_clicks
 
 _NUM_POINTERS = 16
+_DRAWN_LOGIT = 10.0  # inside a mask that points correct; outside minus this, as at run time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +62,7 @@ def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
     conditioning = [0]  # frames that were one; the last is
     for t in range(num_frames):
         current = features_at(t)
-        mask_prompt = None
+        mask_prompt = drawn = None
         points, labels = (batch.points, batch.labels) if t == 0 else (None, None)
         if t:
             conditioned = _attend(model, attention, current.top, memories, conditioning)
@@ -70,12 +71,19 @@ def unroll(model: Sam2VideoModel, batch: Batch) -> Iterator[StepOutput]:
             mask_prompt = batch.targets[:, 0:1]
         else:
             conditioned = current.top + model.no_memory_embedding[0, 0, :, None, None]
+            drawn = None if batch.drawn is None else _as_logits(batch.drawn)
         prompted = t in (0, batch.refine_at)
         if t and prompted:
             points, labels = _clicks(model, batch, t, current, conditioned)
             conditioning.append(t)
         output, tokens = _decode(
-            model, current, conditioned, points=points, labels=labels, mask_prompt=mask_prompt
+            model,
+            current,
+            conditioned,
+            points=points,
+            labels=labels,
+            mask_prompt=mask_prompt,
+            drawn=drawn,
         )
         yield output
         if t + 1 < num_frames:
@@ -99,6 +107,15 @@ def _clicks(
     said = (logits[:, 0] > 0) & (tracked.object_logits > 0)[:, None, None]
     rng = np.random.default_rng([batch.click_seed, t])
     return correcting_clicks(rng, said.numpy(), batch.targets[:, t].numpy() > 0.5)
+
+
+def _as_logits(masks: torch.Tensor) -> torch.Tensor:
+    """(O, S, S) masks as the prompt encoder reads those of before: (O, 1, S/4, S/4)."""
+    logits = (2 * masks[:, None] - 1) * _DRAWN_LOGIT
+    size = (masks.shape[-2] // 4, masks.shape[-1] // 4)
+    return functional.interpolate(
+        logits, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _encode_frames(
@@ -203,14 +220,18 @@ def _decode(
     points: torch.Tensor | None,
     labels: torch.Tensor | None,
     mask_prompt: torch.Tensor | None,
+    drawn: torch.Tensor | None = None,
 ) -> tuple[StepOutput, torch.Tensor]:
-    """Run prompt encoder and mask decoder; returns all four masks and their tokens (O, 4, C)."""
+    """Run prompt encoder and mask decoder; returns all four masks and their tokens (O, 4, C).
+
+    `drawn`: (O, 1, S/4, S/4) logits of a mask that the points correct.
+    """
     num_rows = len(conditioned)
     single_mask = points is not None and points.shape[2] > 1
     if points is None:
         points = conditioned.new_zeros((num_rows, 1, 1, 2), dtype=torch.float32)
         labels = torch.full((num_rows, 1, 1), -1, dtype=torch.int32)
-    dense_prompt = None if mask_prompt is None else model.mask_downsample(mask_prompt)
+    dense_prompt = drawn if mask_prompt is None else model.mask_downsample(mask_prompt)
     sparse, dense = model.prompt_encoder(points, labels, None, dense_prompt)
     decoder = model.mask_decoder
     own = torch.cat(
