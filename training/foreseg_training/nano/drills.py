@@ -89,7 +89,9 @@ def draw_drill(
     num_places: int = 2,
     num_standing: int = 0,
 ) -> Drill:
-    """Draw a line such as `Here: [20, 38] the ball, [44, 36] the cup. The ball: [9, 40], [20, 38]. It moves right 11 up 2. Ahead, the ball: [31, 36]. `.
+    """Draw a line such as `Here: [20, 38] the ball [9, 40], [44, 36] the cup [44, 36]. The ball: [9, 40], [20, 38]. It moves right 11 up 2. Ahead, the ball: [31, 36]. `.
+
+    To be said are what moved, with its first place and its last one, its step, and the way ahead.
 
     Args:
         rng: of everything.
@@ -101,11 +103,14 @@ def draw_drill(
     names = _names(rng, num_things + num_standing)
     things = [_Thing(rng, size_wh, name, num_places) for name in names[:num_things]]
     standing = _standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
-    moving = [(_rounded(thing.last), thing.name) for thing in things]
-    text, said = here_words(sorted([*standing, *moving])), []
+    stood = [(place, name, _nearly(rng, place)) for place, name in standing]
+    moving = [(_rounded(thing.last), thing.name, thing.first) for thing in things]
+    text, said = here_words(sorted([*stood, *moving], key=lambda thing: thing[:2])), []
     for thing in sorted(things, key=lambda thing: _rounded(thing.last)):
+        began = len(text)
         text += thing.track
-        said.append((len(text), len(text + thing.step)))
+        said.append((began, began + len(thing.track.split("]")[0])))
+        said.append((began + thing.track.rindex("["), len(text + thing.step)))
         text += thing.step
     num_ahead = int(rng.integers(*_AHEAD))
     ahead = "".join(thing.ahead(num_ahead, standing) for thing in things)
@@ -118,6 +123,12 @@ def _names(rng: np.random.Generator, count: int) -> list[str]:
     numbers = rng.choice(len(_COLOURS) * len(_FORMS), size=count, replace=False)
     names = [f"{_COLOURS[n % len(_COLOURS)]} {_FORMS[n // len(_COLOURS)]}" for n in numbers]
     return [_BALL, *names[1:]] if rng.random() < _BALLS else names
+
+
+def _nearly(rng: np.random.Generator, place: tuple[int, int]) -> tuple[int, int]:
+    """Where a thing that stands was before: mostly there to the pixel."""
+    x, y = place + rng.choice([-1, 0, 1], size=2, p=[0.1, 0.8, 0.1])
+    return int(max(x, 0)), int(max(y, 0))
 
 
 def _standing(
@@ -151,6 +162,7 @@ class _Thing:
             self._seen = self._way(num_places)
         before, last = (_rounded(p) if _is_seen(p, size_wh) else None for p in self._seen[-2:])
         self.last = self._seen[-1]
+        self.first = _rounded(self._seen[0]) if _is_seen(self._seen[0], size_wh) else None
         self.track = f"The {self.name}: {_listed(self._seen, size_wh)}. "
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)

@@ -57,7 +57,7 @@ def score_held_out(
     collator: SeenCollator,
     rows: Sequence[dict[str, Any]],
     *,
-    max_tokens: int = 256,
+    max_tokens: int = 420,
 ) -> HeldOut:
     """Let a model, whose tower is `SeenFrames`, answer rows as `prepare` wrote them; greedily."""
     was_training = model.training

@@ -59,7 +59,7 @@ def tracks_of(
     """
     told = told_shots(shots, names, size_wh)
     movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
-    here = [i for _, i in _seen_last(shots, names, scale_xy) if i in movers]
+    here = [i for _, i in _seen(shots[-1], names, scale_xy) if i in movers]
     return "".join(
         f"The {names[i]}: {', '.join(place_words(_place(shot, i, scale_xy)) for shot in told)}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
@@ -72,29 +72,46 @@ def here_of(
     names: Mapping[int, str],
     scale_xy: tuple[float, float],
 ) -> str:
-    """A sentence such as `Here: [20, 11] the cup, [81, 42] the ball. `: all that the last frame shows, from left to right.
+    """Sentences such as `Here: [20, 11] the cup [20, 11], [81, 42] the ball [9, 40]. Gone: [60, 8] the cube. `.
 
-    It comes before any choice of what is told, so that no mistake of that can spoil it (docs/log.md).
+    All that the last frame shows, from left to right, each with where the first frame has it; then what only the first one
+    shows. They come before any choice of what is told, so that no mistake of that can spoil them, and whoever must choose
+    what moved reads it off them (docs/log.md).
 
     Args:
         shots: as shown, oldest first.
         names: of objects, by instance id.
         scale_xy: from the shots' pixels to those in which places are said.
     """
-    return here_words([(place, names[i]) for place, i in _seen_last(shots, names, scale_xy)])
+    here = _seen(shots[-1], names, scale_xy)
+    ids = {i for _, i in here}
+    things = [(place, names[i], _place(shots[0], i, scale_xy)) for place, i in here]
+    gone = [(place, names[i]) for place, i in _seen(shots[0], names, scale_xy) if i not in ids]
+    return here_words(things) + gone_words(gone)
 
 
-def here_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
-    """The sentence of places and names, of the first `MAX_HERE`; "" of none."""
-    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[:MAX_HERE])
+def here_words(
+    things: Sequence[tuple[tuple[int, int], str, tuple[int, int] | None]],
+) -> str:
+    """The sentence of places, names and places before, of the first `MAX_HERE`; "" of none."""
+    listed = ", ".join(
+        f"{place_words(place)} the {name} {place_words(before)}"
+        for place, name, before in things[:MAX_HERE]
+    )
     return f"Here: {listed}. " if listed else ""
 
 
-def _seen_last(
-    shots: Sequence[Shot], names: Mapping[int, str], scale_xy: tuple[float, float]
+def gone_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
+    """The sentence of what is no more seen, and where it was, of the first `MAX_HERE`; "" of none."""
+    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[:MAX_HERE])
+    return f"Gone: {listed}. " if listed else ""
+
+
+def _seen(
+    shot: Shot, names: Mapping[int, str], scale_xy: tuple[float, float]
 ) -> list[tuple[tuple[int, int], int]]:
-    """Places on the last frame, from left to right, and what is there."""
-    places = {i: _place(shots[-1], i, scale_xy) for i in names}
+    """Places on a frame, from left to right, and what is there."""
+    places = {i: _place(shot, i, scale_xy) for i in names}
     return sorted((place, i) for i, place in places.items() if place is not None)
 
 
