@@ -64,13 +64,20 @@ def test_a_way_ahead_goes_on_as_the_last_step_went_or_turns_back_at_an_edge() ->
     assert num_gone > 20
 
 
-def test_only_what_follows_from_the_places_is_to_be_said() -> None:
+def test_what_follows_from_the_list_and_the_places_is_to_be_said() -> None:
     for line in _LINES:
-        said = "".join(line.text[first:last] for first, last in line.said)
-        assert line.text.endswith(said)
-        given = line.text[: len(line.text) - len(said)]
-        assert given.endswith("]. ")
-        assert "Ahead" not in given
+        said = [line.text[first:last] for first, last in line.said]
+        track, step, ahead = said
+        assert line.text.endswith(f"{step}{ahead}")
+        here, _, rest = line.text.partition(". ")
+        name = re.match("The ([a-z ]+): ", track)
+        assert name is not None
+        assert rest.startswith(track)
+        assert "Ahead" not in line.text[: line.said[2][0]]
+        stands = re.search(r"\[(\d+, \d+)\] the " + name[1] + r" \[([^]]*)\]", here)
+        assert stands is not None
+        assert track == f"The {name[1]}: [{stands[2]}"
+        assert step.startswith(f"[{stands[1]}]. ")
 
 
 def test_equal_seeds_draw_equal_lines() -> None:
@@ -88,7 +95,7 @@ def test_of_several_things_all_places_come_before_what_lies_ahead() -> None:
         assert tracks.count("The ") == 3
         assert tracks.startswith("Here: ")
         assert ahead.count("Ahead, ") <= 2
-        assert tracks.count("[") == 18 + 3  # and where each is now
+        assert tracks.count("[") == 18 + 2 * 3  # and where each is now, and was first
 
 
 def test_a_ball_meets_the_first_thing_on_its_way() -> None:
@@ -98,13 +105,13 @@ def test_a_ball_meets_the_first_thing_on_its_way() -> None:
             np.random.default_rng(seed), _SIZE, num_things=1, num_places=3, num_standing=4
         )
         found = re.search("So the ball will hit the ([a-z ]+) next", line.text)
-        here = re.search("Here: ([^.]*)[.]", line.text)
+        here = re.match("Here: ([^.]*)[.]", line.text)
         assert here is not None
         if "The ball" not in line.text:
             assert found is None
             continue
         where = {name: np.array([int(x), int(y)]) for x, y, name in re.findall(
-            r"\[(\d+), (\d+)\] the ([a-z ]+)", here[1]
+            r"\[(\d+), (\d+)\] the ([a-z ]+) \[", here[1]
         )}  # fmt: skip
         last = where.pop("ball")
         assert f"[{last[0]}, {last[1]}]. It" in line.text

@@ -133,20 +133,23 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     assert many.count("red cube") == MAX_EVENTS
 
 
-def test_all_that_the_last_frame_shows_is_listed_from_left_to_right() -> None:
+def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it_was_first() -> None:
     shots = [
-        shot(i1=(20, 20), i2=(150, 50), i3=(80, 40)),
-        shot(i1=(100, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90)),
+        shot(i1=(20, 20), i2=(150, 50), i3=(80, 40), i6=(60, 8), i7=(6, 8)),
+        shot(i1=(100, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90), i8=(160, 60)),
     ]
-    names = {1: "ball", 2: "cup", 3: "red cube", 5: "unseen"}
-    assert (
-        here_of(shots, names, (0.5, 1.0))
-        == "Here: [40, 40] the red cube, [50, 20] the ball, [75, 50] the cup. "
+    names = {1: "ball", 2: "cup", 3: "red cube", 5: "unseen", 6: "mug", 7: "can", 8: "duck"}
+    assert here_of(shots, names, (0.5, 1.0)) == (
+        "Here: [40, 40] the red cube [40, 40], [50, 20] the ball [10, 20], [75, 50] the cup [75, 50],"
+        " [80, 60] the duck []. Gone: [3, 8] the can, [30, 8] the mug. "
     )
     assert here_of(shots, {5: "unseen"}, (1.0, 1.0)) == ""
     many = [shot(**{f"i{n}": (10 * n, 20) for n in range(1, 12)})]
     listed = here_of(many, dict.fromkeys(range(1, 12), "cup"), (1.0, 1.0))
     assert listed.count("cup") == MAX_HERE
+    left = here_of([*many, shot()], dict.fromkeys(range(1, 12), "cup"), (1.0, 1.0))
+    assert left.startswith("Gone: ")
+    assert left.count("cup") == MAX_HERE
 
 
 def test_tracks_come_in_the_order_of_the_list() -> None:
