@@ -16,13 +16,14 @@ import itertools
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+from foreseg_ros.demo.domains import reserve_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = {
@@ -71,7 +72,7 @@ def main() -> int:
 def run_once(options: argparse.Namespace, profile: dict[str, str]) -> dict[str, float]:
     """One publisher, one subscriber, one profile."""
     env = {k: v for k, v in os.environ.items() if "DEFAULT_PROFILES_FILE" not in k} | profile
-    env["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+    env["ROS_DOMAIN_ID"] = str(reserve_domain())
     env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     width, height = options.size
     command = [

@@ -29,6 +29,7 @@ from foreseg.geometry import BoxXyxy
 from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg_ros import qos
 from foreseg_ros.conversions import header_from_stamp, image_msg_from_rgb, stamp_ns_from_time
+from foreseg_ros.demo.domains import reserve_domain
 from foreseg_ros.node import ForesegNode
 
 WARM_UP = 30
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10.0, help="frames per second")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", "93")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(reserve_domain()))
     watch = Stopwatch()
     watch.install()
     rclpy.init()

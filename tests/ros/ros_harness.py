@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import atexit
-import errno
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +30,7 @@ from foreseg_ros.conversions import (
     labels_from_image_msg,
     stamp_ns_from_time,
 )
+from foreseg_ros.demo.domains import reserve_domain
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "launch" / "params" / "fastdds.xml"
@@ -43,7 +40,7 @@ SIZE_WH = (160, 120)
 SPEED_PX_S = 16.0
 PROGRAM = "import sys; from foreseg.programs import node; sys.exit(node())"
 MAX_DOMAINS = 12  # of a process
-_domains: deque[tuple[int, socket.socket]] = deque()
+_domains: deque[int] = deque()
 
 
 def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
@@ -62,26 +59,13 @@ def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
 def random_domain() -> int:
     """A domain id that no other test process on this machine has until this one ends.
 
-    After a dozen, this process' own come again in turn. Whoever binds the name of a domain in
-    Linux's abstract namespace has the domain; nothing is left behind.
+    After a dozen, this process' own come again in turn.
     """
     if len(_domains) == MAX_DOMAINS:
         _domains.rotate(-1)
-        return _domains[-1][0]
-    for domain in random.SystemRandom().sample(range(1, 101), 100):
-        held = socket.socket(socket.AF_UNIX)
-        try:
-            held.bind(f"\0foreseg-test-domain-{domain}")
-        except OSError as error:
-            held.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        _domains.append((domain, held))
-        atexit.register(held.close)
-        return domain
-    msg = "tests that run on this machine have all of the domains 1 to 100: wait for one to end"
-    raise RuntimeError(msg)
+    else:
+        _domains.append(reserve_domain())
+    return _domains[-1]
 
 
 class NodeProcess:

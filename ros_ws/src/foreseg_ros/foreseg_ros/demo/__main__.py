@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from foreseg.errors import ForesegError, InputError, StreamError
 from foreseg.media.sources import open_source
 from foreseg.reasoner.load import require_kind
 from foreseg_ros.demo.clips import Clip, default_clip, users_clip
+from foreseg_ros.demo.domains import reserve_domain
 from foreseg_ros.demo.scene import SHAPES, TABLETOP, DemoScene, problem_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 NODE_TIMEOUT_S = 60.0
-MAX_DOMAIN = 101  # above it, Linux's ephemeral ports begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +197,7 @@ def _play(stage: Stage, company: Company) -> tuple[PartResult, PartResult | None
 def _environment() -> dict[str, str]:
     """A private domain on this machine alone, with the shipped Fast DDS profile."""
     environment = dict(os.environ)
-    environment["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, MAX_DOMAIN))
+    environment["ROS_DOMAIN_ID"] = str(reserve_domain())
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     environment.pop("ROS_LOCALHOST_ONLY", None)  # the older name of the same
     profile = shipped_profile()
