@@ -53,6 +53,7 @@ class _Row:
     logits: F32  # (m, m)
     points: PromptPoints | None = None  # given on this frame
     from_mask: bool = False  # the result came as a mask, exact at source size
+    drawn: F32 | None = None  # (m, m), the mask that was given on this frame; clicks correct it
     zoomed: SpatialPrompt | None = (
         None  # what a window showed of this frame, if that is the result
     )
@@ -120,8 +121,8 @@ class Sam2Tracker:
     def prompt(self, frame: Frame, key: TrackKey, prompt: SpatialPrompt) -> TrackedObject:
         """Start a row on this frame, or refine it there; see `Tracker.prompt`.
 
-        Points given on the frame that the row saw last add to those given there before, and the
-        decoder sees the row's memory; a box or a mask starts afresh. What a window showed is asked
+        Points given on the frame that the row saw last add to those given there before, and to the
+        mask that was; the decoder sees the row's memory; a box or a mask starts afresh. What a window showed is asked
         anew in a window, with the points of both. The frame becomes the row's
         conditioning frame, beside those prompted before if the row has not been tracked since.
         """
@@ -269,12 +270,11 @@ class Sam2Tracker:
     ) -> tuple[_Row, F32]:
         """Decode a prompt of points or a box; returns the row and its pointer."""
         points = points_from_prompt(prompt, frame.ref.size_wh, self._geometry.image_size)
-        mask_input = None
+        drawn = None
         if here is not None and prompt.box is None:
             if here.points is not None:
                 points = here.points.joined(points)
-            if here.from_mask:
-                mask_input = here.logits
+            drawn = here.drawn
         _check_number(len(points))
         if here is not None and self._bank.has_other_than_newest(row):
             conditioned = self._network.recall(features, self._bank.read([row], again=True))
@@ -286,10 +286,10 @@ class Sam2Tracker:
             <= self._geometry.multimask_max_points
         )
         decoded = self._network.decode(
-            features, conditioned, points=points, mask_input=mask_input, multimask=multimask
+            features, conditioned, points=points, mask_input=drawn, multimask=multimask
         )
         state, _ = _row_from_decoded(frame, key, row, decoded, 0)
-        return replace(state, points=points), decoded.pointer[0]
+        return replace(state, points=points, drawn=drawn), decoded.pointer[0]
 
     def _masked(
         self, frame: Frame, key: TrackKey, mask: Mask, features: FrameFeatures, row: int
@@ -305,6 +305,7 @@ class Sam2Tracker:
             result=object_from_mask(key, mask, object_logit=MASK_LOGIT, score=1.0),
             logits=logits,
             from_mask=True,
+            drawn=logits,
         )
         return state, decoded.pointer[0]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -117,12 +118,9 @@ def test_training_unroll_equals_streaming(
             assert float(theirs.pred_masks.max()) < -1000
 
 
-@torch.no_grad()
-def tracked_with_a_click(model, frames, box, xy, label):  # noqa: ANN001, ANN201
-    """Logits of each frame as the product's tracker gives them, clicked on frame 3."""
-    from foreseg.geometry import BoxXyxy
-    from foreseg.prompts import Point, SpatialPrompt
-    from foreseg.tracker.base import TrackKey
+@contextlib.contextmanager
+def product_tracker(model):  # noqa: ANN001, ANN201
+    """The product's tracker over a model, in torch."""
     from foreseg.tracker.sam2 import Sam2Tracker
     from foreseg_export.checkpoints import Checkpoint
     from foreseg_export.sam2 import geometry_of
@@ -136,8 +134,18 @@ def tracked_with_a_click(model, frames, box, xy, label):  # noqa: ANN001, ANN201
         pixel_std=SMALL.pixel_std,
     )
     with torch_bundle(model, geometry_of(checkpoint), name="small") as bundle:
-        tracker, key = Sam2Tracker(bundle), TrackKey("a")
-        theirs = []
+        yield Sam2Tracker(bundle)
+
+
+@torch.no_grad()
+def tracked_with_a_click(model, frames, box, xy, label):  # noqa: ANN001, ANN201
+    """Logits of each frame as the product's tracker gives them, clicked on frame 3."""
+    from foreseg.geometry import BoxXyxy
+    from foreseg.prompts import Point, SpatialPrompt
+    from foreseg.tracker.base import TrackKey
+
+    key, theirs = TrackKey("a"), []
+    with product_tracker(model) as tracker:
         for frame in frames:
             if frame.index == 0:
                 tracker.prompt(frame, key, SpatialPrompt(box=BoxXyxy(*box)))
@@ -195,6 +203,74 @@ def test_a_correcting_click_in_training_does_what_the_tracker_does(small_model) 
     assert moved[:3] == [0, 0, 0]
     assert moved[3] > 10 * LOGIT_TOLERANCE
     assert min(moved[4:]) > 2 * LOGIT_TOLERANCE, moved  # what it remembers differs too
+
+
+@torch.no_grad()
+def test_clicks_on_a_mask_in_training_do_what_the_tracker_does(small_model) -> None:  # noqa: ANN001
+    from foreseg.masks import rle_from_mask
+    from foreseg.prompts import Point, PointLabel, SpatialPrompt
+    from foreseg.tracker.base import TrackKey
+    from foreseg_training.tracker.batches import Batch, PromptKind, normalise
+    from foreseg_training.tracker.unroll import unroll
+
+    model = small_model.eval()
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
+    frames = [make_frame(i, size_wh=(64, 64)) for i in range(3)]
+    drawn = np.zeros((64, 64), np.bool_)
+    drawn[20:44, 12:40] = True
+    clicks = [(15.0, 22.0, 1), (44.0, 30.0, 1), (30.0, 50.0, 0)]
+
+    def in_training(count: int, *, is_drawn: bool = True) -> list[torch.Tensor]:
+        points = torch.tensor([[x, y] for x, y, _ in clicks[:count]])[None, None]
+        batch = Batch(
+            pixels=normalise(
+                np.stack([f.image for f in frames])[None], SMALL.pixel_mean, SMALL.pixel_std
+            ),
+            rows=torch.zeros(1, dtype=torch.int64),
+            targets=torch.zeros(1, 3, 64, 64),
+            kind=PromptKind.MASK_POINTS,
+            points=points,
+            labels=torch.tensor([[[label for _, _, label in clicks[:count]]]], dtype=torch.int32),
+            drawn=torch.from_numpy(drawn.astype(np.float32))[None] if is_drawn else None,
+        )
+        return [step.masks[0, step.selected[0]] for step in unroll(model, batch)]
+
+    key = TrackKey("a")
+    with product_tracker(model) as tracker:
+        tracker.prompt(frames[0], key, SpatialPrompt(mask=rle_from_mask(drawn)))
+        for count, (x, y, label) in enumerate(clicks, start=1):
+            tracker.prompt(frames[0], key, SpatialPrompt(points=(Point(x, y, PointLabel(label)),)))
+            apart = torch.from_numpy(tracker.logits_of(key)) - in_training(count)[0]
+            assert float(apart.abs().max()) < LOGIT_TOLERANCE
+        for frame, mine in zip(frames[1:], in_training(3)[1:], strict=True):
+            tracker.track(frame, [key])
+            apart = torch.from_numpy(tracker.logits_of(key)) - mine
+            assert float(apart.abs().max()) < LOGIT_TOLERANCE
+    unseen = in_training(3, is_drawn=False)[0] - in_training(3)[0]
+    assert float(unseen.abs().max()) > 10 * LOGIT_TOLERANCE, "the mask makes no difference"
+
+
+def test_a_mask_is_drawn_inexactly_and_clicked_where_it_is_wrong() -> None:
+    from foreseg_training.tracker.batches import correcting_clicks, inexact
+
+    truth = np.zeros((64, 64), np.bool_)
+    truth[20:44, 12:40] = True
+    overlaps = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        drawn = inexact(rng, truth)
+        assert drawn.dtype == np.bool_
+        assert drawn.any()
+        overlaps.append((drawn & truth).sum() / (drawn | truth).sum())
+        points, labels = correcting_clicks(rng, drawn[None], truth[None])
+        x, y = map(int, points[0, 0, 0])
+        assert int(labels[0, 0, 0]) == int(truth[y, x])
+        assert drawn[y, x] != truth[y, x] or (drawn == truth).all()
+    assert 3 < sum(overlap == 1 for overlap in overlaps) < 20
+    assert 0.5 < np.mean(overlaps) < 0.9
+    dot = np.zeros((64, 64), np.bool_)
+    dot[5, 5] = True
+    assert all(inexact(np.random.default_rng(seed), dot).any() for seed in range(60))
 
 
 @pytest.mark.slow

@@ -133,7 +133,9 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     assert many.count("red cube") == MAX_EVENTS
 
 
-def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it_was_first() -> None:
+def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it_was_first() -> (
+    None
+):
     shots = [
         shot(i1=(20, 20), i2=(150, 50), i3=(80, 40), i6=(60, 8), i7=(6, 8)),
         shot(i1=(100, 20), i2=(150, 50), i3=(80, 40), i4=(10, 90), i8=(160, 60)),

@@ -100,7 +100,9 @@ def make_batch(
     drawn = None
     if kind is PromptKind.MASK_POINTS:
         drawn = np.stack([inexact(rng, mask) for mask in first])
-        clicks = [correcting_clicks(rng, drawn, np.stack(first)) for _ in range(rng.integers(1, 4))]
+        clicks = [
+            correcting_clicks(rng, drawn, np.stack(first)) for _ in range(rng.integers(1, 4))
+        ]
         points, labels = (torch.cat(parts, dim=2) for parts in zip(*clicks, strict=True))
     else:
         points, labels = prompt_points(rng, first, kind)
@@ -151,8 +153,8 @@ def choose_objects(
 def prompt_points(
     rng: np.random.Generator, masks: list[np.ndarray], kind: PromptKind
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Prompt (S, S) bool masks; returns points (O, 1, P, 2) and labels (O, 1, P), or Nones."""
-    if kind is PromptKind.MASK:
+    """Prompt (S, S) bool masks; returns points (O, 1, P, 2) and labels (O, 1, P), of masks Nones."""
+    if kind in {PromptKind.MASK, PromptKind.MASK_POINTS}:
         return None, None
     points: list[np.ndarray] = [np.zeros((0, 2))] * len(masks)
     labels: list[tuple[int, ...]] = [()] * len(masks)
