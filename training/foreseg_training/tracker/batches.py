@@ -97,15 +97,14 @@ def make_batch(
         for k in objects
     ]
     first = [mask[0] for mask in masks]
+    points, labels = prompt_points(rng, first, kind)
     drawn = None
     if kind is PromptKind.MASK_POINTS:
         drawn = np.stack([inexact(rng, mask) for mask in first])
-        clicks = [
-            correcting_clicks(rng, drawn, np.stack(first)) for _ in range(rng.integers(1, 4))
-        ]
-        points, labels = (torch.cat(parts, dim=2) for parts in zip(*clicks, strict=True))
-    else:
-        points, labels = prompt_points(rng, first, kind)
+        truths, count = np.stack(first), int(rng.integers(1, 4))
+        clicks = [correcting_clicks(rng, drawn, truths) for _ in range(count)]
+        points = torch.cat([xy for xy, _ in clicks], dim=2)
+        labels = torch.cat([label for _, label in clicks], dim=2)
     return Batch(
         pixels=normalise(np.stack([clip.images for clip in clips]), mean, std),
         rows=torch.arange(shape.num_clips).repeat_interleave(shape.num_objects),
