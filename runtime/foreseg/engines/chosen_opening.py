@@ -14,7 +14,7 @@ from foreseg.engines.chosen import (
     read_graph,
 )
 from foreseg.engines.manifest import Manifest, Sam2Geometry
-from foreseg.engines.onnx import OnnxEngine
+from foreseg.engines.onnx import KEPT_UP_TO_PX, OnnxEngine
 from foreseg.engines.openvino import OpenVinoEngine
 from foreseg.engines.processor import Processor
 from foreseg.engines.sam2_specs import sam2_specs
@@ -61,7 +61,8 @@ def open_candidate(
         MissingExtraError: the back-end is not installed.
     """
     if candidate.runner != OPENVINO:
-        return OnnxEngine(name, graph, threads=threads)
+        gives_back = geometry.image_size > KEPT_UP_TO_PX
+        return OnnxEngine(name, graph, threads=threads, gives_back=gives_back)
     specs = sam2_specs(geometry)
     if name not in specs:
         msg = f"OpenVINO runs the pieces {list(specs)}: the axes of {name!r} are not known"

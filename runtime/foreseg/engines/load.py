@@ -27,7 +27,7 @@ from foreseg.engines.cuda import open_cuda
 from foreseg.engines.cuda_memory import CudaDevice
 from foreseg.engines.local_device import local_device
 from foreseg.engines.manifest import Manifest, Piece, read_manifest, read_piece
-from foreseg.engines.onnx import OnnxEngine, Provider
+from foreseg.engines.onnx import KEPT_UP_TO_PX, OnnxEngine, Provider
 from foreseg.engines.onnx_providers import (
     cache_folder,
     cache_prefix,
@@ -258,8 +258,10 @@ def _open(source: _Source, choice: BackendChoice) -> Bundle:
         chosen = open_chosen(source.folder, source.manifest, this_processor(), source.threads)
         return Bundle(manifest=source.manifest, engines=chosen, backend=choice)
     if choice.used is Backend.CPU:
+        gives_back = source.manifest.geometry.image_size > KEPT_UP_TO_PX
         engines = tuple(
-            OnnxEngine(piece.name, graph, threads=source.threads) for piece, graph in source.graphs
+            OnnxEngine(piece.name, graph, threads=source.threads, gives_back=gives_back)
+            for piece, graph in source.graphs
         )
         return Bundle(manifest=source.manifest, engines=engines, backend=choice)
     on_device: list[OnnxEngine] = []

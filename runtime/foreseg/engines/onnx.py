@@ -30,6 +30,7 @@ from foreseg.engines.cuda_memory import CudaDevice, CudaTensor
 from foreseg.errors import ConfigError, EngineError, MissingExtraError
 
 CPU_PROVIDER = "CPUExecutionProvider"
+KEPT_UP_TO_PX = 512  # side of a tracker's input up to which its engines keep their buffers
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -85,7 +86,9 @@ class _Session(Protocol):
 
     def get_providers(self) -> list[str]: ...
 
-    def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]: ...
+    def run(
+        self, names: list[str], feed: dict[str, Array], options: object = None
+    ) -> list[Array]: ...
 
     def io_binding(self) -> _Binding: ...
 
@@ -101,6 +104,9 @@ class OnnxEngine:
         providers: execution providers in order of preference; the first must be the one used.
         threads: intra-op threads, at least 1. Operators run one after the other.
         device: whose memory tensors are bound to; None: numpy arrays in and out.
+        gives_back: on the CPU, buffers go back to the system after each run. They come as new, zeroed
+            pages with the next, which costs small graphs up to half of their time, and large ones nothing
+            that was seen; of several engines only the largest one's then count at the peak.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -115,6 +121,7 @@ class OnnxEngine:
         providers: Sequence[Provider] = (CPU,),
         threads: int = 1,
         device: CudaDevice | None = None,
+        gives_back: bool = False,
     ) -> None:
         if threads < 1 or not providers:
             msg = (
@@ -128,6 +135,11 @@ class OnnxEngine:
         self._session: _Session | None = session
         self._provider = _checked_provider(runtime, name, session, providers[0].name)
         self._device = device
+        self._run_options: object = None
+        if gives_back and self._provider == CPU_PROVIDER:
+            options = runtime.RunOptions()
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            self._run_options = options
         self._memory = "cpu" if self._provider == CPU_PROVIDER else "cuda"
         self._inputs = tuple(_spec(name, node) for node in session.get_inputs())
         self._outputs = tuple(_spec(name, node) for node in session.get_outputs())
@@ -167,7 +179,7 @@ class OnnxEngine:
             if self._device is not None:
                 return self._run_bound(self._session, self._device, inputs, sizes, keep)
             feed = {name: on_host(value) for name, value in inputs.items()}
-            values = self._session.run(self._output_names, feed)
+            values = self._session.run(self._output_names, feed, self._run_options)
         except self._failures as error:
             msg = f"engine {self._name!r} failed in ONNX Runtime: {error}"
             raise EngineError(msg) from error

@@ -222,11 +222,11 @@ def test_engines_that_opened_are_closed_where_a_later_one_does_not(
     real, closed = chosen_opening.OnnxEngine, []
 
     class Watched(real):
-        def __init__(self, name: str, graph: bytes, *, threads: int) -> None:
+        def __init__(self, name: str, graph: bytes, *, threads: int, gives_back: bool) -> None:
             if name == "decoder":
                 msg = "no room for the decoder"
                 raise EngineError(msg)
-            super().__init__(name, graph, threads=threads)
+            super().__init__(name, graph, threads=threads, gives_back=gives_back)
 
         def close(self) -> None:
             closed.append(self.name)

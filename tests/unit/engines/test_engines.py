@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import resource
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.base import TrackKey
 from foreseg.tracker.sam2 import Sam2Tracker
 
+STATM = Path("/proc/self/statm")
 POINTS = TensorSpec(name="coords", shape=("B", "P", 2), dtype="float32")
 LABELS = TensorSpec(name="labels", shape=("B", "P"), dtype="int32")
 
@@ -36,6 +39,25 @@ def doubling_graph() -> bytes:
         [helper.make_tensor_value_info("y", kind, ["B", 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def wide_graph() -> bytes:
+    """Sums 2 ** 24 squares of `x`, by way of two tensors of 67 MB."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Expand", ["x", "size"], ["many"]),
+            helper.make_node("Mul", ["many", "many"], ["squares"]),
+            helper.make_node("ReduceSum", ["squares"], ["y"], keepdims=0),
+        ],
+        "wide",
+        [helper.make_tensor_value_info("x", kind, [1])],
+        [helper.make_tensor_value_info("y", kind, [])],
+        [helper.make_tensor("size", onnx.TensorProto.INT64, [1], [2**24])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return bytes(model.SerializeToString())
 
 
@@ -77,6 +99,26 @@ def test_onnx_engine_runs_and_says_what_runs_it() -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.run({"x": x})
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="what a process holds is read as Linux tells it")
+def test_an_engine_gives_its_buffers_back_if_it_is_told_to() -> None:
+    pytest.importorskip("onnxruntime")
+
+    def held_mb() -> float:
+        return int(STATM.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    grown = {}
+    for gives_back in (True, False):
+        engine = OnnxEngine("wide", wide_graph(), gives_back=gives_back)
+        before = held_mb()
+        for _ in range(3):
+            y = engine.run({"x": np.array([2.0], np.float32)})["y"]
+            assert float(np.asarray(y)) == pytest.approx(4 * 2**24)
+        grown[gives_back] = held_mb() - before
+        engine.close()
+    assert grown[False] > 120, grown
+    assert grown[True] < grown[False] - 50, grown  # the first buffer that it had it keeps
 
 
 def test_onnx_engine_refuses_a_silent_fallback() -> None:
