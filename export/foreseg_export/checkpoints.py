@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_files
 
 from foreseg.errors import InputError
+from foreseg.texts import first_names
 from foreseg_torch.hub import HUB_ID, told_of_hub
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.tracker.nano_tracker import load_nano_tracker, read_nano_tracker_config
@@ -30,7 +31,6 @@ from foreseg_torch.tracker.sam2_geometry import (
 )
 from foreseg_torch.tracker.sam2_meta import (
     config_from_meta,
-    listed,
     model_from_meta,
     read_meta_checkpoint,
 )
@@ -182,7 +182,7 @@ def _open_folder(path: Path, image_size: int | None, *, name: str) -> Checkpoint
         )
     lacking = sorted(str(name) for name in found["missing_keys"])
     if lacking:
-        msg = f"{path} is not whole: it lacks the tensors {listed(lacking)}"
+        msg = f"{path} is not whole: it lacks the tensors {first_names(lacking)}"
         raise InputError(msg)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     processor = path / _PROCESSOR

@@ -24,6 +24,7 @@ from foreseg.errors import InputError
 from foreseg.methods.grounding import View
 from foreseg.reasoner.options import MethodOptions, method_from_options
 from foreseg.reasoner.prompt_card import CARD, PromptCard, words_hash
+from foreseg.texts import first_names
 from foreseg_export.published_config import (
     generation_config,
     stop_strings_of,
@@ -40,7 +41,6 @@ from foreseg_torch.tracker.sam2_meta import (
     IMAGE_SIZE,
     check_meta,
     config_from_meta,
-    listed,
     model_from_meta,
 )
 from foreseg_torch.vlm.loading import loading, quiet
@@ -185,7 +185,7 @@ def _check_same(
         if name in found and found[name] != shape
     )
     faults = (("it lacks", missing), ("unknown are", unknown), ("wrong shapes are", wrong))
-    said = [f"{fault} {listed(names)}" for fault, names in faults if names]
+    said = [f"{fault} {first_names(names)}" for fault, names in faults if names]
     if said:
         msg = (
             f"{plan.source.name}: its {what} is not that of its config.json: {'; '.join(said)}:"
@@ -204,7 +204,7 @@ def _check_sam2(plan: _Plan) -> None:
     other = {plan.placed[name].names[0] for name in plan.names(Part.LEFT_OUT)}
     try:
         if other and other != decoder:
-            msg = f"its two mask decoders differ in {listed(sorted(other ^ decoder))}"
+            msg = f"its two mask decoders differ in {first_names(sorted(other ^ decoder))}"
             raise InputError(msg)  # noqa: TRY301 (told with the folder, as the others)
         check_meta(state, config_from_meta(state, IMAGE_SIZE))
     except InputError as error:

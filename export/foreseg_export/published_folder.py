@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from foreseg.errors import InputError
+from foreseg.texts import first_names
 from foreseg_torch.json_file import read_json_object
-from foreseg_torch.tracker.sam2_meta import listed
 from foreseg_torch.vlm.loading import SMALL_FILES, model_folder
 from foreseg_torch.vlm.weight_files import (
     WEIGHTS,
@@ -128,7 +128,9 @@ def _tensors(path: Path) -> dict[str, TensorPlace]:
             found[tensor] = TensorPlace(shard=Path(str(name)).name, shape=shape)
     if index and found.keys() != index.keys():
         wrong = sorted(found.keys() ^ index.keys())
-        msg = f"{path}: {INDEX} and the files do not agree about {listed(wrong)}: copy it again"
+        msg = (
+            f"{path}: {INDEX} and the files do not agree about {first_names(wrong)}: copy it again"
+        )
         raise InputError(msg)
     return found
 

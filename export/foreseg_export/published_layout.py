@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from foreseg.errors import InputError
-from foreseg_torch.tracker.sam2_meta import listed
+from foreseg.texts import first_names
 from foreseg_torch.vlm.loading import PUBLISHED
 
 
@@ -122,7 +122,7 @@ def placements(names: Iterable[str], family: Family, where: str) -> dict[str, Pl
     if unknown:
         msg = (
             f"{where} holds {len(unknown)} tensors that a folder of Sa2VA's ({family.value}) does"
-            f" not have: {listed(unknown)}; nothing is left out unasked"
+            f" not have: {first_names(unknown)}; nothing is left out unasked"
         )
         raise InputError(msg)
     found = {name: placement for name, placement in placed.items() if placement is not None}

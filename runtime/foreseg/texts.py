@@ -6,6 +6,8 @@ A lone surrogate comes from a model's broken JSON, a file's or an argument's byt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MAX_REASON_CHARS = 2_000
 
 
@@ -17,6 +19,12 @@ def is_utf8(text: str) -> bool:
 def utf8_text(text: str) -> str:
     """The text with a question mark for each lone surrogate."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def first_names(names: Sequence[str], *, most: int = 12) -> str:
+    """The first `most` names, and how many more there are: "a, b and 3 more"."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def reason_from_error(error: BaseException) -> str:

@@ -90,13 +90,6 @@ def test_a_strided_label_map_is_sent_whole() -> None:
     np.testing.assert_array_equal(conversions.labels_from_image_msg(msg), labels)
 
 
-def test_a_mask_is_0_and_255() -> None:
-    mask = np.array([[True, False], [False, True]])
-    msg = conversions.image_msg_from_mask(mask, Header())
-    assert msg.encoding == "mono8"
-    assert list(msg.data) == [255, 0, 0, 255]
-
-
 def test_the_last_row_may_lack_its_padding() -> None:
     msg = message(noise(3, 4, 3), "rgb8", padding=4)
     msg.data = msg.data[:-4]

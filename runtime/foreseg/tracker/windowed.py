@@ -8,7 +8,6 @@ little more than without windows; several share no encoding any more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,7 @@ from foreseg.prompts import SpatialPrompt
 from foreseg.tracker.base import FrameMasks, TrackedObject, TrackKey
 from foreseg.tracker.postprocess import label_map, logits_at_source, object_from_mask, window
 from foreseg.tracker.sam2 import Sam2Tracker
-from foreseg.tracker.zoom import Window, cut, holds, moved
+from foreseg.tracker.zoom import Window, cut, holds, moved, placed
 
 F32 = NDArray[np.float32]
 _FrameId = tuple[CameraId, int, FrameIndex]
@@ -74,7 +73,7 @@ class WindowedTracker:
         box = prompt.box if prompt.mask is None else box_from_mask(mask_from_rle(prompt.mask))
         here = known if known is not None and known.frame == _frame_id(frame) else None
         if box is not None:
-            place = _placed(box.centre_xy, _wanted(box, whole), whole)
+            place = placed(box.centre_xy, _wanted(box, whole), frame.ref.size_wh)
         else:
             place = whole if here is None else here.window
         if not all(holds(place, point) for point in prompt.points):
@@ -91,11 +90,10 @@ class WindowedTracker:
                 f"a tracker wants known keys without repeats, got {list(keys)}, unknown {unknown}"
             )
             raise InputError(msg)
-        whole: Window = (0, 0, *frame.ref.size_wh)
         for key in keys:
             view = self._views[key]
             if view.frame != _frame_id(frame):
-                place = _placed(view.centre_xy, view.size_wh, whole)
+                place = placed(view.centre_xy, view.size_wh, frame.ref.size_wh)
                 tracked = self._inner.track(_seen(frame, place), [key]).objects[0]
                 self._views[key] = self._view(frame, key, place, tracked, view)
         views = [self._views[key] for key in keys]
@@ -186,16 +184,6 @@ def _wanted(box: BoxXyxy, whole: Window) -> tuple[float, float]:
 def towards(side: float, wanted: float) -> float:
     """The side of a window after a step, pixels: the wanted one, or as near as one step may go."""
     return side * min(_FASTEST, max(1 / _FASTEST, wanted / side))
-
-
-def _placed(centre_xy: tuple[float, float], size_wh: tuple[float, float], whole: Window) -> Window:
-    """A window of this size about a centre, moved into the frame."""
-    starts, ends = [], []
-    for centre, side, end in zip(centre_xy, size_wh, whole[2:], strict=True):
-        start = min(max(0.0, centre - side / 2), max(0.0, end - side))
-        starts.append(int(start))
-        ends.append(min(end, math.ceil(start + side)))
-    return starts[0], starts[1], ends[0], ends[1]
 
 
 def _seen(frame: Frame, place: Window) -> Frame:

@@ -7,6 +7,7 @@ In the window it is what the model saw in training. Does not know: memory, rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +77,28 @@ def window_around(box: BoxXyxy, size_wh: tuple[int, int]) -> Window | None:
         box: inside the frame, source pixels.
         size_wh: of the frame.
     """
-    starts, ends = [], []
-    for low, high, whole in zip(box[:2], box[2:], size_wh, strict=True):
-        side = min(float(whole), max(_LEAST_PX, _SIDES * (high - low)))
-        start = min(max(0.0, (low + high - side) / 2), whole - side)
-        starts.append(int(start))
-        ends.append(min(whole, int(np.ceil(start + side))))
-    (x0, y0), (x1, y1), (w, h) = starts, ends, size_wh
+    w, h = size_wh
+    sides = max(_LEAST_PX, _SIDES * (box.x1 - box.x0)), max(_LEAST_PX, _SIDES * (box.y1 - box.y0))
+    x0, y0, x1, y1 = placed(box.centre_xy, sides, size_wh)
     return None if (x1 - x0) * (y1 - y0) > _LARGEST_SHARE * w * h else (x0, y0, x1, y1)
+
+
+def placed(
+    centre_xy: tuple[float, float], sides: tuple[float, float], size_wh: tuple[int, int]
+) -> Window:
+    """A window of these sides about a centre, moved into the frame; all of a side that is longer than it.
+
+    Args:
+        centre_xy: source pixels.
+        sides: width and height wanted, source pixels.
+        size_wh: of the frame.
+    """
+    starts, ends = [], []
+    for centre, side, whole in zip(centre_xy, sides, size_wh, strict=True):
+        start = min(max(0.0, centre - side / 2), max(0.0, whole - side))
+        starts.append(int(start))
+        ends.append(min(whole, math.ceil(start + side)))
+    return starts[0], starts[1], ends[0], ends[1]
 
 
 def holds(window: Window, point: Point) -> bool:

@@ -21,10 +21,10 @@ from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from foreseg.errors import InputError
+from foreseg.texts import first_names
 
 IMAGE_SIZE = 1024  # what all of Meta's checkpoints were trained at
 _NUM_DECODER_HEADS = 8  # built into Meta's mask decoder
-_MAX_LISTED = 12
 
 State = dict[str, Tensor]
 
@@ -227,7 +227,7 @@ def check_meta(state: State, config: Sam2VideoConfig) -> None:
         if name in renamed and renamed[name].shape != value.shape
     ]
     faults = (("it lacks", missing), ("unknown are", unknown), ("wrong shapes are", wrong))
-    found = [f"{what} {listed(names)}" for what, names in faults if names]
+    found = [f"{what} {first_names(names)}" for what, names in faults if names]
     if found:
         raise InputError("; ".join(found))
 
@@ -299,12 +299,6 @@ def _count(state: State, pattern: str) -> int:
         msg = f"no tensor is called like {pattern}"
         raise InputError(msg)
     return 1 + max(numbers)
-
-
-def listed(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _first_line(error: Exception) -> str:

@@ -34,14 +34,15 @@ from transformers.utils.hub import snapshot_download
 
 from foreseg.errors import ConfigError, InputError, MissingExtraError
 from foreseg.language.images import ImageGeometry
+from foreseg.texts import first_names
 from foreseg_torch.hub import HUB_ID, told_of_hub
 from foreseg_torch.json_file import read_json_object
 from foreseg_torch.vlm.manifest import MANIFEST_NAME, verified_manifest
 from foreseg_torch.vlm.square_images import SquareGeometry
 from foreseg_torch.vlm.weight_files import (
+    MAX_LISTED,
     WEIGHTS,
     check_has_weights,
-    listed_names,
     refuse_adapters,
     refuse_other_weights,
 )
@@ -490,7 +491,7 @@ def _model(
     if unknown:
         msg = (
             f"{folder} holds {len(unknown)} tensors that a {config.model_type!r} does not have"
-            f" ({listed_names(unknown)}), so it is another model than its config.json says: ask its"
+            f" ({first_names(unknown, most=MAX_LISTED)}), so it is another model than its config.json says: ask its"
             " publisher for a folder that transformers loads whole"
         )
         raise InputError(msg)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foreseg.errors import InputError
+from foreseg.texts import first_names
 
 WEIGHTS = "*.safetensors"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -18,7 +19,7 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _VERL = re.compile(r"model_world_size_\d+_rank_\d+\.pt")
 _ADAPTER = re.compile(r"\.?(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\.")
-_NUM_LISTED = 3
+MAX_LISTED = 3  # names of tensors in a sentence
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -88,13 +89,7 @@ def refuse_adapters(where: str, names: Iterable[str]) -> None:
     left = sorted(name for name in names if _ADAPTER.search(name))
     if left:
         msg = (
-            f"{where} holds adapters that were never merged ({listed_names(left)}): merge them where it"
+            f"{where} holds adapters that were never merged ({first_names(left, most=MAX_LISTED)}): merge them where it"
             " was trained (peft's merge_and_unload), and give the merged folder"
         )
         raise InputError(msg)
-
-
-def listed_names(names: list[str]) -> str:
-    """The first few, and how many more."""
-    more = len(names) - _NUM_LISTED
-    return ", ".join(names[:_NUM_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .features import FrameStore
-from .numbers import number_ids
+from .numbers import numbers_by_id
 from .tokenizer import KEYFRAME_BEGIN
 from .windows import Window
 
@@ -93,9 +93,7 @@ class Batcher:
         self._shares = sizes / sizes.sum()
         self._store, self._num_windows, self._num_asked = store, num_windows, num_asked
         self._pad = int(tokenizer.pad_token_id)
-        self._numbers = torch.full((len(tokenizer),), -1)
-        ids = number_ids(tokenizer)
-        self._numbers[ids] = torch.arange(len(ids))
+        self._numbers = numbers_by_id(tokenizer)
         self._keyframe = int(tokenizer.convert_tokens_to_ids(KEYFRAME_BEGIN))
 
     def draw(self, rng: np.random.Generator) -> Batch:

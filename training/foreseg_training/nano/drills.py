@@ -18,7 +18,7 @@ import torch
 
 from foreseg_simulation.telling import heading_words
 
-from .numbers import number_ids
+from .numbers import numbers_by_id
 from .tracks import MAX_AHEAD, here_words, place_words, step_words
 
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
@@ -209,9 +209,7 @@ class Drills:
             count: of lines a batch, of short ones.
         """
         self._tokenizer, self._size_wh, self._count = tokenizer, size_wh, count
-        self._numbers = torch.full((len(tokenizer),), -1)
-        ids = number_ids(tokenizer)
-        self._numbers[ids] = torch.arange(len(ids))
+        self._numbers = numbers_by_id(tokenizer)
 
     def draw(self, rng: np.random.Generator) -> DrillBatch:
         """A batch at random, of as many things and places in each line."""

@@ -30,6 +30,13 @@ def number_ids(tokenizer: Any) -> torch.Tensor:  # noqa: ANN401 (of transformers
     return torch.tensor(read)[:, 0]
 
 
+def numbers_by_id(tokenizer: Any) -> torch.Tensor:  # noqa: ANN401
+    """(len(tokenizer),) int64: the number that each token is, -1 of those that are none."""
+    ids, numbers = number_ids(tokenizer), torch.full((len(tokenizer),), -1)
+    numbers[ids] = torch.arange(len(ids))
+    return numbers
+
+
 def ids_of_words(tokenizer: Any, words: Sequence[str]) -> list[int]:  # noqa: ANN401
     """The last token of each word within a sentence: of a word that is one token, that token."""
     return [tokenizer(f" {word}", add_special_tokens=False).input_ids[-1] for word in words]

@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -76,11 +75,6 @@ def image_msg_from_labels(labels: LabelMap, header: Header) -> Image:
         text = f"a label map wants (H, W) uint8 or uint16, got {labels.shape} {labels.dtype}"
         raise InputError(text)
     return _image_msg(labels, header, encoding)
-
-
-def image_msg_from_mask(mask: NDArray[np.bool_], header: Header) -> Image:
-    """An (H, W) bool mask as `mono8`: 255 on the object, 0 elsewhere."""
-    return image_msg_from_labels(mask.view(np.uint8) * np.uint8(255), header)
 
 
 def labels_from_image_msg(msg: Image, *, max_pixels: int = MAX_PIXELS) -> LabelMap:
