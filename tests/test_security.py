@@ -7,8 +7,6 @@ That no model brings code of its own is `test_no_model_runs_code_of_its_own` in 
 from __future__ import annotations
 
 import ast
-import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +15,6 @@ import pytest
 from tests.test_architecture import PACKAGES, files_of, nodes_of
 
 ROOT = Path(__file__).resolve().parent.parent
-POLICY = ROOT / "launch" / "sros2" / "foreseg.policy.xml"
-PAGE = ROOT / "docs" / "ros.md"
 
 # Who may unpickle: only what a process of the same run has written.
 UNPICKLING = {
@@ -102,26 +98,3 @@ def test_each_of_these_would_be_found(tmp_path: Path, line: str) -> None:
     path = tmp_path / "bad.py"
     path.write_text(line)
     assert list(faults(path, "bad.py"))
-
-
-def test_the_policy_names_what_the_node_has() -> None:
-    page = PAGE.read_text("utf-8")
-    rows = re.findall(
-        r"^\| `(\S+)` \| `\w+/(msg|srv|action)/\w+` \| ?(in|out)?", page, re.MULTILINE
-    )
-    tree = ET.parse(POLICY).getroot()  # noqa: S314 (our own file)
-
-    def named(kind: str, right: str) -> set[str]:
-        groups = tree.iter(f"{kind}s")
-        return {str(e.text) for group in groups if right in group.attrib for e in group}
-
-    for name, kind, way in rows:
-        if kind == "srv":
-            assert name in named("service", "reply"), name
-        elif kind == "action":
-            assert name in named("action", "execute"), name
-        else:
-            assert name.replace("/ID/", "/*/") in named(
-                "topic", "subscribe" if way == "in" else "publish"
-            ), name
-    assert len(rows) > 20
