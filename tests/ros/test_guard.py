@@ -406,6 +406,41 @@ def test_what_raised_last_is_told_when_the_spinning_has_ended(
     assert "never retrieved" not in capfd.readouterr().err
 
 
+def test_what_runs_while_the_executor_ends_has_its_handles_until_it_is_over(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    context = Context()
+    rclpy.init(context=context, domain_id=random_domain())
+    guard, node = Guard(), Node("running", context=context)
+    executor = GuardedExecutor(guard, 2, context=context)
+    has_begun, is_over, ended = threading.Event(), threading.Event(), []
+
+    def run() -> None:
+        has_begun.set()
+        is_over.wait(WAIT_S)
+        ended.append(True)
+
+    try:
+        executor.add_node(node)
+        node.create_guard_condition(run).trigger()
+        while not has_begun.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        ending = threading.Thread(target=executor.shutdown)
+        ending.start()
+        ending.join(0.2)
+        assert ending.is_alive(), "it waits for what runs"
+        is_over.set()
+        ending.join(WAIT_S)
+        assert ended
+    finally:
+        is_over.set()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert guard.num_failures == 0, guard.last
+    del executor
+    assert "never retrieved" not in capfd.readouterr().err
+
+
 def test_every_caller_gets_a_failure_with_its_reason_and_spinning_goes_on(
     raising: Raising,
 ) -> None:

@@ -108,7 +108,11 @@ class GuardedExecutor(MultiThreadedExecutor):
             self._failures.note("a callback", error)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """As rclpy's; tells what raised since the last spinning, which rclpy would only print."""
+        """As rclpy's, which does not wait for what it has handed to threads (7.1).
+
+        That needs the executor's own handles until it ends; rclpy would only print what it raises.
+        """
+        self._executor.shutdown(wait=True)
         is_over = super().shutdown(timeout_sec)
         for task in self._futures:
             error = task.exception() if task.done() else None
