@@ -7,6 +7,7 @@ import ast
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -25,6 +26,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("runtime", "export", "training", "evaluation", "simulation", "ros_ws/src", "launch")
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze") or ""
 IMPORT_BUDGET_S = 0.1  # over numpy's own import
 IMPORT_SCRIPT = """
 import sys, time
@@ -280,6 +282,27 @@ def test_every_dockerfile_is_on_the_page_and_says_what_was_not_run() -> None:
     for path in (ROOT / "docker").iterdir():
         assert f"| `{path.name}` |" in page
         assert "Never built" in path.read_text("utf-8"), "or say when, and on what"
+
+
+def complaints_of(unit: Path) -> str:
+    """What systemd has to say against a unit; it returns 0 also for keys that it passes over."""
+    done = subprocess.run(
+        [SYSTEMD_ANALYZE, "verify", str(unit)],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(not SYSTEMD_ANALYZE, reason="needs systemd-analyze")
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
+    unit = ROOT / "launch" / "systemd" / "foreseg.service"
+    assert complaints_of(unit) == ""
+    wrong = tmp_path / "foreseg.service"
+    wrong.write_text(unit.read_text("utf-8").replace("Restart=always", "Restart=forever"))
+    assert "forever" in complaints_of(wrong)
 
 
 def test_the_extra_test_has_pytest_for_colcon(metadata: dict[str, Any]) -> None:
