@@ -9,6 +9,7 @@ The Fast DDS profile that brings large images through shared memory is set for t
 environment already names one. The camera driver, started elsewhere, needs the same variable.
 """
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def _start(context: LaunchContext) -> list[Node]:
             text = f"launch argument {name!r} is not one of this launch file; is {known!r} meant?"
             get_logger("foreseg").warning(text)
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    if not Path(value["params_file"]).is_file():
+    params_file = Path(value["params_file"]).expanduser()  # no shell has opened a ~ behind :=
+    if not params_file.is_file():
         msg = f"params_file wants a file with parameters, got {value['params_file']!r}"
         raise ValueError(msg)
     cameras = _topics("image", value["image"])
@@ -99,7 +101,7 @@ def _start(context: LaunchContext) -> list[Node]:
             executable="foreseg_node",
             name=value["name"],
             namespace=value["namespace"],
-            parameters=[value["params_file"], parameters],
+            parameters=[str(params_file), parameters],
             remappings=remappings,
             respawn=_flag("respawn", value["respawn"]),
             respawn_delay=_seconds("respawn_delay", value["respawn_delay"]),
@@ -121,13 +123,19 @@ def _topics(argument: str, text: str) -> dict[str, str]:
     is_named = all(names) or len(pairs) == 1
     if (
         not pairs
-        or not all(topic for _, topic in pairs)
+        or not all(_is_topic(topic) for _, topic in pairs)
+        or not all(name.isascii() and name.isidentifier() for name in names if name)
         or len(set(names)) < len(names)
         or not is_named
     ):
         msg = f"{argument} wants a topic, or NAME=TOPIC of each camera parted by spaces, got {text!r}"
         raise ValueError(msg)
     return dict(pairs)
+
+
+def _is_topic(text: str) -> bool:
+    """True for what may be a topic; `depth:=true` is meant otherwise."""
+    return re.fullmatch(r"[\w/~{}]+", text) is not None and text.lower() not in {"true", "false"}
 
 
 def _remappings_beside(argument: str, text: str, prefixes: dict[str, str]) -> list[tuple]:

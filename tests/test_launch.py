@@ -126,6 +126,15 @@ def test_simulated_time_and_starting_anew_are_arguments(doubles: Doubles) -> Non
     assert (node["respawn"], node["respawn_delay"]) == (True, 0.5)
 
 
+def test_a_parameter_file_may_lie_in_the_home_folder(
+    doubles: Doubles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("/**: {ros__parameters: {}}\n")
+    node = doubles.start(params_file="~/mine.yaml")
+    assert node["parameters"][0] == str(tmp_path / "mine.yaml")
+
+
 def test_it_brings_the_profile_unless_there_is_one(doubles: Doubles) -> None:
     variables = {
         action.args[0]: action.args[1]
@@ -183,6 +192,13 @@ def test_a_depth_topic_turns_depth_on(doubles: Doubles) -> None:
         ("image", "/a /b"),
         ("image", "front=/a front=/b"),
         ("image", "front=/a /b"),
+        ("image", "front=/a,left=/b"),
+        ("image", "front=/a, left=/b"),
+        ("image", "front-left=/a"),
+        ("image", "/cam:rgb"),
+        ("image", "true"),
+        ("depth", "true"),
+        ("camera_info", "False"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_value(

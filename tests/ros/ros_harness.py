@@ -41,6 +41,7 @@ SPEED_PX_S = 16.0
 PROGRAM = "import sys; from foreseg.programs import node; sys.exit(node())"
 MAX_DOMAINS = 12  # of a process
 _domains: deque[int] = deque()
+_TICK = threading.Event()  # never set
 
 
 def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
@@ -54,6 +55,16 @@ def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
     if has_profile:
         env["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
     return env
+
+
+def became(condition: Callable[[], bool], wait_s: float = WAIT_S) -> bool:
+    """Wait for something that no message tells."""
+    end = time.monotonic() + wait_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        _TICK.wait(0.01)
+    return True
 
 
 def random_domain() -> int:

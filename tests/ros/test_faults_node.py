@@ -25,23 +25,20 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
 from foreseg.driving.trace import replay
-from tests.ros.ros_harness import ROOT, WAIT_S, NodeProcess, Robot, environment, random_domain
+from tests.ros.ros_harness import (
+    ROOT,
+    WAIT_S,
+    NodeProcess,
+    Robot,
+    became,
+    environment,
+    random_domain,
+)
 
 pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Record = Callable[[str, object], None]
-TICK = threading.Event()  # never set
 ODD = ("reasoner.kind:=tests.support.odd_reasoner:make", "scheduler.warm_up_s:=0.0")
-
-
-def became(condition: Callable[[], bool], wait_s: float = WAIT_S) -> bool:
-    """Wait for something that no message tells."""
-    end = time.monotonic() + wait_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        TICK.wait(0.01)
-    return True
 
 
 @pytest.fixture

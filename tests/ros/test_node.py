@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -35,9 +34,6 @@ from foreseg_ros.conversions import (
     rgb_from_image_msg,
 )
 from tests.ros.ros_harness import SIZE_WH, NodeProcess, Robot, random_domain
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.ros
 

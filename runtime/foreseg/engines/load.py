@@ -137,10 +137,10 @@ class Bundle:
 
 
 def bundle_folder(path_or_name: str | Path) -> Path:
-    """The folder of a shipped bundle's name ("nano"), or the path itself."""
+    """The folder of a shipped bundle's name ("nano"), or the path itself, from `~` on, too."""
     folder = SHIPPED_BUNDLES.get(str(path_or_name))
     if folder is None:
-        return Path(path_or_name)
+        return Path(path_or_name).expanduser()
     return Path(str(importlib.resources.files("foreseg") / "models" / folder))
 
 

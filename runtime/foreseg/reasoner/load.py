@@ -47,7 +47,7 @@ def build_reasoner(spec: ReasonerSpec) -> Reasoner:
         )
         raise ConfigError(msg)
     if spec.calibration:
-        return CalibratedReasoner(reasoner, read_calibration(Path(spec.calibration)))
+        return CalibratedReasoner(reasoner, read_calibration(Path(spec.calibration).expanduser()))
     return reasoner
 
 

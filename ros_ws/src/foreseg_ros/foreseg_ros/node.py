@@ -39,6 +39,15 @@ from foreseg.errors import ConfigError, ForesegError
 from foreseg.tracker.views import tracker_factory
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
+from foreseg_ros.arguments import (
+    HELP,
+    WRONG_ARGUMENTS,
+    program_arguments,
+    stray_text,
+    stray_words,
+    unread_files,
+    usage,
+)
 from foreseg_ros.bonding import Bond
 from foreseg_ros.camera_infos import CameraInfos, InfoOutput
 from foreseg_ros.clocks import SimTimeWatch, stamp_now_ns, steady_timer
@@ -70,6 +79,7 @@ from foreseg_ros.topics import Topics, plain_publisher, unused_overrides
 NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
 MAPS = Path("/proc/self/maps")
+PROGRAM = "foreseg_node"
 SIGNAL_POLL_S = 0.2  # a signal is seen within this
 # An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
 # and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
@@ -329,10 +339,22 @@ class ForesegNode(LifecycleNode):
 
 
 def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
+    """The trace that the settings want.
+
+    Raises:
+        ConfigError: its file cannot be begun.
+    """
     if not settings.trace_path:
         return None
-    path = Path(settings.trace_path)
-    return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
+    path = Path(settings.trace_path).expanduser()
+    try:
+        return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
+    except OSError as error:
+        msg = (
+            "parameter trace_path wants a file that can be written,"
+            f" got {settings.trace_path!r}: {error.strerror}"
+        )
+        raise ConfigError(msg) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -343,6 +365,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rclpy's own signal handlers would shut the context down under the worker, which still
     publishes: so the signals only end the spinning, and the order is stop, join, destroy.
     """
+    words = program_arguments(arguments)
+    if HELP & set(words):
+        sys.stdout.write(f"{usage(PROGRAM)}\n")
+        return 0
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stopping = threading.Event()
     numbers = [signal.SIGINT, signal.SIGTERM]
@@ -356,11 +382,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             signal_handler_options=SignalHandlerOptions.NO,
         )
+        stray = stray_words(words)
+        if stray:
+            raise ConfigError(stray_text(PROGRAM, stray))
         node = ForesegNode()
-    except (ConfigError, RuntimeError) as error:  # RuntimeError: rcl cannot read the arguments
+    except WRONG_ARGUMENTS as error:
         get_logger("foreseg").fatal(str(error))
         rclpy.try_shutdown()
         return 1
+    for text in unread_files(words, node.get_fully_qualified_name()):
+        node.get_logger().warning(text)
     handler = RosLogHandler(node)
     logging.getLogger("foreseg").addHandler(handler)
     logging.getLogger("foreseg").setLevel(logging.INFO)
@@ -368,7 +399,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     executor.add_node(node)
     status = 0
     try:
-        if node.get_parameter("autostart").value and not _autostarted(node):
+        if not node.get_parameter("autostart").value:
+            node.get_logger().info(_waiting_text(node.get_fully_qualified_name()))
+        elif not _autostarted(node):
             status = 1
             stopping.set()
         while not stopping.is_set() and rclpy.ok():
@@ -392,6 +425,13 @@ def _clean_shared_memory() -> None:
             f"removed {num_removed} segments of killed processes from {SHARED_MEMORY}:"
             f" {num_bytes / 1e6:.0f} MB"
         )
+
+
+def _waiting_text(name: str) -> str:
+    return (
+        f"unconfigured, until `ros2 lifecycle set {name} configure` and then `activate`,"
+        " or a lifecycle manager; with -p autostart:=true the node does both by itself"
+    )
 
 
 def _autostarted(node: ForesegNode) -> bool:

@@ -314,7 +314,8 @@ def _value_of(given: Parameter, default: Scalar | list[str]) -> Scalar | list[st
     if given.type_ is Type.DOUBLE and wanted is Type.INTEGER and value.is_integer():
         return int(value)
     if given.type_ is not wanted:
-        msg = f"parameter {given.name} wants {KINDS[wanted]}, got {value!r}"
+        got = "nothing" if value is None else repr(value)
+        msg = f"parameter {given.name} wants {KINDS[wanted]}, got {got}"
         raise ConfigError(msg)
     same: Scalar | list[str] = value
     return same
