@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from foreseg.engines.built import ENGINES_FOLDER, FLAVOURS, BuiltEngines, stale_
 from foreseg.engines.chosen import CHOSEN_NAME, chosen_folder
 from foreseg.engines.load import bundle_folder
 from foreseg.engines.local_device import local_device
-from foreseg.engines.manifest import Manifest, read_manifest
+from foreseg.engines.manifest import Calibration, Manifest, read_manifest
 from foreseg.engines.processor import this_processor
 from foreseg.errors import EngineError, InputError
 from foreseg_export.bundle_engines import Work, build_engines
 from foreseg_export.choosing import GATE, Search, choose
+from foreseg_export.int8_graph import INT8_PIECE, int8_graph
 from foreseg_export.option_values import share, whole
 from foreseg_export.targets import MAX_OBJECTS, TARGETS, X86, advice, plan_build
 from foreseg_export.tensorrt_api import is_installed, open_package
@@ -82,7 +84,26 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="IOU",
         help=f"x86: mean mask IoU to reach; default: {GATE:g}, or the bundle's own if lower",
     )
+    _add_int8(parser)
     parser.set_defaults(handler=_build)
+
+
+def _add_int8(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--int8", action="store_true", help="x86: try the image encoder in int8, too; needs onnx")
+    add(
+        "--calibration",
+        nargs="+",
+        default=(),
+        metavar="VIDEO|FOLDER",
+        help="clips that --int8 takes its ranges from, best like your camera's; default: a drawn one",
+    )
+    add(
+        "--calibration-method",
+        choices=("percentile", "minmax", "entropy"),
+        default="percentile",
+        help="how; default: percentile (99.99)",
+    )
 
 
 def _choose(arguments: argparse.Namespace, folder: Path, manifest: Manifest) -> int:
@@ -91,12 +112,15 @@ def _choose(arguments: argparse.Namespace, folder: Path, manifest: Manifest) -> 
     if processor.machine not in X86_MACHINES:
         msg = f"--target x86 is for Intel and AMD processors, this is {processor}: {ELSEWHERE}"
         raise InputError(msg)
+    graphs, calibration = _int8_graphs(arguments, folder, manifest)
     search = Search(
         folder=folder,
         manifest=manifest,
         processor=processor,
         threads=arguments.threads,
         gate=arguments.gate,
+        int8_graphs=graphs,
+        calibration=calibration,
     )
     chosen = choose(search, partial(print, flush=True))
     print(f"chosen: {chosen}\nwrote {chosen_folder(folder, processor) / CHOSEN_NAME}")
@@ -104,7 +128,28 @@ def _choose(arguments: argparse.Namespace, folder: Path, manifest: Manifest) -> 
     return 0
 
 
+def _int8_graphs(
+    arguments: argparse.Namespace, folder: Path, manifest: Manifest
+) -> tuple[Mapping[str, bytes], Calibration | None]:
+    if not arguments.int8:
+        return {}, None
+    graph, calibration = int8_graph(
+        folder, manifest, arguments.calibration, method=arguments.calibration_method
+    )
+    print(calibration, flush=True)
+    return {INT8_PIECE: graph}, calibration
+
+
 def _build(arguments: argparse.Namespace) -> int:
+    if arguments.int8 and arguments.target != X86:
+        msg = (
+            f"--int8 is tried with --target {X86}; for other devices `foreseg-export sam2"
+            " --precision int8` makes a bundle"
+        )
+        raise InputError(msg)
+    if arguments.calibration and not arguments.int8:
+        msg = "--calibration is for --int8: say both, or neither"
+        raise InputError(msg)
     folder = bundle_folder(arguments.bundle)
     try:
         manifest = read_manifest(folder)

@@ -28,7 +28,7 @@ from foreseg.engines.chosen import (
     versions_of,
     write_chosen,
 )
-from foreseg.engines.manifest import Manifest, Piece, read_piece
+from foreseg.engines.manifest import Calibration, Manifest, Piece, read_piece
 from foreseg.engines.openvino import PROCESSOR
 from foreseg.engines.processor import Processor
 from foreseg.errors import EngineError, InputError
@@ -53,6 +53,7 @@ class Search:
     threads: int
     gate: float | None = None  # None: `GATE`, or the bundle's own if that is lower
     int8_graphs: Mapping[str, bytes] = field(default_factory=dict)  # piece -> made beside its own
+    calibration: Calibration | None = None  # whence the ranges of those; None: there are none
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +105,7 @@ def choose(search: Search, report: Report) -> ChosenEngines:
         mean_iou=found.mean_iou,
         gate_mean_iou=gate,
         created=dt.datetime.now(tz=dt.timezone.utc).isoformat(timespec="seconds"),
+        calibration=search.calibration if any(piece.file for piece in pieces) else None,
         pieces=pieces,
     )
     write_chosen(target, chosen)
@@ -225,6 +227,7 @@ def _chosen(search: Search, race: _Race, target: Path) -> ChosenPiece:
     _, graph, candidate = _pick(search, race)
     is_own = graph is race.graph
     file = "" if is_own else f"{race.piece.name}.int8.onnx"
+    (target / f"{race.piece.name}.int8.onnx").unlink(missing_ok=True)  # of a run before
     if not is_own:
         (target / file).write_bytes(graph)
     return ChosenPiece(

@@ -31,12 +31,12 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from foreseg_export.graphs import IR_VERSION, OPSET, PIECE_NAMES, strip
+from foreseg_export.int8_graph import INT8_PIECE
 from foreseg_export.targets import PROCESSORS
 
 F32 = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "int8")
-INT8_PIECE = "image_encoder"
 CALIBRATION_METHODS = ("percentile", "minmax", "entropy")
 
 _ROOM = 6  # what its tools leave in files on the way, in sizes of the graph

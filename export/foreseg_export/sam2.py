@@ -58,9 +58,10 @@ from foreseg_export.graphs import (
     piece_specs,
     store_half,
 )
+from foreseg_export.int8_graph import INT8_PIECE
 from foreseg_export.parity import GATES, Judge, golden_steps
 from foreseg_export.parity_page import PAGE_NAME, write_page
-from foreseg_export.precision import INT8_PIECE, lowered_pieces, quantise
+from foreseg_export.precision import lowered_pieces, quantise
 from foreseg_export.targets import MAX_OBJECTS
 from foreseg_torch.tracker.sam2_half import in_half
 from foreseg_torch.tracker.video_models import VideoModel, cut, family_of, memory_tokens

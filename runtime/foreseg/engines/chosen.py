@@ -18,13 +18,20 @@ from pathlib import Path
 
 from foreseg.engines.built import ENGINES_FOLDER
 from foreseg.engines.fields import Fields, read_fields
-from foreseg.engines.manifest import Manifest, Piece, read_hashed, read_piece
+from foreseg.engines.manifest import (
+    Calibration,
+    Manifest,
+    Piece,
+    calibration_from_fields,
+    read_hashed,
+    read_piece,
+)
 from foreseg.engines.openvino import PRECISIONS
 from foreseg.engines.processor import Processor
 from foreseg.errors import EngineError
 
 CHOSEN_NAME = "chosen.json"
-CHOSEN_FORMAT_VERSION = 1
+CHOSEN_FORMAT_VERSION = 2
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 RUNNERS = (ONNX_RUNTIME, OPENVINO)
 
@@ -82,11 +89,13 @@ class ChosenEngines:
     mean_iou: float
     gate_mean_iou: float
     created: str  # ISO 8601, UTC
+    calibration: Calibration | None  # of graphs that were made int8; None: none of them is wanted
     pieces: tuple[ChosenPiece, ...]
 
     def __str__(self) -> str:
         told = ", ".join(f"{piece.piece} on {piece.candidate}" for piece in self.pieces)
-        return f"{told}; mean mask IoU {self.mean_iou:.5f} (gate {self.gate_mean_iou:g})"
+        ranges = f"; {self.calibration}" if self.calibration else ""
+        return f"{told}; mean mask IoU {self.mean_iou:.5f} (gate {self.gate_mean_iou:g}){ranges}"
 
 
 def find_chosen(folder: Path, manifest: Manifest, processor: Processor) -> ChosenEngines | None:
@@ -221,6 +230,7 @@ def read_chosen(engines_folder: Path) -> ChosenEngines:
         mean_iou=fields.number("mean_iou"),
         gate_mean_iou=fields.number("gate_mean_iou"),
         created=fields.text("created"),
+        calibration=calibration_from_fields(fields.child_or_none("calibration")),
         pieces=tuple(_piece(child) for child in fields.children("pieces")),
     )
     if chosen.processor != engines_folder.name:

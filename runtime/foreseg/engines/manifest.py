@@ -138,6 +138,9 @@ class Calibration:
     sources: tuple[str, ...]  # names of the user's clips, or "drawn"
     frames: int  # that were looked at
 
+    def __str__(self) -> str:
+        return f"int8 ranges ({self.method}) of {self.frames} frames of {', '.join(self.sources)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
@@ -287,7 +290,7 @@ def _manifest(fields: Fields, version: int) -> Manifest:
         exporters=tuple(str(item) for item in fields.items("exporters")),
         parity=_parity(fields.child("parity")),
         sensitivity=tuple(_sensitivity(child) for child in fields.children("sensitivity")),
-        calibration=_calibration(fields.child_or_none("calibration")),
+        calibration=calibration_from_fields(fields.child_or_none("calibration")),
         golden=_golden(fields.child("golden")),
         created=fields.text("created"),
     )
@@ -346,7 +349,12 @@ def _sensitivity(fields: Fields) -> Sensitivity:
     )
 
 
-def _calibration(fields: Fields | None) -> Calibration | None:
+def calibration_from_fields(fields: Fields | None) -> Calibration | None:
+    """Read one, if there is one.
+
+    Raises:
+        EngineError: a field is missing or of another type.
+    """
     if fields is None:
         return None
     return Calibration(

@@ -82,6 +82,7 @@ def put(
         mean_iou=0.999,
         gate_mean_iou=0.99,
         created="2026-11-29T00:00:00+00:00",
+        calibration=None,
         pieces=pieces,
     )
     chosen = replace(chosen, **changes)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,33 @@ from pathlib import Path
 import pytest
 
 from foreseg.commands.bundle_selftest import SelfTest
-from foreseg.engines.chosen import Candidate, ChosenEngines, Tried, chosen_folder, read_chosen
+from foreseg.engines.chosen import (
+    Candidate,
+    ChosenEngines,
+    Tried,
+    chosen_folder,
+    read_chosen,
+    read_graph,
+)
 from foreseg.engines.load import bundle_folder
-from foreseg.engines.manifest import read_manifest
+from foreseg.engines.manifest import Calibration, read_manifest
 from foreseg.engines.processor import this_processor
 from foreseg.errors import EngineError, InputError
 from foreseg_export import build_command, choosing
 from foreseg_export.choosing import PLAIN, Search, candidates_of, choose
 from foreseg_export.cli import main
+from foreseg_export.int8_graph import int8_graph
 from foreseg_export.probe_child import ClipJob, Device, PieceJob, Refused
 
 BF16 = Candidate(runner="openvino", device="CPU", precision="bf16")
 CPU = Device(device="CPU", name="a Xeon", precisions=("fp32", "bf16"))
 MS = {"onnxruntime fp32": 10.0, "openvino fp32": 9.9, "openvino bf16": 3.0}
+INT8_MS = {
+    "onnxruntime int8 and fp32": 8.0,
+    "openvino int8 and fp32": 2.0,
+    "openvino int8 and bf16": 2.1,
+}
+RANGES = Calibration(method="percentile", sources=("clip.mp4",), frames=48)
 Probe = Callable[[Sequence[PieceJob]], tuple[Tried, ...]]
 
 
@@ -42,15 +57,16 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
             Tried(
                 candidate=job.candidate,
                 ms=None if (reason := say["refuse"].get((job.name, str(job.candidate)))) else ms,
-                worst_error=0.001 * (1 + len(job.name)) if job.candidate == BF16 else 1e-5,
+                worst_error=_worst_error(job),
                 refusal=reason or "",
             )
             for job in jobs
-            for ms in (MS[str(job.candidate)],)
+            for ms in ((MS | INT8_MS)[str(job.candidate)],)
         )
 
     def try_clip(job: ClipJob) -> SelfTest | Refused:
         say["clips"].append({name: str(candidate) for name, _, candidate in job.graphs})
+        say["graphs"] = {name: graph for name, graph, _ in job.graphs}
         found = say["ious"].pop(0)
         return found if isinstance(found, Refused) else clip_found(found)
 
@@ -58,6 +74,14 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(choosing, "try_piece", try_piece)
     monkeypatch.setattr(choosing, "try_clip", try_clip)
     return say
+
+
+def _worst_error(job: PieceJob) -> float:
+    if job.candidate.is_int8:
+        assert job.graph == b"int8"
+        return 0.06
+    assert job.graph != b"int8"
+    return 0.001 * (1 + len(job.name)) if job.candidate == BF16 else 1e-5
 
 
 def clip_found(iou: float) -> SelfTest:
@@ -161,6 +185,54 @@ def test_other_devices_are_candidates_like_any(bundle: Path) -> None:
     lowered = candidates_of(replace(piece, precision="int8"), (CPU,), has_int8=False)
     assert all(one.is_int8 for one in lowered)
     assert both[0] == PLAIN
+
+
+def test_an_int8_graph_that_passes_is_written_beside_the_record_with_its_ranges(
+    bundle: Path, probes: dict[str, object]
+) -> None:
+    int8 = {"int8_graphs": {"image_encoder": b"int8"}, "calibration": RANGES}
+    chosen, told = chosen_of(bundle, **int8)
+    encoder = chosen.pieces[0]
+    assert picks(chosen) == ["openvino int8 and fp32"] + ["openvino bf16"] * 3
+    assert probes["graphs"]["image_encoder"] == b"int8"
+    assert "image_encoder     openvino int8 and fp32        2.00 ms  off by 0.06" in told
+    assert chosen.calibration == RANGES
+    assert "int8 ranges (percentile) of 48 frames of clip.mp4" in str(chosen)
+    own = read_manifest(bundle).pieces[0]
+    assert read_graph(bundle, chosen, encoder, own) == b"int8"
+    assert (encoder.file, encoder.graph_sha256) == ("image_encoder.int8.onnx", own.sha256)
+    # at the next run its masks miss the gate: int8 is furthest off, and gives way
+    probes["ious"] = [0.98, 0.97, 0.995]
+    chosen, told = chosen_of(bundle, **int8)
+    assert picks(chosen) == ["openvino bf16"] * 4
+    assert "image_encoder gives way from openvino int8 and bf16 to openvino bf16" in told
+    assert (chosen.calibration, chosen.pieces[0].file) == (None, "")
+    assert not list(bundle.glob("engines/*/*.onnx"))
+
+
+def test_int8_is_for_this_processor_and_a_float32_encoder(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["build", str(bundle), "--target", "a100", "--int8"]) == 2
+    assert "--int8 is tried with --target x86" in capsys.readouterr().err
+    assert main(["build", str(bundle), "--target", "x86", "--calibration", "clip.mp4"]) == 2
+    assert "--calibration is for --int8" in capsys.readouterr().err
+    command = ["build", str(bundle), "--target", "x86", "--int8"]
+    monkeypatch.setitem(sys.modules, "foreseg_export.precision", None)
+    assert main(command) == 2
+    assert "pip install 'foreseg[export]'" in capsys.readouterr().err
+    monkeypatch.undo()
+    manifest = read_manifest(bundle)
+    half = replace(manifest.pieces[0], precision="fp16")
+    with pytest.raises(InputError, match=r"in float32, .* has one in fp16: leave --int8 out"):
+        int8_graph(
+            bundle,
+            replace(manifest, pieces=(half, *manifest.pieces[1:])),
+            (),
+            method="percentile",
+        )
+    assert main([*command, "--calibration", str(bundle / "none.mp4")]) == 2
+    assert "nothing is at" in capsys.readouterr().err
 
 
 def test_a_piece_that_runs_nowhere_is_an_error(bundle: Path, probes: dict[str, object]) -> None:
