@@ -161,7 +161,8 @@ CORE_ROOMS = (
     Room(
         (
             *("telemetry", "config", "dialogue", "prompts"),
-            *("depth", "masks", "frames", "geometry", "files", "texts", "clock", "errors"),
+            *("depth", "masks", "frames", "geometry", "files", "texts", "cores", "clock"),
+            "errors",
         ),
         f"the {RECORDS}: words that everyone speaks",
     ),

@@ -46,6 +46,12 @@ class TrackerConfig:
         about="take a slower back-end where that one does not start; /diagnostics warns then",
     )
     threads: int = setting(1, "CPU threads of an engine", 1, 256)
+    cores: str = setting(
+        "", "cores that the tracker's thread may use, such as `0` or `1-3`; empty = all"
+    )
+    nice: int = setting(
+        0, "is added to the niceness of the tracker's thread; below 0 wants a privilege", -20, 19
+    )
     max_tracks: int = setting(8, "objects tracked at once; above 255 masks are 16UC1", 1, 1000)
     view: str = setting(
         "whole",
@@ -103,6 +109,7 @@ class ReasonerConfig:
     timeout_s: float = setting(60.0, "an answer not complete by then has failed", 0.1, 3600)
     nice: int = setting(5, "niceness of its process", 0, 19)
     threads: int = setting(1, "CPU threads of its process", 1, 256)
+    cores: str = setting("", "cores that its process may use, such as `0` or `1-3`; empty = all")
     max_memory_mb: int = setting(
         0, "MB of host memory above which its process is ended; 0 = no ceiling", 0, 10_000_000
     )

@@ -486,16 +486,20 @@ def test_what_cannot_be_sent_raises_and_leaves_the_process_as_it_was(
     assert rest(process)[-1] == AnswerDone()
 
 
-def test_thread_counts_stand_before_numpy_loads() -> None:
+def test_thread_counts_stand_before_numpy_loads_and_cores_are_kept_to() -> None:
     kind = "tests.support.reasoners:thread_counts"
-    handle = ReasonerProcess(ReasonerSpec(kind=kind), ProcessSettings(num_threads=3, nice=7))
+    has = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    cores = frozenset({max(has)}) if has else frozenset()
+    settings = ProcessSettings(num_threads=3, nice=7, cores=cores)
+    handle = ReasonerProcess(ReasonerSpec(kind=kind), settings)
     handle.start()
     assert isinstance(heard(handle), Ready)
     assert handle.send(AskMessage(ask_id=1, query=query("?"), window=EMPTY))
     answer = rest(handle)[0]
     handle.stop()
     assert isinstance(answer, NoTarget)
-    assert answer.reason == f"OMP_NUM_THREADS=3 nice={os.nice(0) + 7}"
+    nice = os.nice(0) + 7
+    assert answer.reason == f"OMP_NUM_THREADS=3 nice={nice} cores={sorted(cores)}"
 
 
 @pytest.mark.parametrize(

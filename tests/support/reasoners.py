@@ -198,7 +198,9 @@ def failing(_options: Options) -> Scripted:
 
 def thread_counts(_options: Options) -> Scripted:
     threads = os.environ["OMP_NUM_THREADS"]
-    return saying(NoTarget(reason=f"OMP_NUM_THREADS={threads} nice={os.nice(0)}"), AnswerDone())
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    reason = f"OMP_NUM_THREADS={threads} nice={os.nice(0)} cores={cores}"
+    return saying(NoTarget(reason=reason), AnswerDone())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from foreseg.cores import Share, take
+from foreseg.errors import ConfigError
 from foreseg.texts import reason_from_error
 
 PAUSE_S = 0.2  # before a function that has raised runs again
@@ -33,10 +35,18 @@ class GuardedThread:
         name: for people.
         run: keeps what must outlive a failure outside itself; what it raises is told.
         stopping: set when the function should return, and is not to be run again.
+        share: of the processor; `check_share` tells beforehand whether it can be had.
     """
 
-    def __init__(self, name: str, run: Callable[[], None], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[], None],
+        stopping: threading.Event,
+        share: Share = Share(),  # noqa: B008 (frozen)
+    ) -> None:
         self._run = run
+        self._share = share
         self._stopping = stopping
         self._name = name
         self._num_failures = 0
@@ -64,6 +74,10 @@ class GuardedThread:
         )
 
     def _guard(self) -> None:
+        try:
+            take(self._share, self._name)
+        except ConfigError:  # taken away since it was checked
+            _log.exception("the %s thread has no share of its own", self._name)
         while True:
             try:
                 self._run()
@@ -76,3 +90,24 @@ class GuardedThread:
                 return
             if self._stopping.wait(PAUSE_S):
                 return
+
+
+def check_share(share: Share, name: str) -> None:
+    """Try a share in a thread that ends at once.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    refused: list[ConfigError] = []
+
+    def attempt() -> None:
+        try:
+            take(share, name)
+        except ConfigError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=attempt, name="foreseg-share", daemon=True)
+    thread.start()
+    thread.join()
+    if refused:
+        raise refused[0]

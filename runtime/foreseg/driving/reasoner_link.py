@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from foreseg.clock import Clock
 from foreseg.config import ReasonerConfig
+from foreseg.cores import cores_from_text
 from foreseg.dialogue import AnswerFailed
 from foreseg.driving.guarded_thread import GuardedThread
 from foreseg.driving.machine import Machine
@@ -87,6 +88,7 @@ class ReasonerLink:
                 start_timeout_s=config.start_timeout_s,
                 nice=config.nice,
                 num_threads=config.threads,
+                cores=cores_from_text(config.cores, "reasoner.cores"),
                 max_memory_mb=config.max_memory_mb,
             ),
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from foreseg.clock import Clock
+from foreseg.cores import Share
 from foreseg.driving.executor import Executor, JobOutput, PreparedJob
 from foreseg.driving.guarded_thread import GuardedThread
 from foreseg.errors import ForesegError
@@ -39,6 +40,7 @@ class TrackerThread:
         clock: measures it.
         post: hands an ended job to the loop; may wait for room.
         stopping: set when the thread should end.
+        share: of the processor that the thread gets.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class TrackerThread:
         clock: Clock,
         post: Callable[[JobEnded], None],
         stopping: threading.Event,
+        share: Share = Share(),  # noqa: B008 (frozen)
     ) -> None:
         self._executor = executor
         self._clock = clock
         self._post = post
         self._jobs: queue.Queue[PreparedJob | None] = queue.Queue(maxsize=1)
-        self.thread = GuardedThread("tracker", self._run, stopping)
+        self.thread = GuardedThread("tracker", self._run, stopping, share)
 
     def give(self, prepared: PreparedJob) -> None:
         """The next job; never waits, as the pipeline has one at a time."""

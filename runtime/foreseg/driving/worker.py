@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 from foreseg.clock import Clock, SystemClock
 from foreseg.config import Config
+from foreseg.cores import Share, cores_from_text
 from foreseg.dialogue import AnswerFailed, FramesWanted
 from foreseg.driving.executor import Executor, FrameEvictedError, Output
-from foreseg.driving.guarded_thread import GuardedThread, ThreadHealth
+from foreseg.driving.guarded_thread import GuardedThread, ThreadHealth, check_share
 from foreseg.driving.inbox import Inbox, WaitingFrame
 from foreseg.driving.machine import Machine, this_machine
 from foreseg.driving.reasoner_link import FromLink, MachineLooked, ReasonerLink
@@ -105,6 +106,17 @@ class Worker:
         reasoner_options: Mapping[str, str | int | float | bool] | None = None,
         machine: Machine | None = None,
     ) -> None:
+        """Make it; nothing runs yet.
+
+        Raises:
+            ConfigError: the system does not give the tracker or the reasoner the cores, or the
+                niceness, that the settings want.
+        """
+        tracker, reasoner = config.tracker, config.reasoner
+        share = Share(cores=cores_from_text(tracker.cores, "tracker.cores"), nice=tracker.nice)
+        check_share(share, "the tracker (tracker.cores, tracker.nice)")
+        cores = cores_from_text(reasoner.cores, "reasoner.cores")
+        check_share(Share(cores=cores), "the reasoner (reasoner.cores)")
         self._state = State.start(config, tuple(cameras))
         self._executor = executor
         self._output = output
@@ -120,7 +132,9 @@ class Worker:
         self._logged_ns: int | None = None  # when a failure was
         self._policy: WindowPolicy | None = None  # the reasoner's, once it is ready
         self.requests = Requests(executor, self._inbox.offer, self._stopping)
-        self._tracker = TrackerThread(executor, self._clock, self._inbox.put, self._stopping)
+        self._tracker = TrackerThread(
+            executor, self._clock, self._inbox.put, self._stopping, share
+        )
         self._reasoner = ReasonerLink(
             config.reasoner,
             reasoner_options or {},

@@ -13,7 +13,9 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Sequence
 
+from foreseg.cores import Share, take
 from foreseg.dialogue import AnswerFailed, AnswerPart, FramesWanted
 from foreseg.errors import ForesegError
 from foreseg.frames import FrameWindow
@@ -41,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 MAX_WINDOW_BYTES = 2**32  # of a message with frames; the parent bounds their number and size
 
 
-def main(descriptor: int, nice: int) -> None:
+def main(descriptor: int, nice: int, cores: Sequence[int]) -> None:
     """Be the reasoner's process: `descriptor` is its end of the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     faulthandler.enable()
@@ -49,6 +51,7 @@ def main(descriptor: int, nice: int) -> None:
         level=logging.INFO, format="reasoner[%(process)d] %(levelname)s %(message)s"
     )
     os.set_inheritable(descriptor, False)  # noqa: FBT003 (os takes it by position only)
+    take(Share(cores=frozenset(cores)), "the reasoner")
     os.nice(nice)
     channel = Channel(socket.socket(fileno=descriptor), max_bytes=MAX_WINDOW_BYTES)
     try:

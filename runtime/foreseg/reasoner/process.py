@@ -51,7 +51,7 @@ _LOG = logging.getLogger(__name__)
 _BOOT = (  # thread counts must stand before numpy loads; the path is the parent's own
     f"{JOIN_GROUP} import json, sys; boot = json.loads(sys.argv[1]); sys.path[:] = boot['path'];"
     " os.environ.update(boot['environment']);"
-    " from foreseg.reasoner.child import main; main(boot['descriptor'], boot['nice'])"
+    " from foreseg.reasoner.child import main; main(boot['descriptor'], boot['nice'], boot['cores'])"
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PARTS = get_args(AnswerPart)
@@ -67,6 +67,7 @@ class ProcessSettings:
     send_timeout_s: float = 5.0  # for a process that does not read
     nice: int = 5  # 0 to 19
     num_threads: int = 0  # of numeric libraries; 0 = their own choice
+    cores: frozenset[int] = frozenset()  # that it may use, of this process's; none: all of them
     max_memory_mb: int = 0  # private resident memory, 10^6 bytes; 0 = no ceiling
 
     def __post_init__(self) -> None:
@@ -238,6 +239,7 @@ class ReasonerProcess:
             "environment": dict(self._settings.environment),
             "descriptor": descriptor,
             "nice": self._settings.nice,
+            "cores": sorted(self._settings.cores),
         }
         return [sys.executable, "-c", _BOOT, json.dumps(boot)]
 
