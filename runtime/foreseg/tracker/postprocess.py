@@ -66,12 +66,23 @@ def label_map(
     w, h = size_wh
     dtype = np.uint8 if len(score_maps) <= _MAX_UINT8 else np.uint16
     labels: LabelMap = np.zeros((h, w), dtype)
-    best: F32 = np.zeros((h, w), np.float32)
+    taken = [box for box in boxes if box is not None]
+    if not taken:
+        return labels
+    # the best so far, where there is a box at all: clearing a whole frame's takes as long as the rest
+    left, top = int(min(box.x0 for box in taken)), int(min(box.y0 for box in taken))
+    right, bottom = int(max(box.x1 for box in taken)), int(max(box.y1 for box in taken))
+    best: F32 = np.zeros((bottom - top, right - left), np.float32)
+    within = labels[top:bottom, left:right]
     for index, (scores, box) in enumerate(zip(score_maps, boxes, strict=True)):
         if scores is None or box is None:
             continue
-        here = window(box)
-        labels[here][scores > best[here]] = index + 1
+        rows, columns = window(box)
+        here = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        within[here][scores > best[here]] = index + 1
         np.maximum(best[here], scores, out=best[here])
     return labels
 
