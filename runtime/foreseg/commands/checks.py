@@ -15,6 +15,7 @@ from pathlib import Path
 
 from foreseg import __version__
 from foreseg.commands import fast_dds
+from foreseg.engines.known_providers import SUFFIX, unused
 from foreseg.errors import ConfigError, EngineError
 
 PROBE_TIMEOUT_S = 20.0
@@ -130,9 +131,13 @@ def _onnxruntime() -> Check:
             is_core=True,
         )
     version, *providers = found.words
-    names = ", ".join(name.removesuffix("ExecutionProvider") for name in providers)
+    names = ", ".join(name.removesuffix(SUFFIX) for name in providers)
     return Check(
-        name="ONNX Runtime", level=Level.OK, found=f"{version} with {names}", is_core=True
+        name="ONNX Runtime",
+        level=Level.OK,
+        found=f"{version} with {names}",
+        advice=unused(tuple(providers)),
+        is_core=True,
     )
 
 
