@@ -8,6 +8,7 @@ A drawn scene is played forth and back through the pipeline of the robot. Each q
 `kinematic`, of which one in ten stands for a while and is removed. The tracker repeats its masks, which costs nothing; with
 `--tracker nano` it is the shipped one. At every hundredth of the run the garbage is collected, and memory, handles, threads,
 shared memory, Python's blocks and processor time a frame are read. The run fails where the last quarter has more than the second.
+^C ends it with what there is by then.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ LATENCIES = Latencies(tracker_ns=15 * MS, reasoner_ns=300 * MS)
 WORDS = ("what moves?", "what will leave the view next?", "which object will the ball hit next?")
 STANDS_EVERY, STANDS_FOR = 10, 3  # of ten questions one stands, until as many more were asked
 PERIOD_S = 2.0
+INTERRUPTED = 130
 SELF = Path("/proc/self")
 SHARED = "/dev/shm/"  # noqa: S108 (it is read in names)
 NEWLINE = "\n"
@@ -220,7 +222,7 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table; 1 where something grows."""
+    """Run, print the table; 1 where something grows, 130 where ^C has ended it before."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -262,15 +264,19 @@ def soak(options: argparse.Namespace) -> int:
     )
     print(f"{this_processor()}; load {os.getloadavg()[0]:.1f}")
     began = time.monotonic()
-    samples = list(
-        tqdm(
-            play(player, options.frames, options.questions, began + 60 * options.minutes),
-            total=NUM_SAMPLES, unit="%", disable=None,
-        )
-    )  # fmt: skip
+    samples: list[Sample] = []
+    played = play(player, options.frames, options.questions, began + 60 * options.minutes)
+    ended = 0
+    try:
+        samples.extend(tqdm(played, total=NUM_SAMPLES, unit="%", disable=None))
+    except KeyboardInterrupt:
+        ended = INTERRUPTED
+    if not samples:
+        print("interrupted before the first of its looks", file=sys.stderr)
+        return ended
     took_s = time.monotonic() - began
     print(
-        f"{samples[-1].frames} frames in {took_s:.0f} s by the clock, {output.masks} with masks;"
+        f"{'interrupted; ' if ended else ''}{samples[-1].frames} frames in {took_s:.0f} s by the clock, {output.masks} with masks;"
         f" answers: {dict(sorted(output.answers.items()))}"
     )
     found = grown(samples)
@@ -282,7 +288,7 @@ def soak(options: argparse.Namespace) -> int:
         write_text(table, json.dumps([asdict(one) for one in samples]) + NEWLINE)
     if plot is not None:
         draw(samples, plot)
-    return int(any(is_too_much for _, _, is_too_much in found.values()))
+    return 1 if any(is_too_much for _, _, is_too_much in found.values()) else ended
 
 
 def make_tracker(name: str, config: Config) -> Callable[[int], Tracker]:

@@ -42,6 +42,45 @@ def test_every_question_is_answered_and_nothing_is_left_open(
     assert samples[-1]["handles"] <= samples[10]["handles"]
 
 
+class StoppedSource:
+    """Images, and ^C in the place of the next one."""
+
+    def __init__(self, images: list[Any]) -> None:
+        self._images = iter(images)
+
+    def __iter__(self) -> StoppedSource:
+        return self
+
+    def __next__(self) -> Any:
+        for image in self._images:
+            return image
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("num_images", [50, 1])
+def test_an_interrupted_run_tells_what_there_is(
+    script: dict[str, Any], num_images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    globals_ = script["play"].__globals__
+    frames_of = globals_["frames_of"]
+    globals_["frames_of"] = lambda images: StoppedSource(images[:num_images])
+    table = tmp_path / "samples.json"
+    words = ["--frames", "300", "--questions", "0", "--json", str(table)]
+    try:
+        code = script["main"](words)
+    finally:
+        globals_["frames_of"] = frames_of
+    said = capsys.readouterr()
+    if num_images == 1:
+        assert code == 130
+        assert "interrupted before the first of its looks" in said.err
+        assert not table.exists()
+        return
+    assert code in {1, 130}  # so short, memory still warms up
+    assert "interrupted; 48 frames in" in said.out
+    assert [one["frames"] for one in json.loads(table.read_text("utf-8"))] == list(range(3, 49, 3))
+
+
 def test_shared_memory_is_this_process_own(script: dict[str, Any]) -> None:
     mine = SharedMemory(create=True, size=1 << 20)
     try:

@@ -75,6 +75,7 @@ class Motion:
 class _Sighting:
     time_s: float
     region: Region
+    centre_xy: tuple[float, float]  # the region's, taken once
 
 
 def find_motion(stack: F32Array, times_s: Sequence[float]) -> Motion:
@@ -84,7 +85,7 @@ def find_motion(stack: F32Array, times_s: Sequence[float]) -> Motion:
     aligned, known = _aligned(stack, shifts)
     background = _background(aligned, known)
     sightings = [
-        [_Sighting(time_s=time_s, region=region) for region in regions]
+        [_Sighting(time_s=time_s, region=region, centre_xy=region.centre_xy) for region in regions]
         for time_s, regions in zip(
             times_s, _moving_regions(aligned, known, background), strict=True
         )
@@ -127,8 +128,8 @@ def rim_change(aligned: F32Array, known: NDArray[np.bool_]) -> float:
     shares = []
     for i in range(len(aligned) - 1):
         seen = known[i] & known[i + 1]
-        change = np.abs(aligned[i + 1] - aligned[i]).max(axis=2) * seen
-        down, right = np.gradient(aligned[i + 1].mean(axis=2))
+        change = _largest_channel(np.abs(aligned[i + 1] - aligned[i])) * seen
+        down, right = np.gradient(_mean_channel(aligned[i + 1]))
         texture = _block_means(np.hypot(down, right))
         is_changed = _block_means(change) > np.maximum(RIM_NOISE, RIM_TEXTURE_SHARE * texture)
         is_rim = np.ones_like(is_changed)
@@ -152,7 +153,7 @@ def camera_shifts(stack: F32Array) -> F64Array:
     Phase correlation of neighbours. A shift counts only where much of the image changes and the
     shift explains it: otherwise a mover before a plain background would pass for a moving camera.
     """
-    grey = stack.mean(axis=3)
+    grey = _mean_channel(stack)
     height, width = grey.shape[1:]
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
     spectra = np.fft.rfft2((grey - grey.mean(axis=(1, 2), keepdims=True)) * window)
@@ -168,11 +169,11 @@ def camera_shifts(stack: F32Array) -> F64Array:
 
 def _is_explained(before: F32Array, after: F32Array, step_xy: tuple[float, float]) -> bool:
     """True if a shift of the whole image explains most of what changed."""
-    change = np.abs(after - before).max(axis=2)
+    change = _largest_channel(np.abs(after - before))
     if float((change > NOISE_FLOOR / 2).mean()) < MIN_CHANGED_SHARE:
         return False
     moved, known = _moved(before, step_xy)
-    rest = np.abs(after - moved).max(axis=2)
+    rest = _largest_channel(np.abs(after - moved))
     cap = 2 * NOISE_FLOOR  # so that one mover does not decide
     total = float(np.minimum(change, cap)[known].sum())
     return float(np.minimum(rest, cap)[known].sum()) < MAX_RESIDUAL_SHARE * total
@@ -242,8 +243,8 @@ def _background(aligned: F32Array, known: NDArray[np.bool_]) -> F32Array:
         holed = np.where(known[..., None], aligned, np.float32(np.nan))
         median = np.nanmedian(holed, axis=0).astype(np.float32)
     first, last = aligned[0], aligned[-1]
-    changed = (np.abs(first - last).max(axis=2) > NOISE_FLOOR) & known[0]
-    passed = (np.abs(first - median).max(axis=2) > NOISE_FLOOR) & known[0] & ~changed
+    changed = (_largest_channel(np.abs(first - last)) > NOISE_FLOOR) & known[0]
+    passed = (_largest_channel(np.abs(first - median)) > NOISE_FLOOR) & known[0] & ~changed
     around = _surroundings(last, ~changed)
     first_fits = np.abs(first - around).sum(axis=2) <= np.abs(last - around).sum(axis=2)
     background = np.where((passed | (changed & first_fits))[..., None], first, median)
@@ -264,13 +265,13 @@ def _moving_regions(
     aligned: F32Array, known: NDArray[np.bool_], background: F32Array
 ) -> list[list[Region]]:
     """Per frame, the regions that differ from the background."""
-    differences = np.abs(aligned - background).max(axis=3)
+    differences = _largest_channel(np.abs(aligned - background))
     threshold = max(NOISE_FLOOR, 6 * float(np.median(differences)))
     pixels = background.shape[0] * background.shape[1]
     min_area = max(6, round(MIN_AREA_SHARE * pixels))
     if not known.all():  # a residual shift shows wherever the background has edges
         down, right = np.gradient(background, axis=(0, 1))
-        differences = differences - (np.abs(down) + np.abs(right)).max(axis=2)
+        differences = differences - _largest_channel(np.abs(down) + np.abs(right))
     found = []
     for difference, frame, inside in zip(differences, aligned, known, strict=True):
         mask = (mean_filtered(difference) > threshold) & inside
@@ -280,6 +281,18 @@ def _moving_regions(
             )
         )
     return found
+
+
+def _largest_channel(values: F32Array) -> F32Array:
+    """The largest of the three channels of (..., 3), plane by plane: numpy's own loop is over three."""
+    largest: F32Array = np.maximum(values[..., 0], values[..., 1])
+    return np.maximum(largest, values[..., 2], out=largest)
+
+
+def _mean_channel(values: F32Array) -> F32Array:
+    """The mean of the three channels of (..., 3), likewise."""
+    mean: F32Array = (values[..., 0] + values[..., 1] + values[..., 2]) / np.float32(3)
+    return mean
 
 
 def _tracks(sightings: list[list[_Sighting]], side_px: int) -> list[list[_Sighting]]:
@@ -303,16 +316,19 @@ def _followed_back(
     track: list[_Sighting], earlier: list[list[_Sighting]], side_px: int
 ) -> list[_Sighting]:
     """The track lengthened into the past as long as one constant velocity explains it."""
+    most = 0.04 * side_px + 0.3 * _distance(track[0], track[1])
+    start, velocity, _ = _fit(track)
     for sightings in reversed(earlier):
-        best, best_cost = None, 0.04 * side_px + 0.3 * _distance(track[0], track[1])
+        best, best_cost = None, most
         for sighting in sightings:
-            place = _place_at(track, sighting.time_s)
-            cost = float(np.hypot(*(place - sighting.region.centre_xy)))
+            place = start + velocity * (sighting.time_s - track[0].time_s)
+            cost = float(np.hypot(*(place - sighting.centre_xy)))
             cost += _unlikeness(track[-1].region, sighting.region)
             if cost < best_cost:
                 best, best_cost = sighting, cost
         if best is not None:
             track = [*track, best]
+            start, velocity, _ = _fit(track)
     return track
 
 
@@ -329,19 +345,14 @@ def _plausibility(track: list[_Sighting]) -> float:
 
 
 def _distance(a: _Sighting, b: _Sighting) -> float:
-    (ax, ay), (bx, by) = a.region.centre_xy, b.region.centre_xy
+    (ax, ay), (bx, by) = a.centre_xy, b.centre_xy
     return float(np.hypot(ax - bx, ay - by))
-
-
-def _place_at(track: list[_Sighting], time_s: float) -> F64Array:
-    place, velocity, _ = _fit(track)
-    return place + velocity * (time_s - track[0].time_s)
 
 
 def _fit(track: list[_Sighting]) -> tuple[F64Array, F64Array, float]:
     """Place at the newest time, velocity per second, and root mean square error in pixels."""
     times = np.array([sighting.time_s - track[0].time_s for sighting in track])
-    places = np.array([sighting.region.centre_xy for sighting in track])
+    places = np.array([sighting.centre_xy for sighting in track])
     middle = times.mean()
     spread = float(((times - middle) ** 2).sum())
     velocity = ((times - middle)[:, None] * places).sum(axis=0) / max(spread, 1e-12)

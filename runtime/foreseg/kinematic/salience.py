@@ -92,8 +92,10 @@ def rim_ratio(image: F32Array, exclude: Mask) -> F32Array:
     height, width = image.shape[:2]
     bins = (image * (LEVELS / 256)).astype(np.int32)
     codes = (bins[..., 0] * LEVELS + bins[..., 1]) * LEVELS + bins[..., 2]
-    colours, places = np.unique(codes, return_inverse=True)
-    places = places.reshape(height, width)
+    colours = np.flatnonzero(np.bincount(codes.ravel(), minlength=LEVELS**3)).astype(np.int32)
+    numbers = np.zeros(LEVELS**3, dtype=np.intp)
+    numbers[colours] = np.arange(colours.size)
+    places = numbers[codes]
     everywhere = np.bincount(places[~exclude], minlength=colours.size).astype(np.float64)
     stretches = _rim_stretches((height, width))
     stretches[exclude] = 0
