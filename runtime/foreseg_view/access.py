@@ -16,6 +16,7 @@ from foreseg.clock import Clock, SystemClock
 
 COOKIE = "foreseg_view"
 MAX_BODY_BYTES = 64 * 1024
+MAX_PATH_BYTES = 2048  # with what follows the question mark
 MAX_PEERS = 256  # whose rates are remembered; the one that was quiet for longest is forgotten
 NS = 1_000_000_000
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})

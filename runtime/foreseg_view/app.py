@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -47,6 +47,7 @@ STATIC: Final = Path(__file__).resolve().parent / "static"
 NS: Final = 1_000_000_000
 REPLY_TIMEOUT_S: Final = 30.0
 KEYFRAME_TEXT_PX: Final = 14
+MAX_DIGITS: Final = 8  # of pixels, seconds
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def build_app(hub: Hub, access: Access) -> ASGIApp:
         WebSocketRoute("/api/live", hub.serve),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    handlers = {InputError: _refused, HTTPException: _failed}
+    handlers = {InputError: _refused, HTTPException: _failed, Exception: _broken}
     inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     return Gate(inner, access)
 
@@ -275,12 +276,16 @@ def _told(reply: Reply, record: dict[str, object]) -> Response:
 
 
 async def _fields(request: Request, known: frozenset[str]) -> Fields:
-    return fields_from_json(await request.body(), known)
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "the request ended before it was whole") from None
+    return fields_from_json(body, known)
 
 
 def _number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 9):  # noqa: PLR2004 (pixels)
-        msg = f"{name} wants a whole number of pixels, got {text[:80]!r}"
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        msg = f"{name} wants a whole number of at most {MAX_DIGITS} digits, got {text[:80]!r}"
         raise InputError(msg)
     return int(text)
 
@@ -301,3 +306,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (as it is registered)
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+async def _broken(_: Request, __: Exception) -> Response:
+    """A fault of ours; Starlette hands it on to the log."""
+    words = "foreseg failed at this request; where it was started it tells more"
+    return JSONResponse({"error": words}, status_code=500)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from foreseg_view.access import (
     CHANGES,
     MAX_BODY_BYTES,
+    MAX_PATH_BYTES,
     READS,
     WRONG_TOKENS,
     Access,
@@ -38,6 +39,7 @@ HEADERS = {
 }
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 CLOSED_BY_POLICY = 1008
+MAX_LENGTH_DIGITS = 18  # h11 lets nothing but digits through
 
 
 class Gate:
@@ -82,15 +84,17 @@ class Gate:
             return _said(403, "a page of another site may not ask here")
         if not access.is_known(headers.get("cookie", ""), headers.get("authorization", "")):
             return self._token_asked(scope, peer)
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_PATH_BYTES:
+            return _said(414, f"an address here has at most {MAX_PATH_BYTES} bytes")
+        if "transfer-encoding" in headers:  # of two lengths a proxy may believe the other one
+            return _said(411, "a request wants a Content-Length and no Transfer-Encoding")
         is_change = is_http and scope["method"] not in SAFE_METHODS
         if not access.take(peer, CHANGES if is_change else READS):
             return _said(429, "too many requests from your address; wait a moment")
         if not is_change:
             return None
         length = headers.get("content-length", "")
-        if not length.isdecimal() and (length or "transfer-encoding" in headers):
-            return _said(411, "a request wants a Content-Length")
-        if length and int(length) > MAX_BODY_BYTES:
+        if len(length) > MAX_LENGTH_DIGITS or int(length or "0") > MAX_BODY_BYTES:
             return _said(413, f"a request may have {MAX_BODY_BYTES} bytes, got {length[:20]}")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if scope["method"] != "DELETE" and kind != "application/json":
@@ -109,5 +113,8 @@ class Gate:
 
 
 def _said(status: int, words: str) -> Response:
+    """A refusal. The connection ends with it: what may be left of the request is not read."""
     body = json.dumps({"error": words}) + "\n"
-    return PlainTextResponse(body, status_code=status, media_type="application/json")
+    response = PlainTextResponse(body, status_code=status, media_type="application/json")
+    response.headers["Connection"] = "close"
+    return response

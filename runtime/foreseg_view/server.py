@@ -22,7 +22,6 @@ NICENESS = 10  # of painting and serving, beside tracking
 STOP_S = 5.0
 GRACE_S = 2
 MAX_MESSAGE_BYTES = 4096  # that a viewer sends
-MAX_CONNECTIONS = 256
 BACKLOG = 64
 
 
@@ -45,6 +44,7 @@ class ViewServer:
             import uvicorn
 
             from foreseg_view.app import build_app
+            from foreseg_view.connections import MAX_CONNECTIONS, TimedProtocol
             from foreseg_view.hub import Hub
             from foreseg_view.painter import Painter
         except ImportError as error:
@@ -63,8 +63,10 @@ class ViewServer:
             uvicorn.Config(
                 build_app(hub, self.access),
                 log_config=None,
+                log_level="error",  # not each nonsense that somebody sends
                 access_log=False,
                 lifespan="on",
+                http=TimedProtocol,
                 ws="websockets-sansio",
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_max_queue=8,

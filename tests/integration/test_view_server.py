@@ -12,6 +12,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from foreseg.driving.executor import Executor
 from foreseg.driving.worker import Worker
 from foreseg.errors import InputError
 from foreseg.frames import DEFAULT_CAMERA
-from foreseg_view import hub
+from foreseg_view import connections, hub
 from foreseg_view.board import Board
 from foreseg_view.pixels import reduced
 from foreseg_view.server import ViewServer, bound_socket
@@ -325,9 +326,23 @@ def test_a_flood_and_a_crowd_are_sent_away(rig: Rig, monkeypatch: pytest.MonkeyP
         ("POST", "/api/queries", {}, '{"text": ""}', 400),
         ("POST", "/api/queries", {}, '{"text": "' + "x" * 70_000 + '"}', 413),
         ("POST", "/api/objects", {}, '{"points": [[9999, 1]]}', 409),
+        ("POST", "/api/queries", {}, '{"text":' + "[" * 30_000, 400),
+        ("POST", "/api/objects", {}, '{"box": [NaN, 0, 1, 1]}', 400),
+        ("POST", "/api/objects", {}, '{"box": [0, 0, ' + "9" * 5000 + ", 1]}", 400),
+        ("POST", "/api/objects", {}, '{"box": [9, 9, 5, 5]}', 409),
+        ("POST", "/api/objects", {}, '{"box": [-9, -9, -5, -5]}', 409),
+        ("PATCH", "/api/objects/%3Cscript%3E", {}, '{"name": "x"}', 400),
+        ("DELETE", "/api/objects/%FF%00", {}, "", 409),
+        ("DELETE", "/api/queries/nobody", {}, "", 409),
+        ("OPTIONS", "/api/queries", {}, "", 405),
+        ("GET", "/api/state?" + "x" * 3000, {}, "", 414),
+        ("GET", "/api/frames/" + "9" * 2000, {}, "", 404),
+        ("GET", "/api/answers/" + "9" * 5000 + "/keyframe", {}, "", 414),
+        ("GET", "/api/recording?seconds=nan", {}, "", 400),
         ("GET", "/api/frames/1?side=-4", {}, "", 400),
         ("GET", "/api/nothing", {}, "", 404),
         ("GET", "/static/..%2fapp.py", {}, "", 404),
+        ("GET", "/static//etc/passwd", {}, "", 404),
         ("PUT", "/api/queries", {}, "{}", 405),
     ],
 )
@@ -351,6 +366,73 @@ def test_a_body_without_a_length_is_not_read(shared: Rig) -> None:
     reply = shared.http.post("/api/queries", headers=headers, content=body)
     assert reply.status_code == 411
     assert shared.http.get("/api/state").status_code == 200
+
+
+def told_to(rig: Rig, *parts: bytes) -> bytes:
+    """What the server says to bytes as no library would send them, until it closes."""
+    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=WAIT_S) as raw:
+        for part in parts:
+            raw.sendall(part)
+        said = b""
+        with suppress(ConnectionResetError):
+            while data := raw.recv(1 << 16):
+                said += data
+    return said
+
+
+def test_of_two_lengths_neither_is_believed(shared: Rig) -> None:
+    head = b"POST /api/queries HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    hidden = b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    said = told_to(shared, head + both + hidden)
+    assert said.startswith(b"HTTP/1.1 411 ")
+    assert said.count(b"HTTP/1.1") == 1, "what stood behind it is not a request"
+    for lengths in (b"2\r\nContent-Length: 3", b"+2", b"\xb2", b"9" * 5000):
+        said = told_to(shared, head + b"Content-Length: " + lengths + b"\r\n\r\n{}")
+        assert said.startswith(b"HTTP/1.1 4"), lengths[:20]
+
+
+def test_who_says_half_a_request_is_waited_for_no_longer_than_that(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.3)
+    host = b"Host: localhost\r\n"
+    asking = b"POST /api/queries HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n"
+    assert told_to(rig) == b"", "nothing"
+    assert told_to(rig, b"GET / HTTP/1.1\r\n", host) == b"", "a head without its end"
+    assert b"HTTP" not in told_to(rig, asking + b"Content-Length: 9\r\n\r\n{"), "half a body"
+    whole = b"GET /api/state HTTP/1.1\r\n" + host + b"\r\n"
+    said = told_to(rig, whole + b"GET /api/st")
+    assert said.startswith(b"HTTP/1.1 200 "), "a whole one before half of one"
+    assert rig.http.get("/api/state").status_code == 200
+    with rig.live() as viewer:
+        for _ in range(3):  # a WebSocket is no request that has still to come
+            record_from(viewer, lambda r: r["type"] == "health")
+    assert caplog.records == [], "who gives up is not told of in the log"
+
+
+def test_half_open_connections_keep_nobody_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_WAITING", 8)
+    monkeypatch.setattr(connections, "REQUEST_S", 10 * WAIT_S)
+    held = [socket.create_connection(("127.0.0.1", rig.server.port)) for _ in range(8)]
+    try:
+        for one in held:
+            one.sendall(b"GET / HTTP/1.1\r\n")
+        assert told_to(rig) == b"", "one more is closed at once"
+        for one in held[:2]:
+            one.close()
+        rig.until(lambda: not raises(lambda: rig.http.get("/api/state")), "there is room again")
+    finally:
+        for one in held:
+            one.close()
+
+
+def raises(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except httpx.TransportError:
+        return True
+    return False
 
 
 def test_too_many_changes_are_refused_and_reading_goes_on(rig: Rig) -> None:
