@@ -5,18 +5,25 @@
 
 The viewers are a process of their own that takes pictures as fast as they come, on this machine, too:
 so what they take of its processors counts against us. One object, the nano tracker on one thread.
+
+Three measures of a frame: the clock from its arrival to its masks; the same less the time in which the
+pipeline's two threads waited for a processor (Linux, `schedstat`), which a machine with other work spoils less,
+and which has all that they wait for the server's threads in this process; and their processor time.
+Rounds come in pairs, and the median over pairs of their ratios stands beside that of all frames together.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foreseg.clock import SystemClock
 from foreseg.commands.options import config_from_words
@@ -32,6 +39,7 @@ from foreseg_view.board import Board
 from foreseg_view.server import ViewServer
 from foreseg_view.worker_host import WorkerHost
 
+FloatArray = NDArray[np.float64]
 NUM_FRAMES = 60  # kept, and played forth and back
 VIEWERS = """
 import asyncio, json, sys
@@ -57,22 +65,42 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
 """
 
 
+PIPELINE = ("foreseg-loop", "foreseg-tracker")
+MEASURES = ("clock", "clock less waiting for a processor", "processor time")
+
+
 class Output:
     """Hands on to the board, and notes what each frame took."""
 
     def __init__(self, board: Board) -> None:
-        self.took_ms: list[float] = []
+        self.took_ms: list[tuple[float, float, float]] = []  # as MEASURES has them
         self._board = board
         self._clock = SystemClock()
+        self._last = (0, 0)
 
     def publish_masks(self, masks: PublishedMasks) -> None:
-        """One frame."""
+        """One frame, in the pipeline's thread."""
         self._board.publish_masks(masks)
+        clock_ms = (self._clock.monotonic_ns() - masks.frame.received_ns) / 1e6
+        now = ran_and_waited_ns()
+        ran_ms, queued_ms = ((new - old) / 1e6 for new, old in zip(now, self._last, strict=True))
+        self._last = now
         if masks.tracks:
-            self.took_ms.append((self._clock.monotonic_ns() - masks.frame.received_ns) / 1e6)
+            self.took_ms.append((clock_ms, max(0.0, clock_ms - queued_ms), ran_ms))
 
     def publish_answer(self, _: object) -> None:
         """Nothing is asked."""
+
+
+def ran_and_waited_ns() -> tuple[int, int]:
+    """The pipeline's threads until now: processor time, and time of waiting for one (0 where no kernel tells)."""
+    ran = waited = 0
+    for thread in threading.enumerate():
+        path = Path(f"/proc/self/task/{thread.native_id}/schedstat")
+        if thread.name in PIPELINE and path.exists():
+            words = path.read_text("ascii").split()
+            ran, waited = ran + int(words[0]), waited + int(words[1])
+    return ran, waited
 
 
 def feed(worker: Worker, frames: list[U8Array], hz: float, stopping: threading.Event) -> None:
@@ -126,7 +154,7 @@ def measure(
     wanted: argparse.Namespace, output: Output, url: str, stopping: threading.Event
 ) -> None:
     """Rounds without and with viewers, in turns."""
-    took: dict[bool, list[float]] = {False: [], True: []}
+    rounds: dict[bool, list[FloatArray]] = {False: [], True: []}
     for number in range(2 * wanted.rounds):
         has_viewers = number % 2 == 1
         words = [sys.executable, "-c", VIEWERS, url, str(wanted.viewers), str(wanted.seconds)]
@@ -137,18 +165,46 @@ def measure(
         else:
             stopping.wait(wanted.seconds)
             seen = ""
-        values = list(output.took_ms)
-        took[has_viewers] += values
-        p50, p99 = np.percentile(values, [50, 99])
+        values = np.array(output.took_ms, dtype=np.float64).reshape(-1, len(MEASURES))
+        if not len(values):
+            sys.exit("no frame was tracked in this round: give more --seconds, or less --hz")
+        rounds[has_viewers].append(values)
+        p50, p99 = np.percentile(values[:, 0], [50, 99])
         label = f"{wanted.viewers if has_viewers else 0:3d} viewers"
         print(
             f"{label}: {len(values)} frames, p50 {p50:.1f} ms, p99 {p99:.1f} ms{seen}", flush=True
         )
-    for share in (50, 99):
-        alone, watched = (np.percentile(took[key], share) for key in (False, True))
-        print(f"p{share}: {alone:.1f} -> {watched:.1f} ms, {watched / alone:.2f} times")
+    for rank, name in enumerate(MEASURES):
+        for share in (50, 99):
+            print(f"{name}, p{share}: {compared(rounds, rank, share)}")
     load = Path("/proc/loadavg").read_text("ascii").split()[0]
-    print(f"{len(took[False])} and {len(took[True])} frames; load {load}")
+    counts = " and ".join(str(sum(map(len, rounds[key]))) for key in (False, True))
+    print(
+        f"{counts} frames at {wanted.hz:g} Hz; {processor()}, {os.cpu_count()} cores, load {load}"
+    )
+
+
+def compared(rounds: dict[bool, list[FloatArray]], rank: int, share: int) -> str:
+    """A percentile without and with viewers: of all frames, and the median over pairs of rounds."""
+    alone, watched = (
+        float(np.percentile(np.concatenate(rounds[key])[:, rank], share)) for key in (False, True)
+    )
+    pairs = zip(rounds[False], rounds[True], strict=True)
+    ratios = [
+        np.percentile(b[:, rank], share) / np.percentile(a[:, rank], share) for a, b in pairs
+    ]
+    return (
+        f"{alone:.1f} -> {watched:.1f} ms, {watched / alone:.2f} times"
+        f" (median of {len(ratios)} pairs of rounds: {np.median(ratios):.2f})"
+    )
+
+
+def processor() -> str:
+    """Its name, where Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "a processor")
 
 
 if __name__ == "__main__":
