@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from foreseg.driving.executor import Executor
     from foreseg.driving.worker import Worker
     from foreseg.frames import DEFAULT_CAMERA
-    from foreseg.media.sources import open_source
+    from foreseg.media.sources import CameraSource, open_source
     from foreseg_view.board import Board
     from foreseg_view.feed import Feed
     from foreseg_view.pixels import reduced
@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         trace = RunTrace(questions, trace_path, config, DEFAULT_CAMERA, max_bytes=MAX_TRACE_BYTES)
         output = BoardOutput(board, questions)
         worker = Worker(config, (DEFAULT_CAMERA,), executor, output, trace=trace)
-        host = WorkerHost(worker, Path(source.name).name, trace_path=trace_path)
+        is_live, name = isinstance(source, CameraSource), Path(source.name).name
+        host = WorkerHost(worker, name, trace_path=trace_path, is_live=is_live)
         server = ViewServer(board, host, address=arguments.host, port=arguments.port)
         stopping = threading.Event()
         feed = Feed(source, worker, host.tell, stopping)

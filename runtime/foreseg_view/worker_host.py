@@ -19,11 +19,20 @@ from foreseg_view.board import Board
 from foreseg_view.host import Done, FrameDone, QueryNow, Stage, Status
 
 NS = 1_000_000_000
+STALL_S = 3.0  # without a frame of a camera: told
 _STATM = Path("/proc/self/statm")
 
 
 class WorkerHost:
-    """Reads a worker's snapshots and makes requests of it."""
+    """Reads a worker's snapshots and makes requests of it.
+
+    Args:
+        worker: of one camera.
+        source: what it sees, for people.
+        trace_path: where its trace is written.
+        is_live: frames come from a camera, so that it is told when none comes.
+        clock: the worker's.
+    """
 
     def __init__(
         self,
@@ -31,13 +40,16 @@ class WorkerHost:
         source: str,
         *,
         trace_path: Path | None = None,
+        is_live: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.source = source
         self.trace_path = trace_path
         self._notice = ""  # of the source
         self._worker = worker
+        self._is_live = is_live
         self._clock = clock or SystemClock()
+        self._began_ns = self._clock.monotonic_ns()
 
     def status(self) -> Status:
         """As the worker's snapshot has it."""
@@ -46,6 +58,7 @@ class WorkerHost:
         camera = state.cameras[DEFAULT_CAMERA]
         now_ns = self._clock.monotonic_ns()
         ladder = state.ladder
+        last_ns = camera.newest.received_ns if camera.newest is not None else self._began_ns
         return Status(
             queries=queries_of(state, now_ns),
             reasoner=_reasoner_words(state),
@@ -60,8 +73,14 @@ class WorkerHost:
             },
             rung="" if ladder.rung is Rung.NORMAL else _rung_words(ladder.rung, ladder.reason),
             memory_bytes=_resident_bytes(),
-            problem=self._notice or _problem(snapshot),
+            problem=self._notice or _problem(snapshot) or self._stalled((now_ns - last_ns) / NS),
         )
+
+    def _stalled(self, silent_s: float) -> str:
+        """A camera that gives neither frames nor a fault is told of, too."""
+        if not self._is_live or silent_s < STALL_S:
+            return ""
+        return f"no frame has come for {silent_s:.0f} s: is the camera still there?"
 
     def tell(self, notice: str) -> None:
         """What viewers should know of the source; "" = nothing."""

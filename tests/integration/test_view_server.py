@@ -32,7 +32,7 @@ from tests.support.scene import WAIT_S, box_of, image_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync import client
 
-from foreseg.clock import SystemClock
+from foreseg.clock import ManualClock, SystemClock
 from foreseg.commands.questions import Questions, RunTrace
 from foreseg.config import Config, HistoryConfig, ReasonerConfig, SchedulerConfig
 from foreseg.driving.executor import Executor
@@ -262,6 +262,20 @@ def test_pictures_come_when_asked_for_newest_only(rig: Rig) -> None:
         sample = record_from(one, lambda r: r["type"] == "health")["samples"][-1]
         assert sample["reasoner"] in {"up", "down"}
         assert sample["memory_mb"] > 1
+
+
+def test_a_camera_that_gives_nothing_is_told_of(shared: Rig) -> None:
+    shared.frames()
+    newest = shared.worker.snapshot().state.cameras[DEFAULT_CAMERA].newest
+    assert newest is not None
+    clock = ManualClock()
+    clock.advance(newest.received_ns + 7_000_000_000 - clock.monotonic_ns())
+    camera = WorkerHost(shared.worker, "camera 0", is_live=True, clock=clock)
+    told = "no frame has come for 7 s: is the camera still there?"
+    assert camera.status().problem == told
+    camera.tell("camera 0 gives no frame; again in 0.5 s")
+    assert camera.status().problem.startswith("camera 0 gives"), "what the source says is nearer"
+    assert WorkerHost(shared.worker, "clip.mp4", clock=clock).status().problem == ""
 
 
 def test_an_answer_reaches_every_viewer_also_one_that_comes_later(rig: Rig) -> None:

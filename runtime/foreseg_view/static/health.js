@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Health of the last minutes, as small plots.
 
-import { $, el, setText } from "./dom.js";
+import { $, el, seconds, setText } from "./dom.js";
 
 const MAX_SAMPLES = 300;
 const MIN_SPAN = 60;
@@ -9,11 +9,11 @@ const WIDTH = 300;
 const HEIGHT = 60;
 const total = (dropped) => Object.values(dropped).reduce((sum, count) => sum + count, 0);
 const PLOTS = [
-  { name: "Frames a second", lines: [(s) => s.camera_hz, (s) => s.masks], now: (s) => `camera ${number(s.camera_hz)}, masks ${s.masks}` },
-  { name: "Frame to mask", lines: [(s) => s.mask_ms_p50, (s) => s.mask_ms_p99], now: (s) => `p50 ${number(s.mask_ms_p50)}, p99 ${number(s.mask_ms_p99)} ms` },
-  { name: "Frames dropped", lines: [(s) => total(s.dropped)], now: (s) => causes(s.dropped) },
-  { name: "Reasoner", lines: [(s) => ({ down: 0, up: 1, asking: 2 })[s.reasoner]], now: (s) => s.reasoner },
-  { name: "Memory", lines: [(s) => s.memory_mb], now: (s) => (s.memory_mb === null ? "not told" : `${s.memory_mb.toFixed(0)} MB`) },
+  { name: "Frames a second", unit: "/s", lines: [(s) => s.camera_hz, (s) => s.masks], now: (s) => `camera ${number(s.camera_hz)}, masks ${s.masks}` },
+  { name: "Frame to mask", unit: " ms", lines: [(s) => s.mask_ms_p50, (s) => s.mask_ms_p99], now: (s) => `p50 ${number(s.mask_ms_p50)}, p99 ${number(s.mask_ms_p99)} ms` },
+  { name: "Frames dropped", unit: "/s", lines: [(s) => total(s.dropped)], now: (s) => causes(s.dropped) },
+  { name: "Reasoner", unit: "", lines: [(s) => ({ down: 0, up: 1, asking: 2 })[s.reasoner]], now: (s) => s.reasoner },
+  { name: "Memory", unit: " MB", lines: [(s) => s.memory_mb], now: (s) => (s.memory_mb === null ? "not told" : `${s.memory_mb.toFixed(0)} MB`) },
 ];
 
 export class Health {
@@ -30,7 +30,7 @@ export class Health {
         if (i) line.setAttribute("class", "second");
         svg.append(line);
       });
-      plot.node.append(svg);
+      plot.node.append(svg, el("p", { class: "axis", "aria-hidden": "true" }, el("span"), el("span"), el("span", {}, "now")));
       $("plots").append(plot.node);
     }
   }
@@ -55,6 +55,9 @@ export class Health {
     const values = plot.lines.map((value) => this.samples.map(value));
     const span = Math.max(MIN_SPAN, this.samples.length);
     const most = Math.max(1e-9, ...values.flat().filter((value) => value !== null)) * 1.08;
+    const [since, top] = plot.node.querySelectorAll(".axis span");
+    setText(since, `${seconds(span)} ago`);
+    setText(top, plot.unit ? `top ${number(most)}${plot.unit}` : "down, up, asking");
     values.forEach((line, i) => {
       const points = line
         .map((value, rank) => [value, WIDTH * (1 - (line.length - 1 - rank) / (span - 1))])

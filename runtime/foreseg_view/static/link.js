@@ -3,14 +3,30 @@
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5000;
+const LOOK_MS = 1000;
+const QUIET_MS = 5000; // something comes each second; who is quiet for so long is told of
+const DEAD_MS = 20000; // and given up, as a phone that has changed its network must
 const decoder = new TextDecoder();
 
-// `on` has: state(record), answer(record), health(samples), picture(head, jpeg), opened(), lost(reason)
+// `on` has: state(record), answer(record), health(samples), picture(head, jpeg), opened(), lost(reason), quiet(seconds)
 export class Link {
   constructor(on) {
     this.on = on;
     this.retry_ms = FIRST_RETRY_MS;
+    this.heard = 0;
     this.open();
+    setInterval(() => this.look(), LOOK_MS);
+  }
+
+  is_open() {
+    return this.socket.readyState === WebSocket.OPEN;
+  }
+
+  look() {
+    const quiet_ms = performance.now() - this.heard;
+    if (!this.is_open() || quiet_ms < QUIET_MS) return;
+    if (quiet_ms > DEAD_MS) this.end(this.socket, "foreseg has said nothing for long");
+    else this.on.quiet(quiet_ms / 1000);
   }
 
   open() {
@@ -19,17 +35,29 @@ export class Link {
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => {
       this.retry_ms = FIRST_RETRY_MS;
+      this.heard = performance.now();
       this.on.opened();
     };
     this.socket.onmessage = (event) => this.take(event.data);
-    this.socket.onclose = (event) => {
-      this.on.lost(event.reason || "no connection to foreseg");
-      setTimeout(() => this.open(), this.retry_ms);
-      this.retry_ms = Math.min(2 * this.retry_ms, LAST_RETRY_MS);
-    };
+    const socket = this.socket;
+    this.socket.onclose = (event) => this.end(socket, event.reason);
+  }
+
+  // A connection has ended, or is given up; why no other one is let in, an answer over HTTP tells.
+  async end(socket, reason) {
+    socket.onclose = socket.onmessage = null;
+    socket.close();
+    this.on.lost(reason || "no connection to foreseg");
+    if (!reason) {
+      const reply = await request("GET", "/api/state");
+      if (reply.status && !reply.ok) this.on.lost(reply.error);
+    }
+    setTimeout(() => this.open(), this.retry_ms);
+    this.retry_ms = Math.min(2 * this.retry_ms, LAST_RETRY_MS);
   }
 
   take(data) {
+    this.heard = performance.now();
     if (typeof data === "string") {
       const record = JSON.parse(data);
       if (record.type === "state") this.on.state(record);
@@ -43,7 +71,7 @@ export class Link {
   }
 
   ready(side) {
-    if (this.socket.readyState === WebSocket.OPEN) {
+    if (this.is_open()) {
       this.socket.send(JSON.stringify({ type: "ready", side: Math.round(side) }));
     }
   }

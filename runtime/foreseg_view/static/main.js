@@ -11,10 +11,16 @@ import { Pointing } from "./pointing.js";
 
 let connections = 0;
 
+const SAID_MS = 8000; // what went well is shown for so long; what did not, until something else is said
+let unsaid = 0;
+
 function say(words, is_bad = false) {
   const said = $("said");
   setText(said, words);
   said.classList.toggle("FAILED", is_bad);
+  said.classList.add("shown");
+  clearTimeout(unsaid);
+  if (!is_bad) unsaid = setTimeout(() => said.classList.remove("shown"), SAID_MS);
 }
 
 function notice(words) {
@@ -22,25 +28,37 @@ function notice(words) {
   $("notice").hidden = !words;
 }
 
+let num_viewers = 1;
+
+function well() {
+  setText($("link"), num_viewers > 1 ? `connected, ${num_viewers} viewers` : "connected");
+  $("link").classList.remove("bad");
+}
+
+function ill(words) {
+  setText($("link"), words);
+  $("link").classList.add("bad");
+}
+
 const link = new Link({
   opened() {
     connections += 1;
     asking.connection = connections;
-    setText($("link"), "connected");
-    $("link").classList.remove("bad");
+    well();
     asking.forget();
     health.forget();
-    picture.ready();
+    picture.again();
   },
   lost(reason) {
-    setText($("link"), `${reason}; connecting again`);
-    $("link").classList.add("bad");
+    ill(`${reason}; connecting again`);
+    picture.lost();
   },
+  quiet: (seconds) => ill(`nothing heard of foreseg for ${seconds.toFixed(0)} s`),
   state(record) {
     const run = record.run ? `, pass ${record.run + 1}` : "";
     setText($("source"), record.source + run);
-    if (record.viewers > 1) setText($("link"), `connected, ${record.viewers} viewers`);
-    else setText($("link"), "connected");
+    num_viewers = record.viewers;
+    well();
     notice(record.problem);
     picture.state(record);
     objects.state(record);
@@ -48,9 +66,10 @@ const link = new Link({
   },
   answer: (record) => asking.answer(record),
   health(samples) {
+    well();
     health.add(samples);
     const newest = samples[samples.length - 1];
-    if (newest) picture.camera_hz = newest.camera_hz;
+    if (newest) picture.given_hz = newest.masks;
   },
   picture: (head, jpeg) => picture.take(head, jpeg),
 });

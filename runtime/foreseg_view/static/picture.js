@@ -3,8 +3,9 @@
 
 import { $, setText } from "./dom.js";
 
-const SLOW_HZ = 4; // fewer pictures a second than that, where the camera gives more, are told of
+const SLOW_HZ = 4; // fewer pictures a second than that, where there are twice as many, are told of
 const WINDOW_MS = 4000;
+const LOOK_MS = 500;
 const SIDES = [320, 640, 1280, 2560];
 
 export class Picture {
@@ -18,11 +19,20 @@ export class Picture {
     this.times = [];
     this.fewer = 0; // steps down from the size that would fit
     this.stepped = 0;
-    this.camera_hz = null;
+    this.since = 0; // when pictures began to be counted
+    this.given_hz = 0; // frames with masks, a second: what there is to see
     this.onshown = () => {};
     $("freeze").onclick = () => (this.frozen ? this.live() : this.freeze());
     $("scrub").oninput = () => this.look_back(Number($("scrub").value));
-    document.addEventListener("visibilitychange", () => this.ready());
+    document.addEventListener("visibilitychange", () => this.again());
+    setInterval(() => this.measure(), LOOK_MS); // also where no picture comes any more
+  }
+
+  // Pictures come again after a pause: what was before says nothing of the connection.
+  again() {
+    this.times = [];
+    this.since = performance.now();
+    this.ready();
   }
 
   ready() {
@@ -36,11 +46,16 @@ export class Picture {
   async take(head, jpeg) {
     const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
     if (!this.frozen) {
+      this.times.push(performance.now());
       this.show(head, bitmap);
       this.measure();
     }
     bitmap.close();
     this.ready();
+  }
+
+  lost() {
+    if (!this.frozen && this.head) setText($("caption"), `frame ${this.head.index}, the last one that came`);
   }
 
   show(head, bitmap) {
@@ -54,15 +69,16 @@ export class Picture {
   }
 
   measure() {
+    if (document.hidden || this.frozen || !this.head || !this.link.is_open()) return;
     const now = performance.now();
-    this.times.push(now);
     while (this.times[0] < now - WINDOW_MS) this.times.shift();
-    const hz = (1000 * (this.times.length - 1)) / Math.max(1, now - this.times[0]);
-    const is_slow = this.times.length > 3 && hz < SLOW_HZ && (this.camera_hz ?? 0) > 2 * SLOW_HZ;
-    const words = `frame ${this.head.index}, ${hz.toFixed(0)} pictures/s`;
-    setText($("caption"), is_slow ? `${words}: the connection or this device is slow` : words);
+    const span_ms = Math.max(1000, Math.min(WINDOW_MS, now - this.since));
+    const hz = (1000 * this.times.length) / span_ms;
+    const is_slow = span_ms >= WINDOW_MS && hz < SLOW_HZ && this.given_hz > 2 * Math.max(hz, 1);
+    const words = `frame ${this.head.index}, ${hz.toFixed(hz < 1 ? 1 : 0)} pictures/s`;
+    setText($("caption"), is_slow ? `${words} of ${this.given_hz}: the connection or this device is slow` : words);
     if (now - this.stepped < 3 * WINDOW_MS) return;
-    if (is_slow && this.fewer < 2) this.step(1, now);
+    if (is_slow && this.fewer < SIDES.length - 1) this.step(1, now);
     else if (hz > 2.5 * SLOW_HZ && this.fewer > 0) this.step(-1, now);
   }
 
@@ -100,13 +116,12 @@ export class Picture {
 
   live() {
     this.frozen = false;
-    this.times = [];
     $("stage").classList.remove("frozen");
     $("freeze").setAttribute("aria-pressed", "false");
     setText($("freeze"), "Freeze");
     setText($("caption"), "");
     this.onshown();
-    this.ready();
+    this.again();
   }
 
   async look_back(index) {
