@@ -12,7 +12,9 @@ import importlib.util
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +38,9 @@ from foreseg.tracker.postprocess import logits_at_source
 from foreseg.tracker.preprocess import import_cv2, pixels_from_image, points_from_prompt
 from foreseg.tracker.sam2 import Sam2Tracker
 
-NAMES = ("foreseg", "transformers", "sam2")
+NAMES = ("foreseg", "transformers", "sam2")  # all in float32
+LOWER = " bf16"  # of a peer's name: in torch's autocast to bfloat16
+BEST = "foreseg best"  # on what `foreseg-export build --target x86` chose
 _ENDLESS = 1_000_000  # frames that the stream says it has
 
 
@@ -47,6 +51,7 @@ class Job:
     checkpoint: Path
     bundle: str
     threads: int
+    built: str = ""  # the bundle with engines that were chosen for this processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,8 +76,11 @@ class Contender(Protocol):
 class Foreseg:
     """Our tracker on a bundle; boxes, run-length code and label map are made besides."""
 
-    def __init__(self, job: Job) -> None:
-        self._bundle, self._engines = timed(load_bundle(job.bundle, threads=job.threads))
+    def __init__(self, job: Job, *, best: bool = False) -> None:
+        bundle = job.built if best else job.bundle
+        backend = "openvino" if best else "cpu"
+        opened = load_bundle(bundle, backend=backend, threads=job.threads)
+        self._bundle, self._engines = timed(opened)
 
     def start(self, objects: int) -> None:
         """See `Contender`."""
@@ -171,28 +179,41 @@ class _Feed:
         return self.newest
 
 
-_CONTENDERS = {"foreseg": Foreseg, "transformers": Transformers, "sam2": Sam2Package}
+_CONTENDERS = {
+    "foreseg": Foreseg,
+    BEST: partial(Foreseg, best=True),
+    "transformers": Transformers,
+    "sam2": Sam2Package,
+}
 
 
 def is_installed(name: str) -> bool:
     """True if the package of a contender is there."""
-    return name == "foreseg" or importlib.util.find_spec(name) is not None
+    name = name.removesuffix(LOWER)
+    return name in {"foreseg", BEST} or importlib.util.find_spec(name) is not None
 
 
 def serve(pipe: Connection, name: str, job: Job) -> None:
     """Be one contender: ("start", objects), (index, count) for frames, None to end."""
     os.environ["TQDM_DISABLE"] = "1"  # the predictor draws a bar of its own
     import_cv2().setNumThreads(job.threads)
-    contender: Contender = _CONTENDERS[name](job)
+    contender: Contender = _CONTENDERS[name.removesuffix(LOWER)](job)
     pipe.send(None)
-    while (order := pipe.recv()) is not None:
-        if order[0] == "start":
-            contender.start(order[1])
-            pipe.send(None)
-        else:
-            index, count = order
-            steps = [_timed_step(contender, drawn_frame(index + i)) for i in range(count)]
-            pipe.send((steps, peak_memory_bytes()))
+    with _in_bfloat16() if name.endswith(LOWER) else nullcontext():
+        while (order := pipe.recv()) is not None:
+            if order[0] == "start":
+                contender.start(order[1])
+                pipe.send(None)
+            else:
+                index, count = order
+                steps = [_timed_step(contender, drawn_frame(index + i)) for i in range(count)]
+                pipe.send((steps, peak_memory_bytes()))
+
+
+def _in_bfloat16() -> AbstractContextManager[Any]:
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
 def _timed_step(contender: Contender, frame: Frame) -> Step:
