@@ -157,12 +157,15 @@ class Robot:
         subscribe(DiagnosticArray, "/diagnostics", self._take_diagnostics, qos.diagnostics())
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        self.executor.shutdown()
+        """Nobody spins any more when the executor's handles go."""
+        self._closing.set()
         self._thread.join(5)
+        self.executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
@@ -222,6 +225,10 @@ class Robot:
             futures = [f if f.done() else handle.get_result_async() for handle, f in pairs]
         assert self.stream(lambda: all(future.done() for future in futures), 2 * WAIT_S)
         return [future.result() for future in futures]
+
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self.executor.spin_once(timeout_sec=0.1)
 
     def _take_masks(self, msg: Image) -> None:
         stamp = stamp_ns_from_time(msg.header.stamp)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,11 +36,12 @@ from foreseg_ros import qos
 from foreseg_ros.conversions import stamp_ns_from_time
 from foreseg_ros.diagnostics import Lifecycle, NodeFacts, diagnostics_from_snapshot
 from foreseg_ros.guard import Guard
-from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, random_domain
+from tests.ros.ros_harness import WAIT_S, NodeProcess, Robot, became, random_domain
 
 pytestmark = [pytest.mark.ros, pytest.mark.fault]
 
 Started = tuple[NodeProcess, Robot, Path]
+Record = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -80,7 +80,9 @@ def check_tracked(robot: Robot, num_frames: int = 5) -> None:
     )
 
 
-def test_on_a_full_disk_masks_go_on_and_the_trace_ends_with_a_gap(started: Started) -> None:
+def test_on_a_full_disk_masks_go_on_and_the_trace_ends_with_a_gap(
+    started: Started, record_property: Record
+) -> None:
     node, robot, trace = started
     add_box(robot)
     check_tracked(robot)
@@ -100,6 +102,10 @@ def test_on_a_full_disk_masks_go_on_and_the_trace_ends_with_a_gap(started: Start
     report = replay(trace)
     assert report.first_difference == ""
     assert "File too large" in report.gap
+    record_property(
+        "outcome",
+        f"full disk under the trace: masks go on, told, {report.num_events} events of it replay",
+    )
 
 
 def running_of(node: NodeProcess) -> list[int]:
@@ -116,7 +122,9 @@ def running_of(node: NodeProcess) -> list[int]:
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-def test_nothing_outlives_a_node_that_is_killed(started: Started, is_stopped: bool) -> None:  # noqa: FBT001 (pytest's)
+def test_nothing_outlives_a_node_that_is_killed(
+    started: Started, *, is_stopped: bool, record_property: Record
+) -> None:
     node, robot, _ = started
     assert robot.stream(lambda: robot.diagnostics.get("reasoner", {}).get("message") == "up")
     reasoner = int(robot.diagnostics["reasoner"]["pid"])
@@ -124,13 +132,14 @@ def test_nothing_outlives_a_node_that_is_killed(started: Started, is_stopped: bo
     if is_stopped:
         os.kill(reasoner, signal.SIGSTOP)
     node.process.kill()
+    began = time.monotonic()
     node.process.wait(WAIT_S)
-    tick = threading.Event()
-    for _ in range(1000):
-        if not running_of(node):
-            return
-        tick.wait(0.02)
-    pytest.fail(f"left behind: {running_of(node)}")
+    assert became(lambda: not running_of(node), 20), f"left behind: {running_of(node)}"
+    record_property(
+        "outcome",
+        f"node, kill -9{', its reasoner stopped' if is_stopped else ''}: nothing of it is left"
+        f" after {time.monotonic() - began:.1f} s",
+    )
 
 
 def has_answers(robot: Robot, wanted: int) -> bool:
@@ -194,7 +203,7 @@ def counted(robot: Robot) -> int:
 
 
 def test_of_many_who_ask_at_once_each_is_answered_or_refused_with_the_reason(
-    started: Started,
+    started: Started, record_property: Record
 ) -> None:
     _, robot, _ = started
     robot.stream(lambda: len(robot.masks) > 40)
@@ -208,12 +217,19 @@ def test_of_many_who_ask_at_once_each_is_answered_or_refused_with_the_reason(
         request = srv.Ask.Request(timeout_s=15.0)
         request.query.text = ODD.format(number)
         futures.append(client.call_async(request))
+    began, before = time.monotonic(), len(robot.masks)
     assert robot.stream(lambda: all(future.done() for future in futures), 2 * WAIT_S)
+    took_s = time.monotonic() - began
     answers = [future.result().answer for future in futures]
     refused = [a for a in answers if "queries stand already, at most 16 may" in a.reason]
     assert all(a.reason for a in answers)
     assert 0 < len(refused) < CROWD
     assert robot.stream(lambda: counted(robot) == CROWD)
+    record_property(
+        "outcome",
+        f"{CROWD} questions at once: {len(answers) - len(refused)} answered, {len(refused)} refused"
+        f" with the reason, all after {took_s:.1f} s, {len(robot.masks) - before} masks meanwhile",
+    )
 
 
 def test_callers_with_shallow_queues_and_spoken_words_are_all_taken(started: Started) -> None:
