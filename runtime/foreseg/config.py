@@ -54,9 +54,10 @@ class TrackerConfig:
     )
     max_tracks: int = setting(8, "objects tracked at once; above 255 masks are 16UC1", 1, 1000)
     view: str = setting(
-        "whole",
-        "what the model sees of a frame: `whole`; `zoom`, a new box in a window around it; or"
-        " `window`, every object in a window that follows it",
+        "auto",
+        "what the model sees of a frame: `whole`; `zoom`, a new box in a window around it;"
+        " `window`, every object in a window that follows it; or `auto`, which is `zoom` for models of"
+        " 256 px and less, and else `whole`",
     )
     uncertain_below: float = setting(
         0.5, "predicted mask IoU under which a track is UNCERTAIN", 0, 1

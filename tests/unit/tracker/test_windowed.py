@@ -105,5 +105,5 @@ def test_a_branch_goes_its_own_way_from_where_it_was_forked(tracker: Tracker) ->
 
 
 def test_a_view_that_is_none_is_refused_with_those_that_are(world: World) -> None:
-    with pytest.raises(ConfigError, match="wants one of whole, zoom, window, got 'wide'"):
+    with pytest.raises(ConfigError, match="wants one of auto, whole, zoom, window, got 'wide'"):
         tracker_factory(world.bundle, "wide")

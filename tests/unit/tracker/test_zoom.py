@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from foreseg.frames import DEFAULT_CAMERA, Frame, FrameIndex, FrameRef
 from foreseg.geometry import BoxXyxy
 from foreseg.masks import Mask, mask_from_rle, mask_iou
 from foreseg.prompts import Point, PointLabel, SpatialPrompt
+from foreseg.tracker import views
 from foreseg.tracker.base import TrackKey
 from foreseg.tracker.sam2 import Sam2Tracker
 from foreseg.tracker.views import VIEWS, tracker_factory
@@ -118,6 +120,20 @@ def test_a_click_refines_what_the_shipped_tracker_saw_in_a_window() -> None:
         tracker.prompt(frame, KEY, SpatialPrompt(box=DISC_BOX))
         clicked = tracker.prompt(frame, KEY, SpatialPrompt(points=(Point(410, 220),)))
     assert mask_iou(mask_from_rle(clicked.mask), disc) > 0.9
+
+
+@pytest.mark.parametrize(("image_size", "zooms"), [(224, True), (256, True), (512, False)])
+def test_by_itself_a_small_model_zooms_and_a_large_one_does_not(
+    world: World, image_size: int, *, zooms: bool
+) -> None:
+    geometry = replace(world.bundle.manifest.geometry, image_size=image_size)
+    manifest = replace(world.bundle.manifest, geometry=geometry)
+    told = tracker_factory(replace(world.bundle, manifest=manifest), "auto")
+    with pytest.MonkeyPatch.context() as patch:
+        made = []
+        patch.setattr(views, "Sam2Tracker", lambda *_, **named: made.append(named["zooms"]))
+        told(1)
+    assert made == [zooms]
 
 
 def test_the_whole_frame_is_asked_where_the_window_shows_nothing(world: World) -> None:
