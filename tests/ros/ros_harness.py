@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from foreseg_msgs import msg as messages
 from rclpy.action.client import ClientGoalHandle
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import Image
 
 from foreseg_ros import qos
@@ -42,6 +44,7 @@ PROGRAM = "import sys; from foreseg.programs import node; sys.exit(node())"
 MAX_DOMAINS = 12  # of a process
 _domains: deque[int] = deque()
 _TICK = threading.Event()  # never set
+InvalidHandle = rclpy_implementation.InvalidHandle
 
 
 def environment(domain: int, *, has_profile: bool = True) -> dict[str, str]:
@@ -214,21 +217,30 @@ class Robot:
                     return True
         return False
 
-    def results(self, handles: Sequence[ClientGoalHandle]) -> list[Any]:
-        """What goals ended with, in order, while frames are sent; asked for again where it was lost.
+    def in_turn(self, call: Callable[[], Any]) -> Any:
+        """What a call returns, made in the thread that spins.
 
-        rclpy's client ignores a result that comes before it has noted its own request for it.
+        rclpy's action client passes over a reply that comes before it has noted its own request
+        for it; so nobody may take replies while it sends.
         """
-        futures = [handle.get_result_async() for handle in handles]
-        if not self.stream(lambda: all(future.done() for future in futures), WAIT_S / 2):
-            pairs = zip(handles, futures, strict=True)
-            futures = [f if f.done() else handle.get_result_async() for handle, f in pairs]
-        assert self.stream(lambda: all(future.done() for future in futures), 2 * WAIT_S)
+        done = threading.Event()
+        task = self.executor.create_task(call)
+        task.add_done_callback(lambda _: done.set())
+        assert done.wait(WAIT_S), "the robot's thread does not spin"
+        return task.result()
+
+    def results(self, handles: Sequence[ClientGoalHandle]) -> list[Any]:
+        """What goals ended with, in order, while frames are sent."""
+        futures = [self.in_turn(handle.get_result_async) for handle in handles]
+        assert self.stream(lambda: all(future.done() for future in futures), 3 * WAIT_S)
         return [future.result() for future in futures]
 
     def _spin(self) -> None:
         while not self._closing.is_set():
-            self.executor.spin_once(timeout_sec=0.1)
+            with suppress(
+                InvalidHandle
+            ):  # a test has destroyed an entity: rclpy forgets its events
+                self.executor.spin_once(timeout_sec=0.1)
 
     def _take_masks(self, msg: Image) -> None:
         stamp = stamp_ns_from_time(msg.header.stamp)

@@ -52,7 +52,9 @@ class Client:
     def send(self, text: str, *, masks: bool = False, **fields: object) -> ClientGoalHandle:
         goal = AskForesight.Goal(want_observed_masks=masks)
         goal.query = messages.Query(text=text, **fields)
-        future = self.client.send_goal_async(goal, lambda m: self.told.append(m.feedback))
+        future = self.robot.in_turn(
+            lambda: self.client.send_goal_async(goal, lambda m: self.told.append(m.feedback))
+        )
         assert self.robot.stream(future.done)
         handle: ClientGoalHandle = future.result()
         assert handle.accepted
@@ -197,7 +199,7 @@ def test_a_clean_up_ends_an_open_goal_with_a_result(tmp_path: Path) -> None:
     try:
         assert robot.stream(lambda: bool(robot.masks), 40), node.log.read_text()[-3000:]
         client = Client(robot)
-        future = client.send("what is moving?").get_result_async()
+        future = client.robot.in_turn(client.send("what is moving?").get_result_async)
         assert robot.stream(lambda: bool(client.told))
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
             request = ChangeState.Request(transition=Transition(id=transition))

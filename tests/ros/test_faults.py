@@ -259,10 +259,10 @@ def test_many_goals_at_once_each_get_a_result(started: Started) -> None:
         result_service_qos_profile=deep,
     )
     assert client.wait_for_server(WAIT_S)
-    sent = [
-        client.send_goal_async(AskForesight.Goal(query=messages.Query(text=ODD.format(number))))
-        for number in range(CROWD)
+    goals = [
+        AskForesight.Goal(query=messages.Query(text=ODD.format(number))) for number in range(CROWD)
     ]
+    sent = [robot.in_turn(partial(client.send_goal_async, goal)) for goal in goals]
     assert robot.stream(lambda: all(future.done() for future in sent), 2 * WAIT_S)
     responses = robot.results([future.result() for future in sent])
     assert all(response.result.answer.reason for response in responses)

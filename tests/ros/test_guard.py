@@ -257,16 +257,27 @@ class Untakable(Waitable):
         pass
 
 
+GONE = (
+    rclpy_implementation.InvalidHandle("cannot use Destroyable because destruction was requested"),
+    rclpy_implementation.RCLError(
+        "Failed to add 'rcl_action_server_t' to wait set: action server pointer is invalid, at x.c:1"
+    ),
+)
+
+
 class Vanishing(Untakable):
     """Never ready, and destroyed by another thread whenever it is to be waited for."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self._raised = raised
 
     def is_ready(self, _: object) -> bool:
         return False
 
     def add_to_wait_set(self, _: object) -> None:
         self.num_tried += 1
-        msg = "cannot use Destroyable because destruction was requested"
-        raise rclpy_implementation.InvalidHandle(msg)
+        raise self._raised
 
 
 class Raising:
@@ -349,12 +360,17 @@ def test_a_line_of_the_log_that_cannot_be_written_fails_nobody(
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
-def test_what_is_destroyed_while_all_are_gathered_is_no_failure() -> None:
+@pytest.mark.parametrize(
+    ("raised", "num_failures"), [*((e, 0) for e in GONE), (rclpy_implementation.RCLError("x"), 3)]
+)
+def test_what_is_destroyed_while_all_are_gathered_is_no_failure(
+    raised: Exception, num_failures: int
+) -> None:
     context = Context()
     rclpy.init(context=context, domain_id=random_domain())
     guard, node, called = Guard(), Node("vanishing", context=context), threading.Event()
     executor = GuardedExecutor(guard, 2, context=context)
-    vanishing = Vanishing()
+    vanishing = Vanishing(raised)
     try:
         executor.add_node(node)
         node.add_waitable(vanishing)
@@ -372,7 +388,7 @@ def test_what_is_destroyed_while_all_are_gathered_is_no_failure() -> None:
         node.destroy_node()
         rclpy.shutdown(context=context)
     assert called.is_set()
-    assert guard.num_failures == 0, guard.last
+    assert guard.num_failures == num_failures, guard.last
 
 
 def test_what_raised_last_is_told_when_the_spinning_has_ended(

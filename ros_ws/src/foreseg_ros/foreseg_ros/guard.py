@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rclpy.executors import WaitableEntityType  # Kilted has it no more
 
 _LOG = logging.getLogger("foreseg.node")
+DESTROYED_SERVER = "action server pointer is invalid"
 LOG_PERIOD_NS = 1_000_000_000  # between two lines in the log; all are counted
 
 Take = Callable[[object], object]
@@ -127,7 +128,7 @@ class GuardedExecutor(MultiThreadedExecutor):
         """As rclpy's; where another thread destroys an entity just now, nothing is ready this time.
 
         rclpy passes over destroyed subscriptions, timers and services there, and forgets the events
-        of publishers and subscriptions (7.1).
+        of publishers and subscriptions, and action servers, which rcl then calls invalid (7.1).
 
         Raises:
             TimeoutException: nothing is ready.
@@ -135,6 +136,10 @@ class GuardedExecutor(MultiThreadedExecutor):
         try:
             return super().wait_for_ready_callbacks(*args, **kwargs)
         except rclpy_implementation.InvalidHandle as error:
+            raise TimeoutException from error
+        except rclpy_implementation.RCLError as error:
+            if DESTROYED_SERVER not in str(error):
+                raise
             raise TimeoutException from error
 
     def _make_handler(
