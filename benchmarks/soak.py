@@ -214,9 +214,10 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
 
     figure, axes = plt.subplots(2, 3, figsize=(9, 4), layout="constrained", sharex=True)
     for name, its in zip(LIMITS, axes.flat, strict=True):
-        its.plot([one.frames for one in samples], [getattr(one, name) for one in samples])
+        values = [getattr(one, name) for one in samples]
+        its.plot([one.frames for one in samples], values)
         its.set_title(name.replace("_", ", "))
-        its.set_ylim(bottom=0)
+        its.set_ylim(0, 1.2 * max(*values, 1e-3))
     figure.savefig(path)
     plt.close(figure)
 
