@@ -74,6 +74,13 @@ def take(share: Share, name: str) -> None:
     try:
         if share.cores:
             os.sched_setaffinity(0, share.cores)
+    except OSError as error:
+        msg = (
+            f"{name} wants the cores {sorted(share.cores)}, which this system refuses"
+            f" ({error.strerror or error})"
+        )
+        raise ConfigError(msg) from error
+    try:
         if share.nice:
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + share.nice)
     except OSError as error:

@@ -13,7 +13,11 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (make venv)")
 pytest.importorskip("foreseg_msgs", reason="needs foreseg_msgs (make venv)")
 
+from rclpy.parameter import Parameter
+
+from foreseg.errors import ConfigError
 from foreseg_ros.arguments import stray_words, unread_files
+from foreseg_ros.parameters import _value_of
 from tests.ros.ros_harness import (
     PROGRAM,
     WAIT_S,
@@ -76,6 +80,16 @@ def test_a_file_for_another_node_is_told(tmp_path: Path, text: str, told: str | 
         assert line.endswith(told or "")
 
 
+def test_a_file_that_only_rcl_can_read_ends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    section = "/foreseg:\n  ros__parameters: {}\n"
+    file.write_text(f"{section}---\n{section}")
+    words = ["--ros-args", "--params-file", str(file), "--params-file", str(tmp_path / "gone")]
+    two, gone = unread_files(words, "/foreseg")
+    assert f"{file} was not looked at for other nodes: expected a single document" in two
+    assert "No such file" in gone
+
+
 @pytest.mark.parametrize(
     ("section", "node_name", "is_for"),
     [
@@ -93,6 +107,12 @@ def test_patterns_are_read_as_ros_reads_them(
     file = tmp_path / "parameters.yaml"
     file.write_text(f"{section}:\n  ros__parameters: {{}}\n")
     assert (unread_files(["--params-file", str(file)], node_name) == []) is is_for
+
+
+def test_one_core_is_a_text_though_ros_makes_a_number_of_it() -> None:
+    assert _value_of(Parameter("tracker.cores", value=0), "") == "0"
+    with pytest.raises(ConfigError, match=r"parameter tracker.cores wants a text, got True"):
+        _value_of(Parameter("tracker.cores", value=True), "")
 
 
 def test_help_says_how_it_is_started_and_starts_nothing() -> None:

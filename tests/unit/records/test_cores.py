@@ -83,6 +83,18 @@ def test_a_refused_niceness_is_a_sentence_with_the_way_out(
         check_share(Share(nice=-5), "the tracker")
 
 
+@on_linux
+def test_refused_cores_are_not_told_as_a_niceness(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    core = max(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    told = rf"^the tracker wants the cores \[{core}\], which this system refuses \(Operation not"
+    with pytest.raises(ConfigError, match=told):
+        check_share(Share(cores=frozenset({core})), "the tracker")
+
+
 def test_elsewhere_only_nothing_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.sys, "platform", "darwin")
     take(Share(), "the tracker")

@@ -70,7 +70,12 @@ def unread_files(arguments: Sequence[str], node_name: str) -> list[str]:
         if option != "--params-file":
             continue
         # as rcl reads it: no value is made of the texts
-        tree = yaml.compose(Path(file).read_bytes(), Loader=yaml.SafeLoader)
+        try:
+            tree = yaml.compose(Path(file).read_bytes(), Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, OSError) as error:  # rcl has taken it, so the node starts
+            reason = " ".join(str(error).split())
+            told.append(f"parameter file {file} was not looked at for other nodes: {reason}")
+            continue
         sections = list(_sections(tree, ""))
         if not any(_is_for(section, node_name) for section in sections):
             has = f"it names {', '.join(sections)}" if sections else "it is empty"

@@ -307,10 +307,12 @@ def _declare(
 
 
 def _value_of(given: Parameter, default: Scalar | list[str]) -> Scalar | list[str]:
-    """The value; `5` is taken where a float is wanted, and `1e9` where a whole number is."""
+    """The value; `5` is taken where a float or a text is wanted, and `1e9` where a whole number is."""
     value, wanted = given.value, Type.from_parameter_value(default)
     if given.type_ is Type.INTEGER and wanted is Type.DOUBLE:
         return float(value)
+    if given.type_ is Type.INTEGER and wanted is Type.STRING:
+        return str(value)  # of `tracker.cores:=0` ROS makes a number
     if given.type_ is Type.DOUBLE and wanted is Type.INTEGER and value.is_integer():
         return int(value)
     if given.type_ is not wanted:
