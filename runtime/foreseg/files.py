@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as a shell would open its `~`; as it stands where nobody has that home folder."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def file_size(path: Path) -> int:
     """The size of a plain file in bytes; a sparse file's counts its holes.
 

@@ -40,6 +40,7 @@ from foreseg.engines.sam2_specs import check_geometry
 from foreseg.engines.store import Device, HostStore, Store
 from foreseg.engines.tensorrt_opening import installed_modules, open_built
 from foreseg.errors import ConfigError, EngineError, ForesegError, MissingExtraError
+from foreseg.files import user_path
 
 SHIPPED_BUNDLES = {"nano": "nano_tracker"}  # name -> folder in foreseg/models
 
@@ -140,7 +141,7 @@ def bundle_folder(path_or_name: str | Path) -> Path:
     """The folder of a shipped bundle's name ("nano"), or the path itself, from `~` on, too."""
     folder = SHIPPED_BUNDLES.get(str(path_or_name))
     if folder is None:
-        return Path(path_or_name).expanduser()
+        return user_path(path_or_name)
     return Path(str(importlib.resources.files("foreseg") / "models" / folder))
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
 
 from foreseg.errors import ConfigError, MissingExtraError
+from foreseg.files import user_path
 from foreseg.reasoner.base import Reasoner, ReasonerSpec
 from foreseg.reasoner.calibration import CalibratedReasoner, read_calibration
 from foreseg.reasoner.options import values_from_file
@@ -47,7 +47,7 @@ def build_reasoner(spec: ReasonerSpec) -> Reasoner:
         )
         raise ConfigError(msg)
     if spec.calibration:
-        return CalibratedReasoner(reasoner, read_calibration(Path(spec.calibration).expanduser()))
+        return CalibratedReasoner(reasoner, read_calibration(user_path(spec.calibration)))
     return reasoner
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from foreseg.files import file_size, read_file
+from foreseg.engines.load import bundle_folder
+from foreseg.files import file_size, read_file, user_path
 
 
 def test_a_plain_file_is_read_whole(tmp_path: Path) -> None:
@@ -47,3 +48,13 @@ def test_a_pipe_a_device_a_folder_and_nothing_are_refused_at_once(tmp_path: Path
         with pytest.raises(OSError, match=r"\w"):
             read_file(path, 10)
     assert num_open_files() == num_open
+
+
+def test_a_home_folder_is_opened_and_one_that_nobody_has_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/masks.png") == tmp_path / "masks.png"
+    assert user_path("a/~") == Path("a/~")
+    for read in (user_path, bundle_folder):
+        assert read("~no such user/nano") == Path("~no such user/nano")

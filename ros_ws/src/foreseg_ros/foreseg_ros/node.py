@@ -36,6 +36,7 @@ from foreseg.driving.trace import TraceWriter
 from foreseg.driving.worker import Worker
 from foreseg.engines.load import Bundle, load_configured
 from foreseg.errors import ConfigError, ForesegError
+from foreseg.files import user_path
 from foreseg.tracker.views import tracker_factory
 from foreseg_ros import qos
 from foreseg_ros.action import AskForesightServer
@@ -346,7 +347,7 @@ def _trace(config: Config, settings: NodeSettings) -> TraceWriter | None:
     """
     if not settings.trace_path:
         return None
-    path = Path(settings.trace_path).expanduser()
+    path = user_path(settings.trace_path)
     try:
         return TraceWriter(path, config, settings.cameras, max_bytes=settings.trace_max_bytes)
     except OSError as error:
