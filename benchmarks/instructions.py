@@ -242,7 +242,7 @@ def show(found: Mapping[str, Counts]) -> None:
 def judge(
     found: Mapping[str, Counts], about: Mapping[str, str], kept: Mapping[str, Mapping[str, object]]
 ) -> int:
-    """Hold them against what was kept: 0, 1 if more than `MAX_SHARE` is lost, 2 if nothing compares."""
+    """Hold them against what was kept: 1 if more than `MAX_SHARE` is lost, else 2 if some do not compare, else 0."""
     if kept["about"] != about:
         print(f"not compared: kept with {kept['about']}, here is {about}")
         return 2
@@ -251,7 +251,7 @@ def judge(
         before = kept["counts"].get(objects)
         if before is None or before.keys() != counts.keys():
             print(f"{objects} object(s): not compared, other stages or none were kept")
-            code = max(code, 2)
+            code = code or 2
             continue
         share = whole_of(counts) / whole_of(before) - 1
         verdict = "TOO MUCH" if share > MAX_SHARE else "within"

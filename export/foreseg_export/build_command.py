@@ -101,7 +101,6 @@ def _add_int8(parser: argparse.ArgumentParser) -> None:
     add(
         "--calibration-method",
         choices=("percentile", "minmax", "entropy"),
-        default="percentile",
         help="how; default: percentile (99.99)",
     )
 
@@ -134,7 +133,10 @@ def _int8_graphs(
     if not arguments.int8:
         return {}, None
     graph, calibration = int8_graph(
-        folder, manifest, arguments.calibration, method=arguments.calibration_method
+        folder,
+        manifest,
+        arguments.calibration,
+        method=arguments.calibration_method or "percentile",
     )
     print(calibration, flush=True)
     return {INT8_PIECE: graph}, calibration
@@ -147,8 +149,8 @@ def _build(arguments: argparse.Namespace) -> int:
             " --precision int8` makes a bundle"
         )
         raise InputError(msg)
-    if arguments.calibration and not arguments.int8:
-        msg = "--calibration is for --int8: say both, or neither"
+    if (arguments.calibration or arguments.calibration_method) and not arguments.int8:
+        msg = "--calibration and --calibration-method are for --int8: say it, or none of them"
         raise InputError(msg)
     folder = bundle_folder(arguments.bundle)
     try:

@@ -110,6 +110,9 @@ def test_more_than_a_twentieth_is_too_much(
     assert script["judge"](found, about, kept) == code
     assert told in capsys.readouterr().out
     assert script["judge"]({"8": counts}, ABOUT, kept) == 2
+    for order in (("1", "8"), ("8", "1")):  # what is too much is told beside what does not compare
+        both = {n: found["1"] if n == "1" else counts for n in order}
+        assert script["judge"](both, about, kept) == (code or 2)
 
 
 def test_what_is_kept_can_be_read(script: dict[str, Any]) -> None:

@@ -215,8 +215,9 @@ def test_int8_is_for_this_processor_and_a_float32_encoder(
 ) -> None:
     assert main(["build", str(bundle), "--target", "a100", "--int8"]) == 2
     assert "--int8 is tried with --target x86" in capsys.readouterr().err
-    assert main(["build", str(bundle), "--target", "x86", "--calibration", "clip.mp4"]) == 2
-    assert "--calibration is for --int8" in capsys.readouterr().err
+    for word, value in (("--calibration", "clip.mp4"), ("--calibration-method", "minmax")):
+        assert main(["build", str(bundle), "--target", "x86", word, value]) == 2
+        assert "--calibration-method are for --int8" in capsys.readouterr().err
     command = ["build", str(bundle), "--target", "x86", "--int8"]
     monkeypatch.setitem(sys.modules, "foreseg_export.precision", None)
     assert main(command) == 2
