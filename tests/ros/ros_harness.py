@@ -41,7 +41,7 @@ WAIT_S = 60.0  # ends when it is met; on a starved machine an answer was seen to
 SIZE_WH = (160, 120)
 SPEED_PX_S = 16.0
 PROGRAM = "import sys; from foreseg.programs import node; sys.exit(node())"
-MAX_DOMAINS = 12  # of a process
+MAX_DOMAINS = 10  # of a process: `make test` has up to 8, and there are 101
 _domains: deque[int] = deque()
 _TICK = threading.Event()  # never set
 InvalidHandle = rclpy_implementation.InvalidHandle
@@ -73,7 +73,7 @@ def became(condition: Callable[[], bool], wait_s: float = WAIT_S) -> bool:
 def random_domain() -> int:
     """A domain id that no other test process on this machine has until this one ends.
 
-    After a dozen, this process' own come again in turn.
+    After so many, this process' own come again in turn.
     """
     if len(_domains) == MAX_DOMAINS:
         _domains.rotate(-1)
