@@ -103,6 +103,8 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
     [
         (["--video", "nosuch.mp4"], "no file, folder or camera 'nosuch.mp4'"),
         (["--video", __file__], "as a video"),
+        (["--parameter", "tracker.view"], "--parameter wants NAME:=VALUE, got 'tracker.view'"),
+        (["--parameter", ":=zoom"], "--parameter wants NAME:=VALUE"),
         (["--seconds", "4000"], "--seconds wants 4 to 40"),
         (["--reasoner", "oracl"], "reasoner kind wants one of kinematic, nano, openai"),
         (["--out", f"{__file__}/out"], "cannot write into"),

@@ -39,6 +39,7 @@ class Stage:
     clip: Clip | None
     clip_note: str
     picture: Path | None
+    parameters: tuple[str, ...]  # of the node, NAME:=VALUE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--scene", choices=(*SHAPES, *TABLETOP), default=SHAPES[0], help="the simulated scene")
     add("--reasoner", default="kinematic", metavar="KIND", help="who answers; default: kinematic")
     add("--picture", type=Path, help="also write the contact sheet for a page: small, 256 colours")
+    add(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="of the node; may be repeated",
+    )
     add("--seed", type=int, default=1, help="of the scene")
     return parser
 
@@ -91,6 +99,11 @@ def _stage(options: argparse.Namespace) -> Stage:
         msg = f"--seconds wants 4 to 40, got {options.seconds:g}"
         raise InputError(msg)
     require_kind(options.reasoner)
+    for words in options.parameter:
+        name, found, _ = words.partition(":=")
+        if not (name and found):
+            msg = f"--parameter wants NAME:=VALUE, got {words!r}"
+            raise InputError(msg)
     scene = DemoScene(name=options.scene, seed=options.seed)
     problem = problem_of(scene)
     if problem:
@@ -120,6 +133,7 @@ def _stage(options: argparse.Namespace) -> Stage:
         clip=clip,
         clip_note=note,
         picture=options.picture,
+        parameters=tuple(options.parameter),
     )
 
 
@@ -213,8 +227,8 @@ def _node_arguments(stage: Stage) -> list[str]:
         "trace_path": str(stage.out / "trace.jsonl"),
         "reasoner.kind": stage.reasoner,
     }
-    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    return ["--ros-args", *words]
+    words = [*(f"{name}:={value}" for name, value in parameters.items()), *stage.parameters]
+    return ["--ros-args", *(word for its in words for word in ("-p", its))]
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
