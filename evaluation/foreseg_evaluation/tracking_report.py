@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--view",
         choices=VIEWS,
         action="append",
-        help=f"as the setting tracker.view; may be repeated; default: {VIEWS[0]}",
+        help=f"as the setting tracker.view, one of these; may be repeated; default: {VIEWS[0]}",
     )
     parser.add_argument("--num-frames", type=int, default=20, help="after the first; 0 for all")
     parser.add_argument("--threads", type=int, default=1)

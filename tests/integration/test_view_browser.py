@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ pytest.importorskip("playwright", reason="needs playwright: pip install 'foreseg
 
 from playwright.sync_api import expect
 from tests.support.browser import (
+    WAIT_MS,
     ViewProcess,
     chromium,
     drag,
@@ -213,6 +215,9 @@ def test_a_slow_connection_is_told_of_and_gets_smaller_pictures(
         assert asked[-1]["side"] == 640
         link.bytes_per_s = 3000
         expect(page.locator("#caption")).to_contain_text("connection or this device is slow")
+        end = time.monotonic() + WAIT_MS / 1000
+        while asked[-1]["side"] > 320 and time.monotonic() < end:
+            page.wait_for_timeout(100)  # milliseconds, in which the page's own events come
         link.bytes_per_s = 0
         expect(page.locator("#link")).to_contain_text("nothing heard of foreseg for")
         link.bytes_per_s = 1e6

@@ -48,12 +48,12 @@ export class Link {
     socket.onclose = socket.onmessage = null;
     socket.close();
     this.on.lost(reason || "no connection to foreseg");
+    setTimeout(() => this.open(), this.retry_ms); // however long that answer takes
+    this.retry_ms = Math.min(2 * this.retry_ms, LAST_RETRY_MS);
     if (!reason) {
       const reply = await request("GET", "/api/state");
-      if (reply.status && !reply.ok) this.on.lost(reply.error);
+      if (reply.status && !reply.ok && !this.is_open()) this.on.lost(reply.error);
     }
-    setTimeout(() => this.open(), this.retry_ms);
-    this.retry_ms = Math.min(2 * this.retry_ms, LAST_RETRY_MS);
   }
 
   take(data) {
