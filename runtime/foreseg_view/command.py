@@ -10,10 +10,8 @@ import threading
 from pathlib import Path
 
 from foreseg.commands.default_reasoner import HELP, default_kind
-from foreseg.errors import InputError
 
 DEFAULT_PORT = 8600
-MAX_PORT = 65535
 MAX_TRACE_BYTES = 100_000_000  # of the one that a recording has; it ends then, and says so
 
 
@@ -68,9 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     from foreseg_view.server import ViewServer
     from foreseg_view.worker_host import BoardOutput, WorkerHost
 
-    if not 0 <= arguments.port <= MAX_PORT:
-        msg = f"--port wants 0 to {MAX_PORT}, got {arguments.port}"
-        raise InputError(msg)
     words = [f"tracker.bundle={arguments.bundle}", f"reasoner.kind={arguments.reasoner}"]
     config = config_from_words([*words, *arguments.set])
     with open_source(arguments.source) as source, tempfile.TemporaryDirectory() as scratch:

@@ -23,6 +23,7 @@ STOP_S = 5.0
 GRACE_S = 2
 MAX_MESSAGE_BYTES = 4096  # that a viewer sends
 BACKLOG = 64
+MAX_PORT = 65535
 
 
 class ViewServer:
@@ -116,6 +117,9 @@ def bound_socket(address: str, port: int) -> socket.socket:
     Raises:
         InputError: it cannot be bound, and why.
     """
+    if not 0 <= port <= MAX_PORT:  # the system would take the rest of it
+        msg = f"port wants 0 to {MAX_PORT}, got {port}"
+        raise InputError(msg)
     try:
         family, kind, number, _, place = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -498,6 +498,9 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(shared: Rig) -> None:
         ViewServer(shared.board, shared.host, address="127.0.0.1", port=shared.server.port)
     with pytest.raises(InputError, match="give another --host"):
         bound_socket("no.such.host.invalid", 0)
+    for port in (-1, 65536, 70000):
+        with pytest.raises(InputError, match=f"port wants 0 to 65535, got {port}"):
+            bound_socket("127.0.0.1", port)
     with pytest.raises(InputError, match="give another --port or --host"):
         bound_socket("192.0.2.1", 0)
 

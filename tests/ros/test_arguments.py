@@ -29,11 +29,13 @@ from tests.ros.ros_harness import (
 
 pytestmark = pytest.mark.ros
 
+VIEW = "import sys; from foreseg.programs import view; sys.exit(view())"
 
-def said(*words: str) -> tuple[int, str]:
+
+def said(*words: str, program: str = PROGRAM) -> tuple[int, str]:
     """What a node that cannot start, or was only asked for help, says; and its exit code."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", program, *words],
         env=environment(random_domain()),
         check=False,
         stdout=subprocess.PIPE,
@@ -144,6 +146,31 @@ def test_a_wrong_word_ends_it_with_one_sentence(words: Sequence[str], told: str)
     assert len(fatal) == 1
     assert told in fatal[0]
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--port", "8600"), "foreseg_view takes ROS's arguments alone"),
+        (("--ros-args", "-p", "port:=http"), "'port' to 'http'"),
+        (("--ros-args", "-p", "node:=1"), "'node' to '1'"),
+        (("--ros-args", "-p", "host:=no.such.host.invalid"), "no.such.host.invalid"),
+        (("--ros-args", "-p", "port:=70000"), "port wants 0 to 65535, got 70000"),
+        (("--ros-args", "-p", "max_bytes:=0"), "max_bytes"),
+    ],
+)
+def test_the_page_beside_a_node_ends_with_one_sentence_too(
+    words: Sequence[str], told: str
+) -> None:
+    pytest.importorskip("starlette", reason="needs Starlette: pip install 'foreseg[view]'")
+    code, text = said(*words, program=VIEW)
+    assert code == 1
+    assert "Traceback" not in text
+    fatal = [line for line in text.splitlines() if "[FATAL]" in line]
+    assert len(fatal) == 1, text
+    assert told in fatal[0]
+    code, text = said("--help", program=VIEW)
+    assert (code, "docs/view.md" in text) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ _PARAMETERS: Final = "ros__parameters"
 _PARTS: Final = {"**": r"(/[^/]+)*", "*": r"/[^/]+"}
 
 
-def usage(program: str) -> str:
-    """How the program is started, in lines."""
+def usage(program: str, more: str) -> str:
+    """How the program is started, in lines; `more` ends them."""
     return (
         f"{program} takes ROS's arguments alone:\n"
         f"  ros2 run foreseg {program} --ros-args -p NAME:=VALUE -r NAME:=TOPIC --params-file FILE\n"
-        "docs/ros.md has the parameters and topics, and the launch file that sets most of them"
+        f"{more}"
     )
 
 

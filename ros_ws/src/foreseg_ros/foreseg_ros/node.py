@@ -81,6 +81,7 @@ NUM_THREADS = 3  # images, services, lifecycle
 DIAGNOSTICS_PERIOD_S = 1.0
 MAPS = Path("/proc/self/maps")
 PROGRAM = "foreseg_node"
+MORE = "docs/ros.md has the parameters and topics, and the launch file that sets most of them"
 SIGNAL_POLL_S = 0.2  # a signal is seen within this
 # An image passes three threads. At Python's own 5 ms each may wait so long for the interpreter,
 # and on a busy machine the next image overwrites it (docs/log.md, 2026-11-21).
@@ -368,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = program_arguments(arguments)
     if HELP & set(words):
-        sys.stdout.write(f"{usage(PROGRAM)}\n")
+        sys.stdout.write(f"{usage(PROGRAM, MORE)}\n")
         return 0
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stopping = threading.Event()

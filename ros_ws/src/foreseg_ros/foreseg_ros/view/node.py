@@ -30,9 +30,18 @@ from foreseg.clock import SystemClock
 from foreseg.commands.questions import QuestionFrames
 from foreseg.dialogue import Answer, QueryId
 from foreseg.driving.executor import PublishedMasks
-from foreseg.errors import ForesegError, InputError
+from foreseg.errors import InputError
 from foreseg.frames import CameraId, FrameWindow
 from foreseg_ros import qos
+from foreseg_ros.arguments import (
+    HELP,
+    WRONG_ARGUMENTS,
+    program_arguments,
+    stray_text,
+    stray_words,
+    unread_files,
+    usage,
+)
 from foreseg_ros.clocks import steady_timer
 from foreseg_ros.conversions import (
     labels_from_image_msg,
@@ -48,6 +57,8 @@ from foreseg_view.board import Board
 from foreseg_view.server import ViewServer
 
 NUM_THREADS: Final = 2
+PROGRAM: Final = "foreseg_view"
+MORE: Final = "docs/view.md has the parameters"
 QUERIES_PERIOD_S: Final = 1.0
 POLL_S: Final = 0.2
 FRAME_DEPTH: Final = 5  # masks want the very frame that they are of
@@ -143,6 +154,10 @@ class ViewNode(Node):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; 1 if an argument is wrong."""
+    words = program_arguments(arguments)
+    if HELP & set(words):
+        sys.stdout.write(f"{usage(PROGRAM, MORE)}\n")
+        return 0
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
@@ -151,11 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             signal_handler_options=SignalHandlerOptions.NO,
         )
+        stray = stray_words(words)
+        if stray:
+            raise InputError(stray_text(PROGRAM, stray))
         node = ViewNode()
-    except (ForesegError, InputError, RuntimeError) as error:  # RuntimeError: rcl's, of arguments
-        get_logger("foreseg_view").fatal(str(error))
+    except WRONG_ARGUMENTS as error:
+        get_logger(PROGRAM).fatal(str(error))
         rclpy.try_shutdown()
         return 1
+    for text in unread_files(words, node.get_fully_qualified_name()):
+        node.get_logger().warning(text)
     executor = GuardedExecutor(node.guard, NUM_THREADS)
     executor.add_node(node)
     try:
