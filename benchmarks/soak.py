@@ -162,10 +162,11 @@ def play(
         while asking.asked * num_frames < num_questions * number:
             asking.ask()
         player.feed(DEFAULT_CAMERA, image, round(number * 1e9 / RATE_HZ))
-        if (number + 1) % every == 0:
+        is_over = time.monotonic() > deadline_s
+        if is_over or (number + 1) % every == 0:
             took_ms = (time.process_time() - began) * 1000
-            yield sample(number + 1, took_ms / every)
-            if time.monotonic() > deadline_s:
+            yield sample(number + 1, took_ms / (number % every + 1))
+            if is_over:
                 return
             began = time.process_time()
 
