@@ -253,6 +253,9 @@ def _open_session(
     # Without an arena large buffers go back to the system after each call and come as new, zeroed
     # pages with the next: half the time of memory attention, and no less memory at the peak.
     options.enable_cpu_mem_arena = True
+    # A bundle's sessions run in turn, each with threads of its own: those of one would spin on a
+    # core for a while after its run, and the next one's wait for that core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; warnings are about optimisations not made
     try:
         wanted = [(provider.name, dict(provider.options)) for provider in providers]
