@@ -69,7 +69,7 @@ def test_a_whole_number_is_a_float_where_one_is_wanted(make: Callable[..., Node]
         ("autostart", 1),
         ("cameras", "front"),
         ("cameras", [1, 2]),
-        ("tracker__bundle", 5.5),
+        ("tracker__bundle", 5),
         ("tracker__threads", 1.5),
         ("tracker__threads", 0),
     ],

@@ -7,6 +7,7 @@ memory without shared pages; the memory of a GPU is bounded by whoever allocates
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -44,4 +45,4 @@ class MemoryCeiling:
         held = resident_bytes(pid)
         if held is None or held <= self._max_mb * MEGABYTE:
             return ""
-        return f"holds {held / MEGABYTE:.0f} MB of memory, its ceiling is {self._max_mb} MB"
+        return f"holds {math.ceil(held / MEGABYTE)} MB of memory, its ceiling is {self._max_mb} MB"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import builtins
 import importlib
 import resource
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,19 @@ def test_an_engine_gives_its_buffers_back_if_it_is_told_to() -> None:
         engine.close()
     assert grown[False] > 120, grown
     assert grown[True] < grown[False] - 50, grown  # the first buffer that it had it keeps
+
+
+def test_threads_of_an_engine_leave_the_cores_to_the_next_one() -> None:
+    pytest.importorskip("onnxruntime")
+    engine, never = OnnxEngine("wide", wide_graph(), threads=2), threading.Event()
+    spent = []
+    for _ in range(5):
+        engine.run({"x": np.array([2.0], np.float32)})
+        began = time.process_time()
+        never.wait(0.05)  # threads that spin take nearly all of it
+        spent.append(time.process_time() - began)
+    engine.close()
+    assert min(spent) < 0.01, spent
 
 
 def test_onnx_engine_refuses_a_silent_fallback() -> None:

@@ -102,8 +102,10 @@ def test_the_majority_answer_counts_answers() -> None:
         majority_answer(make_dataset(make_objects_episode()))
 
 
-def followed(name: str, episode: Episode) -> Mapping[str, Mapping[int, MaskRle]]:
-    system = System(read_system(name), make_dataset(episode))
+def followed(name: str, episode: Episode, **settings: str) -> Mapping[str, Mapping[int, MaskRle]]:
+    config = read_system(name)
+    config = replace(config, settings={**config.settings, **settings})
+    system = System(config, make_dataset(episode))
     masks = predict_offline(system, episode).masks
     system.close()
     return masks
@@ -136,9 +138,13 @@ def test_objects_that_are_given_are_given_as_the_system_says() -> None:
     assert followed("random-box", episode)["blue"][4] == rle_from_mask(
         mask_from_box(anywhere, size_wh)
     )
-    repeated, random = (followed(name, episode) for name in ("repeat-first-mask", "random-box"))
+    repeated, random, boxed, masked = (
+        followed(name, episode, **{"tracker.view": "whole"})  # zoomed, its box gives its very mask
+        for name in ("repeat-first-mask", "random-box", "first-frame-box", "first-frame-mask")
+    )
     assert random["blue"] != repeated["blue"]
     assert random["red"][5] != random["blue"][5]  # a box for each object
+    assert boxed["blue"] != masked["blue"]
 
 
 @pytest.mark.parametrize("reasoner", ["kinematic", "oracle_mask", "majority"])

@@ -77,7 +77,7 @@ class NanoTraining:
     num_drills: int = 40
     learning_rate: float = 1.5e-3
     decay_share: float = 0.5
-    num_held_out: int = 60
+    num_held_out: int = 100
     score_every_s: float = 600.0
     bf16: bool = True
     seed: int = 0

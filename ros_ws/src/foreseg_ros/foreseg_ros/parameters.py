@@ -29,6 +29,7 @@ from foreseg.frames import DEFAULT_CAMERA, CameraId
 
 RCL_PREFIXES: Final = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 Type: Final = Parameter.Type
+CORES: Final = ".cores"  # how settings end that are texts of cores
 KINDS: Final = {
     Type.BOOL: "true or false",
     Type.INTEGER: "a whole number",
@@ -307,12 +308,12 @@ def _declare(
 
 
 def _value_of(given: Parameter, default: Scalar | list[str]) -> Scalar | list[str]:
-    """The value; `5` is taken where a float or a text is wanted, and `1e9` where a whole number is."""
+    """The value; `5` is taken where a float or a core is wanted, and `1e9` where a whole number is."""
     value, wanted = given.value, Type.from_parameter_value(default)
     if given.type_ is Type.INTEGER and wanted is Type.DOUBLE:
         return float(value)
-    if given.type_ is Type.INTEGER and wanted is Type.STRING:
-        return str(value)  # of `tracker.cores:=0` ROS makes a number
+    if given.type_ is Type.INTEGER and given.name.endswith(CORES):
+        return str(value)  # a text, such as 0-2; of 0 ROS makes a number
     if given.type_ is Type.DOUBLE and wanted is Type.INTEGER and value.is_integer():
         return int(value)
     if given.type_ is not wanted:
