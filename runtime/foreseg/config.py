@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_type_hints
 
+from foreseg.cores import cores_from_text
 from foreseg.errors import ConfigError
 
 Scalar = str | int | float | bool
@@ -168,6 +169,8 @@ class Config:
     def __post_init__(self) -> None:
         for name, value, meta in settings_of(self):
             _check(name, value, meta)
+        cores_from_text(self.tracker.cores, "tracker.cores")
+        cores_from_text(self.reasoner.cores, "reasoner.cores")
 
 
 def settings_of(config: Config) -> Iterator[tuple[str, Scalar, Field[Any]]]:

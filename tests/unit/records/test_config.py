@@ -55,6 +55,14 @@ def test_both_ends_of_every_range_are_allowed_and_nothing_beyond(edge: str) -> N
         ({"reasoner.kind": 3}, "reasoner.kind wants str, got 3"),
         ({"tracker.max_tracks": 0}, "tracker.max_tracks wants 1 to 1000, got 0"),
         ({"scheduler.match_iou": 1.01}, "scheduler.match_iou wants 0 to 1, got 1.01"),
+        (
+            {"tracker.cores": "0-9000"},
+            "tracker.cores wants cores such as 0, 1-3 or 0,2-3, got '0-9000'",
+        ),
+        (
+            {"reasoner.cores": "all"},
+            "reasoner.cores wants cores such as 0, 1-3 or 0,2-3, got 'all'",
+        ),
     ],
 )
 def test_a_bad_setting_is_refused_with_its_value(values: dict[str, Scalar], message: str) -> None:

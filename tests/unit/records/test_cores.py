@@ -63,12 +63,16 @@ def test_a_thread_has_its_share_and_the_others_keep_theirs() -> None:
     [
         (Config(tracker=TrackerConfig(cores="1023")), r"the tracker .*wants the cores \[1023\]"),
         (Config(reasoner=ReasonerConfig(cores="1023")), r"the reasoner .*this process may use \["),
-        (Config(reasoner=ReasonerConfig(cores="x")), "reasoner.cores wants cores such as"),
     ],
 )
 def test_a_worker_refuses_cores_that_are_not_there(config: Config, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Worker(config, (), Executor(config, (), lambda _: None), None)
+
+
+def test_a_config_refuses_words_that_are_no_cores_before_there_is_a_worker() -> None:
+    with pytest.raises(ConfigError, match="reasoner.cores wants cores such as"):
+        Config(reasoner=ReasonerConfig(cores="x"))
 
 
 @on_linux

@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreseg.texts import MAX_REASON_CHARS, is_utf8, reason_from_error, utf8_text
+from foreseg.texts import MAX_REASON_CHARS, first_names, is_utf8, reason_from_error, utf8_text
 
 
 @given(st.text(st.characters(codec=None)))
@@ -33,3 +33,9 @@ def test_every_exception_has_a_reason_that_can_be_sent() -> None:
     assert reason_from_error(OSError("a\udcff")) == "OSError: a?"
     assert reason_from_error(Silent()) == "Silent: unprintable (RuntimeError)"
     assert len(reason_from_error(ValueError("x" * 10_000))) == MAX_REASON_CHARS
+
+
+def test_the_first_names_are_told_and_how_many_more_there_are() -> None:
+    assert first_names([]) == ""
+    assert first_names(["a", "b"], most=2) == "a, b"
+    assert first_names(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
