@@ -71,7 +71,7 @@ def test_a_worker_refuses_cores_that_are_not_there(config: Config, told: str) ->
 
 
 def test_a_config_refuses_words_that_are_no_cores_before_there_is_a_worker() -> None:
-    with pytest.raises(ConfigError, match="reasoner.cores wants cores such as"):
+    with pytest.raises(ConfigError, match=r"reasoner.cores wants cores such as"):
         Config(reasoner=ReasonerConfig(cores="x"))
 
 
