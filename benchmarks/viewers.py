@@ -36,6 +36,7 @@ from foreseg.prompts import ObjectId, SpatialPrompt
 from foreseg_simulation.foresight import SceneConfig
 from foreseg_simulation.scenes import make_scene
 from foreseg_view.board import Board
+from foreseg_view.hub import MAX_VIEWERS
 from foreseg_view.server import ViewServer
 from foreseg_view.worker_host import WorkerHost
 
@@ -119,11 +120,15 @@ def feed(worker: Worker, frames: list[U8Array], hz: float, stopping: threading.E
 def main() -> None:
     """Print one line a round, and the ratio over all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--viewers", type=int, default=20)
+    parser.add_argument("--viewers", type=int, default=20, help=f"1 to {MAX_VIEWERS}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=12.0)
-    parser.add_argument("--hz", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=12.0, help="of a round")
+    parser.add_argument("--hz", type=float, default=10.0, help="of the camera")
     wanted = parser.parse_args()
+    for name, most in (("viewers", MAX_VIEWERS), ("rounds", 100), ("seconds", 600), ("hz", 100)):
+        value = getattr(wanted, name)
+        if not 1 <= value <= most:
+            parser.error(f"--{name} wants 1 to {most}, got {value:g}")
     scene = make_scene("hit", 3, SceneConfig(size_wh=(640, 480), rate_hz=wanted.hz))
     frames = [frame.image for frame in itertools.islice(scene.frames(), NUM_FRAMES)]
     config = config_from_words(["tracker.threads=1"])
