@@ -20,7 +20,7 @@ from foreseg.errors import ForesegError
 from foreseg.frames import U8Array
 from foreseg.media.sources import frames_of, open_source
 from foreseg.nano.bundle import CARD, FAMILIAR, NanoBundle, read_nano_bundle
-from foreseg.nano.familiar import Familiarity, familiarity_from
+from foreseg.nano.familiar import Familiarity, Strangeness, familiarity_from
 from foreseg.nano.language_model import OnnxLanguageModel
 from foreseg.reasoner.prompt_card import card_from_json
 
@@ -45,20 +45,27 @@ def main() -> None:
         bundle = read_nano_bundle(options.bundle)
     except ForesegError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    limit = bundle.manifest.familiar_limit
-    print(f"the limit is a distance of {limit:.2f}\n")
-    print("| folder | videos | windows | distance: 5 %, half, 95 % | answered, % |")
-    print("|---|---|---|---|---|")
+    limits = bundle.manifest.familiar
+    if limits is None:
+        parser.exit(2, f"{parser.prog}: {options.bundle} answers about all pictures\n")
+    print(f"the limits are a distance of {limits.distance:.2f}, a lean of {limits.lean:.2f}\n")
+    print(
+        "| folder | videos | windows | distance: 5 %, half, 95 % | lean: 5 %, half, 95 % | answered, % |"
+    )
+    print("|---|---|---|---|---|---|")
     for folder in options.pictures:
         videos = list(videos_in(folder))[: options.max_videos or None]
-        found = np.array([d for video in videos for d in distances(bundle, video)])
-        if not len(found):
-            print(f"| {folder.name} | 0 | 0 | | |")
+        found = [one for video in videos for one in strangeness(bundle, video)]
+        if not found:
+            print(f"| {folder.name} | 0 | 0 | | | |")
             continue
-        low, half, high = np.quantile(found, (0.05, 0.5, 0.95))
-        share = 100 * (found <= limit).mean()
-        spread = f"{low:.2f}, {half:.2f}, {high:.2f}"
-        print(f"| {folder.name} | {len(videos)} | {len(found)} | {spread} | {share:.1f} |")
+        share = 100 * np.mean([not limits.broken_by(one) for one in found])
+        spreads = [
+            ", ".join(f"{number:.2f}" for number in np.quantile(numbers, (0.05, 0.5, 0.95)))
+            for numbers in ([one.distance for one in found], [one.lean for one in found])
+        ]
+        told = (folder.name, len(videos), len(found), *spreads, f"{share:.1f}")
+        print(f"| {' | '.join(map(str, told))} |")
 
 
 def videos_in(folder: Path) -> Iterator[Path]:
@@ -72,8 +79,8 @@ def videos_in(folder: Path) -> Iterator[Path]:
             yield from videos_in(below)
 
 
-def distances(bundle: NanoBundle, video: Path) -> list[float]:
-    """Of each window, from the pictures of the training."""
+def strangeness(bundle: NanoBundle, video: Path) -> list[Strangeness]:
+    """Of each window."""
     card = card_from_json(bundle.files[CARD], str(CARD))
     model = OnnxLanguageModel(bundle, frame_pixels=card.frame_pixels, vision_cache_mb=0.0)
     channels = bundle.manifest.decoder.channels
@@ -81,7 +88,7 @@ def distances(bundle: NanoBundle, video: Path) -> list[float]:
     with open_source(str(video)) as source:
         images = [frame.image for frame in frames_of(source)]
     return [
-        distance_of(model, familiarity, [images[round(i)] for i in places])
+        strangeness_of(model, familiarity, [images[round(i)] for i in places])
         for places in windows_of(len(images), card.num_frames)
     ]
 
@@ -94,16 +101,16 @@ def windows_of(num_images: int, num_frames: int) -> list[Sequence[float]]:
     return [list(np.linspace(a, b - 1, min(num_frames, num_images))) for a, b in pairs]
 
 
-def distance_of(
+def strangeness_of(
     model: OnnxLanguageModel, familiarity: Familiarity, images: Sequence[U8Array]
-) -> float:
+) -> Strangeness:
     """Of one window."""
     looking = model.seen(images)
     while True:
         try:
             next(looking)
         except StopIteration as end:
-            return familiarity.distance(end.value)
+            return familiarity.strangeness(end.value)
 
 
 if __name__ == "__main__":

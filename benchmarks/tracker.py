@@ -10,6 +10,7 @@ foreseg alone also makes boxes, run-length code and the label map in it. `inside
 or the network's share (the `sam2` package enlarges masks in it). `--alone` leaves the peers out.
 `--best` adds each one's best: foreseg on what `foreseg-export build --target x86` chooses here, on a
 copy, and the peers in torch's autocast to bfloat16; the speedup is then also of the best of each side.
+With `--int8 CLIP ...` the image encoder in int8, its ranges from these clips, is tried for that, too.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def main() -> None:
             raise InputError(msg)
     except ForesegError as error:
         _parser().error(str(error))
+    if arguments.int8 and not arguments.best:
+        _parser().error("--int8 is for --best: say both")
     names = [name for name in NAMES if is_installed(name)][: 1 if arguments.alone else None]
     if arguments.best:
         names += [BEST, *(name + LOWER for name in names[1:])]
@@ -97,7 +100,7 @@ def main() -> None:
     rows: list[Row] = []
     for size in sizes:
         timed_frames, warm_up = FRAMES.get(size, FRAMES["other"])
-        with job_of(size, threads) as plain, built_of(plain, best=arguments.best) as job:
+        with job_of(size, threads) as plain, built_of(plain, arguments) as job:
             rows += race(size, job, names, objects, (frames or timed_frames, warm_up))
     about = {
         "machine": machine_name(),
@@ -144,22 +147,27 @@ def job_of(size: str, threads: int) -> Iterator[Job]:
 
 
 @contextmanager
-def built_of(job: Job, *, best: bool) -> Iterator[Job]:
+def built_of(job: Job, arguments: argparse.Namespace) -> Iterator[Job]:
     """The same, with a copy of the bundle for which engines were chosen, if that is wanted."""
-    if not best:
+    if not arguments.best:
         yield job
         return
     from foreseg_export.choosing import Search, choose
+    from foreseg_export.int8_graph import INT8_PIECE, int8_graph
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(bundle_folder(job.bundle), Path(scratch) / "built"))
+        manifest = read_manifest(folder)
         search = Search(
             folder=folder,
-            manifest=read_manifest(folder),
+            manifest=manifest,
             processor=this_processor(),
             threads=job.threads,
             gate=None if job.bundle == "nano" else 0.0,  # random weights: masks are noise
         )
+        if arguments.int8:
+            graph, ranges = int8_graph(folder, manifest, arguments.int8, method="percentile")
+            search = replace(search, int8_graphs={INT8_PIECE: graph}, calibration=ranges)
         print(f"chosen: {choose(search, print)}", flush=True)
         yield replace(job, built=str(folder))
 
@@ -329,6 +337,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", default="1", metavar="N", help="of each contender; default: 1")
     add("--alone", action="store_true", help="without the peers")
     add("--best", action="store_true", help="also each at its best precision; needs openvino")
+    add(
+        "--int8",
+        nargs="+",
+        default=[],
+        metavar="CLIP",
+        help="for --best: clips with ranges for int8",
+    )
     add("--json", metavar="FILE", help="also write the numbers here")
     return parser
 

@@ -20,8 +20,10 @@ import torch
 
 from foreseg.dialogue import Query, QueryId
 from foreseg.engines.manifest import sha256_of
+from foreseg.engines.onnx import OnnxEngine
 from foreseg.errors import EngineError, InputError
 from foreseg.language.base import LanguageModel, LanguageRequest, Message, Role
+from foreseg.language.images import F32Array
 from foreseg.methods.base import AnswerStep
 from foreseg.nano.bundle import (
     CALIBRATION,
@@ -41,6 +43,7 @@ from foreseg.nano.bundle import (
 )
 from foreseg.nano.language_model import OnnxLanguageModel
 from foreseg.nano.reasoner import method_of_card
+from foreseg.nano.seeing import VisionEncoder
 from foreseg.nano.words import chat_text
 from foreseg.reasoner.calibration import read_calibration, write_calibration
 from foreseg.reasoner.prompt_card import (
@@ -49,7 +52,7 @@ from foreseg.reasoner.prompt_card import (
     check_trained,
     read_card,
 )
-from foreseg_export.familiar import familiar_from
+from foreseg_export.familiar import familiar_from, means_of_pictures
 from foreseg_export.graphs import export_piece
 from foreseg_export.reasoner_graphs import DecoderGraph, VisionGraph, graph_specs
 from foreseg_export.reasoner_precision import PRECISIONS, lower
@@ -75,6 +78,7 @@ class ReasonerExportOptions:
         max_tokens: of each golden completion.
         seen: `.npy` of what the tower saw in training, (frames, tokens, C): pictures unlike it are
             left to another reasoner; None: none are.
+        unlike: folders of pictures that it is not for, such as photographs; only beside `seen`.
         calibration: of the confidences, as `foreseg-eval --fit-calibration` writes it; None: they stay.
     """
 
@@ -83,6 +87,7 @@ class ReasonerExportOptions:
     precision: str = "int8"
     max_tokens: int = 64
     seen: Path | None = None
+    unlike: tuple[Path, ...] = ()
     calibration: Path | None = None
 
 
@@ -137,18 +142,48 @@ def export_reasoner(
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
         draft = _draft(loaded, source, options)
         if options.seen is not None:
-            statistics, limit = familiar_from(options.seen, draft.decoder.channels)
-            np.save(folder / FAMILIAR, statistics)
-            draft = dataclasses.replace(draft, familiar_limit=limit)
-            report(
-                f"answers about pictures at a distance of up to {limit:.2f} from the training's"
-            )
+            draft = _familiar(folder, options.seen, draft, card, options, report)
         if calibration is not None:
             write_calibration(folder / CALIBRATION, calibration)
         manifest = _lowest(folder, draft, card, golden, options, report)
         for name in graphs:
             (folder / f"fp32-{name}").unlink()
     return manifest
+
+
+def _familiar(
+    folder: Path,
+    seen: Path,
+    draft: NanoManifest,
+    card: PromptCard,
+    options: ReasonerExportOptions,
+    report: Report,
+) -> NanoManifest:
+    """Write what the bundle is to know of pictures, beside its traced graphs."""
+    others = _others(folder / f"fp32-{VISION}", draft, card, options.unlike)
+    statistics, limits = familiar_from(seen, draft.decoder.channels, others)
+    np.save(folder / FAMILIAR, statistics)
+    beside = "" if others is None else f", parted from {len(others)} others at {limits.lean:.1f}"
+    report(
+        f"answers about pictures at a distance of up to {limits.distance:.2f} from the training's{beside}"
+    )
+    return dataclasses.replace(draft, familiar=limits)
+
+
+def _others(
+    vision: Path, draft: NanoManifest, card: PromptCard, folders: Sequence[Path]
+) -> F32Array | None:
+    """What the tower makes of pictures that the reasoner is not for; None where there are none."""
+    if not folders:
+        return None
+    encoder = VisionEncoder(
+        OnnxEngine("vision", vision.read_bytes()),
+        draft.images,
+        window_px=draft.window_px,
+        frame_pixels=card.frame_pixels,
+        max_bytes=0,
+    )
+    return np.concatenate([means_of_pictures(encoder, folder) for folder in folders])
 
 
 def _lowest(
@@ -164,7 +199,7 @@ def _lowest(
     Raises:
         EngineError: none does.
     """
-    names = (*FILES, FAMILIAR) if draft.familiar_limit else FILES
+    names = FILES if draft.familiar is None else (*FILES, FAMILIAR)
     names = (*names, CALIBRATION) if options.calibration is not None else names
     for precision in PRECISIONS[PRECISIONS.index(options.precision) :]:
         for name in (VISION, DECODER):
@@ -290,7 +325,7 @@ def _draft(loaded: LoadedVlm, source: Path, options: ReasonerExportOptions) -> N
         images=loaded.geometry,
         window_px=loaded.model.config.vision_config.window_size,
         decoder=decoder,
-        familiar_limit=0.0,
+        familiar=None,
         agreement=unmeasured,
         exporters=tuple(f"{name} {importlib.metadata.version(name)}" for name in _EXPORTERS),
         files=(),

@@ -54,6 +54,14 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="what to ask about each; may be repeated",
     )
     add("--golden-tokens", type=int, default=64, metavar="N", help="of each answer compared")
+    _add_what_it_knows(parser)
+    add("--threads", type=int, default=1, metavar="N", help="of torch")
+    parser.set_defaults(handler=_reasoner)
+
+
+def _add_what_it_knows(parser: argparse.ArgumentParser) -> None:
+    """Of its pictures, and of itself."""
+    add = parser.add_argument
     add(
         "--seen",
         type=Path,
@@ -61,13 +69,20 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="the frames.npy that the training left: pictures unlike these are left to another reasoner",
     )
     add(
+        "--unlike",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="pictures that it is not for, such as photographs: what looks like them is left to"
+        " another reasoner, too; may be repeated",
+    )
+    add(
         "--calibration",
         type=Path,
         metavar="FILE",
         help="of its confidences, fitted by `foreseg-eval --fit-calibration` on an export without",
     )
-    add("--threads", type=int, default=1, metavar="N", help="of torch")
-    parser.set_defaults(handler=_reasoner)
 
 
 def _reasoner(arguments: argparse.Namespace) -> int:
@@ -83,6 +98,9 @@ def _reasoner(arguments: argparse.Namespace) -> int:
         raise ConfigError(msg)
     if arguments.query and not arguments.golden:
         msg = "--query wants a clip to ask about: give --golden CLIP"
+        raise ConfigError(msg)
+    if arguments.unlike and arguments.seen is None:
+        msg = "--unlike wants to know what is alike: give --seen FILE"
         raise ConfigError(msg)
     try:
         torch = importlib.import_module("torch")
@@ -102,6 +120,7 @@ def _reasoner(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         max_tokens=arguments.golden_tokens,
         seen=arguments.seen,
+        unlike=tuple(arguments.unlike),
         calibration=arguments.calibration,
     )
     manifest = reasoner.export_reasoner(arguments.source, arguments.out, options, asked, _report)

@@ -70,6 +70,12 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     )
     write_calibration(tmp_path / "fitted.json", calibration)
     words += ["--seen", str(tmp_path / "seen.npy"), "--calibration", str(tmp_path / "fitted.json")]
+    cv2 = pytest.importorskip("cv2")
+    (tmp_path / "photos").mkdir()
+    for n in range(120):
+        picture = rng.integers(0, 256, (30, 40, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"photos/{n}.png"), picture)
+    words += ["--unlike", str(tmp_path / "photos")]
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "int8:" in told
@@ -78,7 +84,11 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     require_agreement(bundle.manifest, out)
     assert bundle.manifest.precision == "fp16"
     assert bundle.manifest.agreement.same == bundle.manifest.agreement.prompts == 6
-    assert 0.5 < bundle.manifest.familiar_limit < 5
+    limits = bundle.manifest.familiar
+    assert limits is not None
+    assert 0.5 < limits.distance < 5
+    assert limits.lean != 0
+    assert "parted from 120 others" in told
     assert {path.name for path in out.iterdir()} == {
         VISION, DECODER, TOKENIZER, CARD, FAMILIAR, CALIBRATION, "manifest.json",
     }  # fmt: skip
@@ -125,6 +135,7 @@ def _windows() -> tuple[object, ...]:
         ("tokens", "--golden-tokens wants 1 to 1024, got 0"),
         ("query", "--query wants a clip to ask about"),
         ("calibration", "fitted.json is no calibration"),
+        ("unlike", "--unlike wants to know what is alike: give --seen FILE"),
         ("seen", "wants tokens of at least 100 frames, with 64 channels, got 200 x 4 x 3"),
     ],
 )
@@ -158,6 +169,8 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
         given[-1] = "0"
     elif change == "query":
         given += ["--query", "what?"]
+    elif change == "unlike":
+        given += ["--unlike", str(tmp_path)]
     elif change == "calibration":
         (tmp_path / "fitted.json").write_text("{}")
         given += ["--calibration", str(tmp_path / "fitted.json")]

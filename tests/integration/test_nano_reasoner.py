@@ -63,6 +63,7 @@ from foreseg.nano.bundle import (  # noqa: E402
     read_nano_bundle,
     write_nano_manifest,
 )
+from foreseg.nano.familiar import FamiliarLimits  # noqa: E402
 from foreseg.nano.language_model import OnnxLanguageModel  # noqa: E402
 from foreseg.nano.positions import prompt_positions  # noqa: E402
 from foreseg.nano.reasoner import nano_reasoner  # noqa: E402
@@ -409,19 +410,24 @@ def test_a_form_and_fewer_frames_can_be_chosen() -> None:
         nano_reasoner({"bundle": bundle, "form": "prose"})
 
 
-def with_familiar(tmp_path: Path, shown: Shown, limit: float) -> Path:
-    """The bundle, to which frames such as these are familiar."""
+def with_familiar(tmp_path: Path, shown: Shown, limit: float, others: Shown | None = None) -> Path:
+    """The bundle, to which frames such as these are familiar; of others it knows that they are others."""
     bundle = read_nano_bundle(reading_nano_bundle())
     encoder = OnnxLanguageModel(bundle, frame_pixels=FRAME_PIXELS).encoder
     found = next(seen for seen in encoder.encode(shown) if seen is not None)
     tokens = np.stack([seen.tokens for seen in found])
     np.save(tmp_path / "frames.npy", tokens)
-    statistics, own = familiar_from(tmp_path / "frames.npy", tokens.shape[2])
+    means = None
+    if others is not None:
+        found = next(seen for seen in encoder.encode(others) if seen is not None)
+        means = np.stack([seen.tokens.mean(axis=0) for seen in found])
+    statistics, own = familiar_from(tmp_path / "frames.npy", tokens.shape[2], means)
+    limits = FamiliarLimits(distance=limit, lean=own.lean) if limit else own
     folder = tmp_path / "familiar"
     shutil.copytree(reading_nano_bundle(), folder)
     np.save(folder / FAMILIAR, statistics)
     files = files_of(folder, (*FILES, FAMILIAR))
-    manifest = replace(bundle.manifest, files=files, familiar_limit=limit or own)
+    manifest = replace(bundle.manifest, files=files, familiar=limits)
     write_nano_manifest(folder, manifest)
     return folder
 
@@ -441,6 +447,27 @@ def test_it_abstains_on_pictures_unlike_its_worlds(tmp_path: Path) -> None:
     assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
     careless = nano_reasoner({"bundle": str(folder), "only_familiar": False})
     parts = list(careless.ask(asked_about, strange))
+    assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
+
+
+def test_it_abstains_on_what_is_near_to_pictures_that_it_is_not_for(tmp_path: Path) -> None:
+    def darker(number: int) -> np.ndarray:
+        return noise(60, 80, number) // 2
+
+    folder = with_familiar(
+        tmp_path,
+        [noise(60, 80, n) for n in range(200)],
+        1e6,
+        others=[darker(n) for n in range(500, 620)],
+    )
+    reasoner = nano_reasoner({"bundle": str(folder), "otherwise": ""})
+    asked_about = replace(query("what?"), max_reasoning_tokens=8)
+    told = list(reasoner.ask(asked_about, window_of([darker(900 + n) for n in range(4)])))
+    abstained = [part for part in told if isinstance(part, Abstained)]
+    assert len(abstained) == 1
+    assert "nearer to other pictures" in abstained[0].reason
+    new = window_of([noise(60, 80, 1000 + n) for n in range(4)])
+    parts = list(reasoner.ask(asked_about, new))
     assert not any(isinstance(part, Abstained) and "unlike" in part.reason for part in parts)
 
 

@@ -18,11 +18,12 @@ from foreseg.engines.fields import Fields, read_fields
 from foreseg.engines.manifest import MANIFEST_NAME, read_hashed
 from foreseg.errors import EngineError
 from foreseg.language.images import ImageGeometry
+from foreseg.nano.familiar import FamiliarLimits
 
 FAMILY = "qwen2_5_vl"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: `familiar.npy` knows other pictures too
 VISION, DECODER, TOKENIZER, CARD = "vision.onnx", "decoder.onnx", "tokenizer.json", "method.json"
-FAMILIAR = "familiar.npy"  # only where the manifest has a limit
+FAMILIAR = "familiar.npy"  # only where the manifest has limits
 CALIBRATION = "calibration.json"  # of its confidences, where it was fitted
 FILES = (VISION, DECODER, TOKENIZER, CARD)
 MAX_END_IDS = 16
@@ -71,7 +72,7 @@ class NanoManifest:
     Attributes:
         precision: of the weights: fp32, fp16 or int8-weights (arithmetic in float32), or int8.
         window_px: side of a window of the vision tower's attention.
-        familiar_limit: farther from the training's, pictures are not answered about; 0: all are.
+        familiar: pictures beyond these limits are not answered about; None: all are.
     """
 
     format_version: int
@@ -84,7 +85,7 @@ class NanoManifest:
     images: ImageGeometry
     window_px: int
     decoder: DecoderGeometry
-    familiar_limit: float
+    familiar: FamiliarLimits | None
     agreement: Agreement
     exporters: tuple[str, ...]  # "package version"
     files: tuple[BundleFile, ...]
@@ -158,18 +159,24 @@ def read_nano_manifest(folder: Path) -> NanoManifest:
         images=_images(fields.child("images")),
         window_px=fields.positive("window_px"),
         decoder=_decoder(fields.child("decoder")),
-        familiar_limit=fields.number("familiar_limit"),
+        familiar=_limits(fields.child_or_none("familiar")),
         agreement=_agreement(fields.child("agreement")),
         exporters=tuple(str(item) for item in fields.items("exporters")),
         files=tuple(_file(child) for child in fields.children("files")),
     )
     names = [file.name for file in manifest.files if file.name != CALIBRATION]
-    wanted = (*FILES, FAMILIAR) if manifest.familiar_limit else FILES
+    wanted = FILES if manifest.familiar is None else (*FILES, FAMILIAR)
     if sorted(names) != sorted(wanted):
         fields.refuse(f"wants the files {', '.join(wanted)}, got {', '.join(names):.200}")
     if manifest.window_px < manifest.images.unit_px:
         fields.refuse(f"wants 'window_px' of at least {manifest.images.unit_px}")
     return manifest
+
+
+def _limits(fields: Fields | None) -> FamiliarLimits | None:
+    if fields is None:
+        return None
+    return FamiliarLimits(distance=fields.number("distance"), lean=fields.number("lean"))
 
 
 def _file(fields: Fields) -> BundleFile:

@@ -31,7 +31,7 @@ from foreseg.nano.bundle import (
     read_nano_bundle,
     require_agreement,
 )
-from foreseg.nano.familiar import Familiarity, familiarity_from
+from foreseg.nano.familiar import Familiarity, FamiliarLimits, familiarity_from
 from foreseg.nano.language_model import OnnxLanguageModel
 from foreseg.reasoner.base import AnswerStream, Reasoner, ReasonerSpec
 from foreseg.reasoner.calibration import Calibration, calibrated_stream, read_calibration
@@ -76,8 +76,7 @@ class NanoReasoner(VlmReasoner):
         method: its plan is carried out.
         model: answers.
         view: how the method shows frames: what is looked at here is kept for its prompt.
-        familiarity: None: it answers about all pictures.
-        limit: of their distance.
+        familiar: what it knows of its pictures, and up to where it answers; None: about all.
         otherwise: answers about those beyond it; None: nobody does, and it abstains.
         calibration: of the confidence of its own answers.
     """
@@ -88,16 +87,14 @@ class NanoReasoner(VlmReasoner):
         model: OnnxLanguageModel,
         *,
         view: FittedView,
-        familiarity: Familiarity | None = None,
-        limit: float = 0.0,
+        familiar: tuple[Familiarity, FamiliarLimits] | None = None,
         otherwise: Reasoner | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         super().__init__(method, model)
         self._eye = model
         self._view = view
-        self._familiarity = familiarity
-        self._limit = limit
+        self._familiar = familiar
         self._otherwise = otherwise
         self._calibration = calibration
 
@@ -108,9 +105,9 @@ class NanoReasoner(VlmReasoner):
 
     def ask(self, query: Query, window: FrameWindow) -> AnswerStream:
         """Answer, or say why question or pictures are none to answer about, and hand over."""
-        if self._familiarity is not None and window.frames:
+        if self._familiar is not None and window.frames:
             try:
-                strange = yield from self._strange(self._familiarity, query, window)
+                strange = yield from self._strange(*self._familiar, query, window)
             except LanguageModelError as error:
                 yield AnswerFailed(reason=str(error))
                 return
@@ -125,7 +122,11 @@ class NanoReasoner(VlmReasoner):
         yield from own if self._calibration is None else calibrated_stream(own, self._calibration)
 
     def _strange(
-        self, familiarity: Familiarity, query: Query, window: FrameWindow
+        self,
+        familiarity: Familiarity,
+        limits: FamiliarLimits,
+        query: Query,
+        window: FrameWindow,
     ) -> Generator[AnswerPart, None, str]:
         """Why this is nothing that it was trained for; "" if it is."""
         words = self._eye.unread_words(query.text)
@@ -138,13 +139,10 @@ class NanoReasoner(VlmReasoner):
                 next(looking)
                 yield RationalePart(text="")
         except StopIteration as end:
-            distance = familiarity.distance(end.value)
-        if distance <= self._limit:
+            why = limits.broken_by(familiarity.strangeness(end.value))
+        if not why:
             return ""
-        return (
-            "these pictures are unlike the worlds that this reasoner was trained in"
-            f" (distance {distance:.2f}, it answers up to {self._limit:.2f})"
-        )
+        return f"these pictures are unlike the worlds that this reasoner was trained in ({why})"
 
 
 def nano_reasoner(values: Mapping[str, Scalar]) -> NanoReasoner:
@@ -177,18 +175,18 @@ def nano_reasoner(values: Mapping[str, Scalar]) -> NanoReasoner:
         threads=options.threads,
         vision_cache_mb=options.vision_cache_mb,
     )
-    limit, familiarity = bundle.manifest.familiar_limit, None
-    if limit and options.only_familiar:
+    limits, familiar = bundle.manifest.familiar, None
+    if limits is not None and options.only_familiar:
         channels = bundle.manifest.decoder.channels
-        familiarity = familiarity_from(bundle.files[FAMILIAR], channels, str(folder / FAMILIAR))
+        known = familiarity_from(bundle.files[FAMILIAR], channels, str(folder / FAMILIAR))
+        familiar = known, limits
     other = build_reasoner(ReasonerSpec(kind=options.otherwise)) if options.otherwise else None
     calibration = read_calibration(folder / CALIBRATION) if CALIBRATION in bundle.files else None
     return NanoReasoner(
         method,
         model,
         view=view,
-        familiarity=familiarity,
-        limit=limit,
+        familiar=familiar,
         otherwise=other,
         calibration=calibration,
     )
