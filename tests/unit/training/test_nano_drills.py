@@ -18,6 +18,7 @@ from foreseg_training.nano.architecture import build_nano_reasoner
 from foreseg_training.nano.drills import Drills, draw_drill
 from foreseg_training.nano.numbers import number_ids
 from foreseg_training.nano.tokenizer import train_tokenizer
+from foreseg_training.nano.tracks import NEAR_PX
 from foreseg_training.nano.training import drill_loss
 
 _SIZE = (168, 112)
@@ -115,14 +116,18 @@ def test_a_ball_meets_the_first_thing_on_its_way() -> None:
         )}  # fmt: skip
         last = where.pop("ball")
         assert f"[{last[0]}, {last[1]}]. It" in line.text
-        way = places(line.text.partition("Ahead, ")[2])
+        way = places(re.sub(r"Near it: [^.]*[.]", "", line.text.partition("Ahead, ")[2]))
+        near = re.search(r"Near it: \[\d+, \d+\] the ([a-z ]+)[.]", line.text)
         gaps = [min(np.linalg.norm(at - p) for at in where.values()) for p in way]
         assert all(gap > 15 for gap in gaps[:-1]), line.text
         if found:
             assert np.linalg.norm(where[found[1]] - way[-1]) <= 18, line.text
+            assert near is not None
+            assert near[1] == found[1], line.text
             num_met += 1
         elif way:
             assert gaps[-1] > 15, line.text
+            assert (near is not None) == (gaps[-1] <= NEAR_PX) or abs(gaps[-1] - NEAR_PX) < 1
     assert num_met > 25
 
 

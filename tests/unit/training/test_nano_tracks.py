@@ -21,9 +21,12 @@ from foreseg_training.nano.tracks import (
     MAX_MOVERS,
     MAX_MOVERS_AHEAD,
     MAX_PLACES,
+    NEAR_PX,
     ahead_of,
+    at_words,
     events_of,
     here_of,
+    near_words,
     told_shots,
     tracks_of,
 )
@@ -90,7 +93,11 @@ def test_what_moves_on_is_followed_to_the_event_in_steps_of_the_last_two_places(
     later = [shot(2 + n, i1=(10 + 5 * n, 50), i2=(150, 50)) for n in range(1, 8)]
     names = {1: "ball", 2: "red cube", 3: "cup"}
     said = ahead_of(told, later, names, _SIZE, (1.0, 1.0))
-    assert said == "Ahead, the ball: [20, 50], [30, 50], [40, 50]. Ahead, the cup: [], [], []. "
+    near = "Near it: [65, 60] the cup. "
+    assert (
+        said
+        == f"Ahead, the ball: [20, 50], [30, 50], [40, 50]. {near}Ahead, the cup: [], [], []. "
+    )
     assert ahead_of(told, [], names, _SIZE, (1.0, 1.0)) == ""
     assert ahead_of(told[1:], later, names, _SIZE, (1.0, 1.0)) == "", "no step was seen"
     assert ahead_of(told, later[:1], names, _SIZE, (1.0, 1.0)) == "", "half a step off"
@@ -111,9 +118,23 @@ def test_the_way_ahead_stays_short(num_things: int, num_later: int) -> None:
     ]
     said = ahead_of(shots[:2], shots[2:], names, _SIZE, (1.0, 1.0))
     assert len(re.findall("Ahead", said)) == min(num_things, MAX_MOVERS_AHEAD)
-    for sentence in said.strip().split(". "):
+    assert len(re.findall("Near it", said)) <= len(re.findall("Ahead", said))
+    for sentence in re.sub(r"Near it: [^.]*[.]", "", said).strip().split(". "):
         assert len(re.findall(r"\[", sentence)) == min(num_later, MAX_AHEAD)
         assert sentence.split(": ")[1].startswith("[28, ")
+
+
+def test_what_is_nearest_to_the_way_s_end_is_told_with_its_place() -> None:
+    things = [((10, 50), "cup"), ((50, 52), "red cube"), ((48, 90), "van")]
+    assert near_words((40, 50), things) == "Near it: [50, 52] the red cube. "
+    assert near_words((50, 50 + int(NEAR_PX) + 5), [((50, 52), "cup")]) == ""
+    assert near_words(None, things) == near_words((1, 1), []) == ""
+
+
+def test_a_thought_ends_with_the_places_of_what_was_found() -> None:
+    assert at_words([(20, 68)]) == " At [20, 68]."
+    assert at_words([(20, 68), (3, 4)]) == " At [20, 68], [3, 4]."
+    assert at_words([]) == ""
 
 
 def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:

@@ -19,7 +19,7 @@ import torch
 from foreseg_simulation.telling import heading_words
 
 from .numbers import numbers_by_id
-from .tracks import MAX_AHEAD, here_words, place_words, step_words
+from .tracks import MAX_AHEAD, here_words, near_words, place_words, step_words
 
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
 _COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
@@ -113,7 +113,8 @@ def draw_drill(
         said.append((began + thing.track.rindex("["), len(text + thing.step)))
         text += thing.step
     num_ahead = int(rng.integers(*_AHEAD))
-    ahead = "".join(thing.ahead(num_ahead, standing) for thing in things)
+    here = [*standing, *((_rounded(thing.last), thing.name) for thing in things)]
+    ahead = "".join(thing.ahead(num_ahead, standing, here) for thing in things)
     said.append((len(text), len(text + ahead)))
     return Drill(text=text + ahead, said=tuple(said))
 
@@ -167,8 +168,8 @@ class _Thing:
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)
 
-    def ahead(self, count: int, standing: Sequence[_Standing]) -> str:
-        """So many places ahead, in words, fewer if the ball meets a thing; nothing of what lies still, or was not seen before."""
+    def ahead(self, count: int, standing: Sequence[_Standing], here: Sequence[_Standing]) -> str:
+        """So many places ahead, in words, fewer if the ball meets a thing, and what of `here` is near the last one; nothing of what lies still, or was not seen before."""
         if self._went is None or not self._went.any():
             return ""
         last, before = self._seen[-1], self._seen[-2]
@@ -182,6 +183,9 @@ class _Thing:
             if met:
                 break
         words = f"Ahead, the {self.name}: {_listed(places, self._size_wh)}. "
+        is_there = _is_seen(places[-1], self._size_wh)
+        others = [one for one in here if one[1] != self.name]
+        words += near_words(_rounded(places[-1]) if is_there else None, others)
         if self._is_ball and math.hypot(*self._went) > _LEAST_HEADING_PX:
             words += f"The {self.name} is rolling {heading_words(self._went)}. "
         return words + (f"So the ball will hit the {met} next. " if met else "")

@@ -28,7 +28,7 @@ from foreseg_simulation.recording import Shot
 from foreseg_training.vlm.rewards_veason import Truth
 
 from .recordings import Recording
-from .tracks import ahead_of, events_of, here_of, told_shots, tracks_of
+from .tracks import ahead_of, at_words, events_of, here_of, told_shots, tracks_of
 
 MAX_LABEL_OFFSET = 200
 MAX_LABEL_STRIDE = 4  # on a robot more frames lie between those that are shown
@@ -184,7 +184,9 @@ def _asked(
     is_naming = expression.skill is Skill.NAMING
     shots, scale = [clip.shots[i] for i in taken], method.scale_xy(keyframe)
     first = "" if is_naming else _told(clip, expression, shots, places, recording, scale)
-    thought = f"<think>{first}{expression.reasoning}</think>"
+    middles = [box.scaled(scale).centre_xy for box in told]
+    last = at_words([(round(x), round(y)) for x, y in middles])
+    thought = f"<think>{first}{expression.reasoning}{last}</think>"
     return Asked(
         messages=step.request.messages,
         form=step.form,

@@ -22,6 +22,7 @@ MAX_AHEAD = 10  # places of each of these
 MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
+NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
 _LEAST_WAY = 0.03  # of the frame's diagonal, between two places of a thing that moves
 
 
@@ -101,6 +102,21 @@ def here_words(
     return f"Here: {listed}. " if listed else ""
 
 
+def near_words(
+    place: tuple[int, int] | None, things: Sequence[tuple[tuple[int, int], str]]
+) -> str:
+    """The sentence of the thing nearest to a place, `Near it: [122, 22] the cup. `; "" of none within `NEAR_PX`, or no place."""
+    if place is None or not things:
+        return ""
+    away, where, name = min((math.dist(place, where), where, name) for where, name in things)
+    return f"Near it: {place_words(where)} the {name}. " if away <= NEAR_PX else ""
+
+
+def at_words(places: Sequence[tuple[int, int]]) -> str:
+    """A thought's last sentence, ` At [122, 22].`: where on the keyframe that is which was found; "" of nothing."""
+    return f" At {', '.join(map(place_words, places))}." if places else ""
+
+
 def gone_words(things: Sequence[tuple[tuple[int, int], str]]) -> str:
     """The sentence of what is no more seen, and where it was, of the first `MAX_HERE`; "" of none."""
     listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[:MAX_HERE])
@@ -150,7 +166,9 @@ def ahead_of(
     size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> str:
-    """Sentences such as `Ahead, the ball: [63, 36], [57, 34]. `: what moves on, as far apart in time as the last two of `told`.
+    """Sentences such as `Ahead, the ball: [63, 36], [57, 34]. Near it: [40, 31] the cup. `: what moves on, as far apart in time as the last two of `told`.
+
+    And what the last frame shows nearest to where it then is: whoever must say what is hit reads it there (docs/log.md).
 
     Args:
         told: `told_shots`; two at least, or nothing is said.
@@ -164,10 +182,15 @@ def ahead_of(
     last, step_ns = told[-1].stamp_ns, told[-1].stamp_ns - told[-2].stamp_ns
     ahead = _every(later, last, step_ns)[:MAX_AHEAD]
     movers = [i for i in _movers([told[-1], *later], names, size_wh) if _goes(told, i)]
+    if not ahead:
+        return ""
+    here = _seen(told[-1], names, scale_xy)[:MAX_HERE]
     return "".join(
         f"Ahead, the {names[i]}: {', '.join(place_words(_place(shot, i, scale_xy)) for shot in ahead)}. "
+        + near_words(
+            _place(ahead[-1], i, scale_xy), [(place, names[j]) for place, j in here if j != i]
+        )
         for i in movers[:MAX_MOVERS_AHEAD]
-        if ahead
     )
 
 
