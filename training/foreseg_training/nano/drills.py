@@ -18,15 +18,25 @@ import torch
 
 from foreseg_simulation.telling import heading_words
 
+from .drill_scene import (
+    BALL,
+    TOUCH_PX,
+    Drill,
+    Standing,
+    draw_names,
+    draw_standing,
+    is_seen,
+    listed,
+    nearly,
+    rounded,
+    twins,
+)
+from .hit_drills import draw_hits
 from .numbers import numbers_by_id
-from .tracks import MAX_AHEAD, here_words, near_words, place_words, step_words
+from .tracks import MAX_AHEAD, here_words, near_words, step_words
 
-_FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
-_COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
-_BALL = "ball"  # which the edges of the view send back, as in most scenes; all else goes out
 _SPEEDS_PX = (2.0, 26.0)  # a step
 _RADII_PX = (6.0, 9.0)
-_BALLS = 0.5  # of the things
 _LAYOUTS = (
     (1, 2),
     (1, 3),
@@ -39,27 +49,14 @@ _LAYOUTS = (
 _SHORT = 8  # places of all things: of lines with more, a batch has two thirds as many
 _AHEAD = (1, 7)  # places, the last number excluded
 _STANDING = (0, 3, 4, 5)  # things that stand: of a batch
-_TRIES = 20
-_EDGE_PX, _APART_PX, _TOUCH_PX = (
-    10.0,
-    24.0,
-    17.0,
-)  # of middles: from the edges, from each other, of a ball and what it hits
+_HITS = 0.4  # of the batches: of what was hit
+_LEAST_STANDING = 3  # of these
 _TURNS, _ALONG_AXES = (
     0.06,
     0.15,
 )  # probabilities: of a turn between two places, of a way along an edge
 _LEAST_HEADING_PX = 3.0
 _MAX_POSITION = 300  # of a line's first token: behind so many of frames and questions
-_Standing = tuple[tuple[int, int], str]  # a place, and the name of what is there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drill:
-    """A line, and which of its letters are to be said by the model: from each first to before each second."""
-
-    text: str
-    said: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,54 +97,24 @@ def draw_drill(
         num_places: of each of them, 2 at least.
         num_standing: things that stand in the way, or beside it.
     """
-    names = _names(rng, num_things + num_standing)
+    names = draw_names(rng, num_things + num_standing)
     things = [_Thing(rng, size_wh, name, num_places) for name in names[:num_things]]
-    standing = _standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
-    stood = [(place, name, _nearly(rng, place)) for place, name in standing]
-    moving = [(_rounded(thing.last), thing.name, thing.first) for thing in things]
+    standing = draw_standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
+    standing = twins(rng, standing)
+    stood = [(place, name, nearly(rng, place)) for place, name in standing]
+    moving = [(rounded(thing.last), thing.name, thing.first) for thing in things]
     text, said = here_words(sorted([*stood, *moving], key=lambda thing: thing[:2])), []
-    for thing in sorted(things, key=lambda thing: _rounded(thing.last)):
+    for thing in sorted(things, key=lambda thing: rounded(thing.last)):
         began = len(text)
         text += thing.track
         said.append((began, began + len(thing.track.split("]")[0])))
         said.append((began + thing.track.rindex("["), len(text + thing.step)))
         text += thing.step
     num_ahead = int(rng.integers(*_AHEAD))
-    here = [*standing, *((_rounded(thing.last), thing.name) for thing in things)]
+    here = [*standing, *((rounded(thing.last), thing.name) for thing in things)]
     ahead = "".join(thing.ahead(num_ahead, standing, here) for thing in things)
     said.append((len(text), len(text + ahead)))
     return Drill(text=text + ahead, said=tuple(said))
-
-
-def _names(rng: np.random.Generator, count: int) -> list[str]:
-    """As many names, all different; the first ones may be the ball's."""
-    numbers = rng.choice(len(_COLOURS) * len(_FORMS), size=count, replace=False)
-    names = [f"{_COLOURS[n % len(_COLOURS)]} {_FORMS[n // len(_COLOURS)]}" for n in numbers]
-    return [_BALL, *names[1:]] if rng.random() < _BALLS else names
-
-
-def _nearly(rng: np.random.Generator, place: tuple[int, int]) -> tuple[int, int]:
-    """Where a thing that stands was before: mostly there to the pixel."""
-    x, y = place + rng.choice([-1, 0, 1], size=2, p=[0.1, 0.8, 0.1])
-    return int(max(x, 0)), int(max(y, 0))
-
-
-def _standing(
-    rng: np.random.Generator,
-    size_wh: tuple[int, int],
-    names: list[str],
-    moving: list[np.ndarray],
-) -> list[_Standing]:
-    """Places for things that stand, apart from each other and from what moves."""
-    taken, found = [*moving], []
-    for name in names:
-        for _ in range(_TRIES):
-            place = rng.uniform(_EDGE_PX, np.array(size_wh) - _EDGE_PX)
-            if all(math.dist(place, other) > _APART_PX for other in taken):
-                taken.append(place)
-                found.append((_rounded(place), name))
-                break
-    return found
 
 
 class _Thing:
@@ -157,18 +124,18 @@ class _Thing:
         self, rng: np.random.Generator, size_wh: tuple[int, int], name: str, num_places: int
     ) -> None:
         self._rng, self._size_wh, self.name = rng, size_wh, name
-        self._is_ball = name == _BALL
+        self._is_ball = name == BALL
         self._seen = self._way(num_places)
-        while not _is_seen(self._seen[-1], size_wh):
+        while not is_seen(self._seen[-1], size_wh):
             self._seen = self._way(num_places)
-        before, last = (_rounded(p) if _is_seen(p, size_wh) else None for p in self._seen[-2:])
+        before, last = (rounded(p) if is_seen(p, size_wh) else None for p in self._seen[-2:])
         self.last = self._seen[-1]
-        self.first = _rounded(self._seen[0]) if _is_seen(self._seen[0], size_wh) else None
-        self.track = f"The {self.name}: {_listed(self._seen, size_wh)}. "
+        self.first = rounded(self._seen[0]) if is_seen(self._seen[0], size_wh) else None
+        self.track = f"The {self.name}: {listed(self._seen, size_wh)}. "
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)
 
-    def ahead(self, count: int, standing: Sequence[_Standing], here: Sequence[_Standing]) -> str:
+    def ahead(self, count: int, standing: Sequence[Standing], here: Sequence[Standing]) -> str:
         """So many places ahead, in words, fewer if the ball meets a thing, and what of `here` is near the last one; nothing of what lies still, or was not seen before."""
         if self._went is None or not self._went.any():
             return ""
@@ -182,10 +149,10 @@ class _Thing:
             met = _met(places[-1], standing) if self._is_ball else ""
             if met:
                 break
-        words = f"Ahead, the {self.name}: {_listed(places, self._size_wh)}. "
-        is_there = _is_seen(places[-1], self._size_wh)
+        words = f"Ahead, the {self.name}: {listed(places, self._size_wh)}. "
+        is_there = is_seen(places[-1], self._size_wh)
         others = [one for one in here if one[1] != self.name]
-        words += near_words(_rounded(places[-1]) if is_there else None, others)
+        words += near_words(rounded(places[-1]) if is_there else None, others)
         if self._is_ball and math.hypot(*self._went) > _LEAST_HEADING_PX:
             words += f"The {self.name} is rolling {heading_words(self._went)}. "
         return words + (f"So the ball will hit the {met} next. " if met else "")
@@ -195,10 +162,10 @@ class _Thing:
         return [walk.go(turns=True) for _ in range(num_places)]
 
 
-def _met(place: np.ndarray, standing: Sequence[_Standing]) -> str:
+def _met(place: np.ndarray, standing: Sequence[Standing]) -> str:
     """The name of the thing that a ball at a place touches; "" of none."""
     near = [(math.dist(place, where), name) for where, name in standing]
-    return min((one for one in near if one[0] <= _TOUCH_PX), default=(0.0, ""))[1]
+    return min((one for one in near if one[0] <= TOUCH_PX), default=(0.0, ""))[1]
 
 
 class Drills:
@@ -217,19 +184,7 @@ class Drills:
 
     def draw(self, rng: np.random.Generator) -> DrillBatch:
         """A batch at random, of as many things and places in each line."""
-        num_things, num_places = _LAYOUTS[rng.integers(len(_LAYOUTS))]
-        num_standing = int(rng.choice(_STANDING))
-        is_short = num_things * num_places + num_standing <= _SHORT
-        drills = [
-            draw_drill(
-                rng,
-                self._size_wh,
-                num_things=num_things,
-                num_places=num_places,
-                num_standing=num_standing,
-            )
-            for _ in range(self._count if is_short else max(1, self._count * 2 // 3))
-        ]
+        drills = self._hits(rng) if rng.random() < _HITS else self._ways(rng)
         read = self._tokenizer(
             [drill.text for drill in drills], add_special_tokens=False, return_offsets_mapping=True
         )
@@ -252,6 +207,28 @@ class Drills:
             labels=labels,
             side=torch.where(labels >= 0, self._numbers[labels.clamp(min=0)], -1),
         )
+
+    def _hits(self, rng: np.random.Generator) -> list[Drill]:
+        num_standing = max(_LEAST_STANDING, int(rng.choice(_STANDING)))
+        return [
+            draw_hits(rng, self._size_wh, num_standing=num_standing)
+            for _ in range(max(1, self._count * 2 // 3))
+        ]
+
+    def _ways(self, rng: np.random.Generator) -> list[Drill]:
+        num_things, num_places = _LAYOUTS[rng.integers(len(_LAYOUTS))]
+        num_standing = int(rng.choice(_STANDING))
+        is_short = num_things * num_places + num_standing <= _SHORT
+        return [
+            draw_drill(
+                rng,
+                self._size_wh,
+                num_things=num_things,
+                num_places=num_places,
+                num_standing=num_standing,
+            )
+            for _ in range(self._count if is_short else max(1, self._count * 2 // 3))
+        ]
 
 
 def run_drills(model: Any, batch: DrillBatch) -> torch.Tensor:  # noqa: ANN401 (of transformers)
@@ -304,17 +281,3 @@ class _Walk:
         if self._rng.random() < _ALONG_AXES:
             angle = round(angle / (np.pi / 2)) * np.pi / 2
         return self._speed * np.array([np.cos(angle), np.sin(angle)])
-
-
-def _is_seen(place: np.ndarray, size_wh: tuple[int, int]) -> bool:
-    return bool((place >= 0).all() and (place <= size_wh).all())
-
-
-def _rounded(place: np.ndarray) -> tuple[int, int]:
-    return round(float(place[0])), round(float(place[1]))
-
-
-def _listed(places: list[np.ndarray], size_wh: tuple[int, int]) -> str:
-    return ", ".join(
-        place_words(_rounded(place) if _is_seen(place, size_wh) else None) for place in places
-    )

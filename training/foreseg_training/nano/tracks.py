@@ -154,9 +154,15 @@ def events_of(
         first = bisect.bisect_left(places, event.position)
         seen = [n for n in (first, first - 1) if event.target_id in shots[n].objects]
         if seen:
-            where = place_words(_place(shots[seen[0]], event.target_id, scale_xy))
-            said.append(f"{where} the {names[event.target_id]}")
-    return f"Before: {', '.join(said[-MAX_EVENTS:])}. " if said else ""
+            where = _place(shots[seen[0]], event.target_id, scale_xy)
+            said.append((where, names[event.target_id]))
+    return before_words(said)
+
+
+def before_words(things: Sequence[tuple[tuple[int, int] | None, str]]) -> str:
+    """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing."""
+    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[-MAX_EVENTS:])
+    return f"Before: {listed}. " if listed else ""
 
 
 def ahead_of(
