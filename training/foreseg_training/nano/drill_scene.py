@@ -19,7 +19,7 @@ _TWINS = 0.2  # of the lines
 EDGE_PX, APART_PX, TOUCH_PX = (
     10.0,
     24.0,
-    17.0,
+    22.0,
 )  # of middles: from the edges, from each other, of a ball and what it hits
 Standing = tuple[tuple[int, int], str]  # a place, and the name of what is there
 
