@@ -86,13 +86,18 @@ def main() -> None:
         frames = whole_number(arguments.frames, "--frames", MAX_FRAMES) if arguments.frames else 0
         threads = whole_number(arguments.threads, "--threads", os.cpu_count() or 1)
         sizes = [_size(word) for word in arguments.sizes.split(",")]
+        if arguments.int8 and not arguments.best:
+            msg = "--int8 is for --best: say both"
+            raise InputError(msg)
+        for clip in arguments.int8:
+            if not Path(clip).expanduser().exists():
+                msg = f"--int8 wants videos or folders of pictures, nothing is at {clip}"
+                raise InputError(msg)
         if any(size != "nano" for size in sizes) and not is_installed("torch"):
             msg = "a random SAM2.1-tiny is made with torch: pip install 'foreseg[export]'"
             raise InputError(msg)
     except ForesegError as error:
         _parser().error(str(error))
-    if arguments.int8 and not arguments.best:
-        _parser().error("--int8 is for --best: say both")
     names = [name for name in NAMES if is_installed(name)][: 1 if arguments.alone else None]
     if arguments.best:
         names += [BEST, *(name + LOWER for name in names[1:])]

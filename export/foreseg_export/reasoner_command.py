@@ -102,6 +102,10 @@ def _reasoner(arguments: argparse.Namespace) -> int:
     if arguments.unlike and arguments.seen is None:
         msg = "--unlike wants to know what is alike: give --seen FILE"
         raise ConfigError(msg)
+    for folder in arguments.unlike:
+        if not folder.is_dir():
+            msg = f"--unlike wants a folder of pictures, got {folder}"
+            raise ConfigError(msg)
     try:
         torch = importlib.import_module("torch")
         reasoner = importlib.import_module("foreseg_export.reasoner")

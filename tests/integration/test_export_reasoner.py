@@ -136,6 +136,7 @@ def _windows() -> tuple[object, ...]:
         ("query", "--query wants a clip to ask about"),
         ("calibration", "fitted.json is no calibration"),
         ("unlike", "--unlike wants to know what is alike: give --seen FILE"),
+        ("no folder", "--unlike wants a folder of pictures, got .*nothing"),
         ("seen", "wants tokens of at least 100 frames, with 64 channels, got 200 x 4 x 3"),
     ],
 )
@@ -171,6 +172,9 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
         given += ["--query", "what?"]
     elif change == "unlike":
         given += ["--unlike", str(tmp_path)]
+    elif change == "no folder":
+        np.save(tmp_path / "seen.npy", np.zeros((200, 4, 64), np.float16))
+        given += ["--seen", str(tmp_path / "seen.npy"), "--unlike", str(tmp_path / "nothing")]
     elif change == "calibration":
         (tmp_path / "fitted.json").write_text("{}")
         given += ["--calibration", str(tmp_path / "fitted.json")]

@@ -78,6 +78,11 @@ def test_some_are_named_by_their_sides_and_stand_there() -> None:
     assert 20 < pairs < 120
 
 
+def test_a_frame_without_room_is_refused_and_not_waited_for() -> None:
+    with pytest.raises(ValueError, match="a frame of 24 x 24 has no room"):
+        draw_hits(np.random.default_rng(0), (24, 24))
+
+
 def test_equal_seeds_draw_equal_lines() -> None:
     again = [
         draw_hits(np.random.default_rng(seed), _SIZE, num_standing=3 + seed % 3)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,6 +100,25 @@ def test_true_completions_are_what_the_robot_reads_as_the_truth(
         assert one.areas[parsed.keyframe] >= 0.7 * max(one.areas.values())
         assert len(parsed.items) == len(one.boxes[parsed.keyframe])
         assert len(one.shots) == len(one.areas)
+
+
+def test_a_thought_ends_where_its_answer_s_boxes_are(
+    asked: list[tuple[VeasonMethod, Asked]],
+) -> None:
+    num_told = 0
+    for method, one in asked:
+        thought = one.completion.partition("<think>")[2].partition("</think>")[0]
+        last = re.search(r" At (\[.*\])[.]$", thought)
+        if not thought or not any(one.areas.values()):
+            assert last is None
+            continue
+        assert last is not None, thought
+        places = np.array(json.loads(f"[{last[1]}]"), float)
+        parsed = method.parse(one.completion.split("<answer>")[1].split("</answer>")[0])
+        boxes = np.array(parsed.items, float)
+        assert np.abs(places - (boxes[:, :2] + boxes[:, 2:]) / 2).max() <= 1
+        num_told += 1
+    assert num_told > 10
 
 
 def test_the_way_ahead_is_said_of_events_to_come_alone(

@@ -31,7 +31,10 @@ _HITS = (1, 1, 2, 2, 3)  # of a way
 _TOUCH_PX = (17.0, 23.0)  # of middles, when a ball hits
 _CLEAR_PX = 5.0  # more than a touch: a ball that only passes
 _EDGE_TURNS = 0.3  # probability of one before a hit
-_RESTS = 0.25  # probability that a way ends at what was hit last
+_RESTS, _REST_SHARE = (
+    0.25,
+    0.25,
+)  # probability that a ball lies still at the end, for what share of its places
 _FREE_PX = (12.0, 70.0)  # of the way after the last hit
 _TRIES = 60
 Point = tuple[float, float]
@@ -53,14 +56,21 @@ def draw_hits(
         size_wh: of the frames in whose pixels places are said.
         num_places: of the ball, evenly in time.
         num_standing: things, at most, of which some are hit.
+
+    Raises:
+        ValueError: the frame is too small for them.
     """
-    while True:
+    for _ in range(_TRIES):
         names = [name for name in draw_names(rng, num_standing + 1) if name != BALL]
         things = twins(rng, draw_standing(rng, size_wh, names[:num_standing], []))
         way, hits = _way(rng, size_wh, things)
         if hits:
             break
-    places = _places_on(way, num_places, rests=float(rng.random() < _RESTS) * 0.25)
+    else:
+        msg = f"a frame of {size_wh[0]} x {size_wh[1]} has no room for a ball and things"
+        raise ValueError(msg)
+    rests = _REST_SHARE if rng.random() < _RESTS else 0.0
+    places = _places_on(way, num_places, rests)
     last, first = rounded(places[-1]), rounded(places[0])
     stood = [(place, name, nearly(rng, place)) for place, name in things]
     text = here_words(sorted([*stood, (last, BALL, first)], key=lambda thing: thing[:2]))
@@ -116,7 +126,7 @@ def _free_point(
 def _edge_point(rng: np.random.Generator, size_wh: tuple[int, int]) -> Point:
     """Where the middle of a ball is that touches an edge."""
     side = int(rng.integers(4))
-    along = rng.uniform(EDGE_PX, size_wh[(side % 2 == 0 and 1) or 0] - EDGE_PX)
+    along = rng.uniform(EDGE_PX, size_wh[1 - side % 2] - EDGE_PX)  # left, top, right, bottom
     near = EDGE_PX - 2
     across = near if side < 2 else size_wh[side % 2] - near
     return (across, float(along)) if side % 2 == 0 else (float(along), across)
