@@ -105,11 +105,16 @@ _OUT = rf"(?:disappear|vanish|(?:go|move|roll|get) out)(?: (?:from|of|out of) {_
 _GOES_OUT = r"(?:goes|moves|rolls|drifts|slides|gets) out"
 _IN_VIEW = rf"(?: in {_VIEW})?"
 _LEAVE = rf"(?:leave|exit|leaving|exiting)(?: {_VIEW})?"
+_LEAVES = rf"(?:(?:leaves|exits)(?: {_VIEW})?|(?:disappears|vanishes)(?: (?:from|out of) {_VIEW})?{_EDGE})"
+_REACHES = r"(?:reaches|arrives at|hits|touches|gets to|comes to)"
 _REACH = r"(?:reach|arrive at|hit|touch|get to|come to)"
 
 _SOURCES = (
     (Kind.ARRIVAL, rf"{_WHAT} {_WILL} {_FIRST}{_REACH} {_SIDE}{_OF_VIEW}{_WHEN}"),
     (Kind.EXIT, rf"{_WHAT} {_WILL} {_FIRST}(?:{_LEAVE}|{_OUT}){_WHEN}"),
+    (Kind.ARRIVAL, rf"{_WHAT} {_FIRST}{_REACHES} {_SIDE}{_OF_VIEW}{_WHEN}"),
+    (Kind.EXIT, rf"{_WHAT} {_FIRST}{_LEAVES}{_WHEN}"),
+    (Kind.CONTACT, rf"{_WHAT} does {_SUBJECT} {_FIRST}{_TOUCH}{_WHEN}"),
     (Kind.EXIT, rf"{_WHAT} {_GOES_OUT} of {_VIEW}(?: (?:first|before any other does))?{_WHEN}"),
     (Kind.EXIT, rf"{_WHAT} {_WILL} (?:soon )?no longer be in {_VIEW}{_WHEN}"),
     (Kind.EXIT, rf"{_WHAT} {_WILL} the camera lose{_WHEN}(?: because it crosses the edge)?"),

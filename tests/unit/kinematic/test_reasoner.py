@@ -254,6 +254,16 @@ def test_a_sliding_camera_is_not_taken_for_motion_of_the_scene() -> None:
         ("which thing will leave first", Request(kind=Kind.EXIT)),
         ("What is about to go out of view?", Request(kind=Kind.EXIT)),
         ("what will reach the left edge first", Request(kind=Kind.ARRIVAL, side=Side.LEFT)),
+        ("what leaves the view next?", Request(kind=Kind.EXIT)),
+        ("which object disappears over the edge first", Request(kind=Kind.EXIT)),
+        ("what reaches the left edge first?", Request(kind=Kind.ARRIVAL, side=Side.LEFT)),
+        (
+            "what does the ball hit next?",
+            Request(kind=Kind.CONTACT, subject=Description(shape="ball")),
+        ),
+        ("what left the view?", None),
+        ("what did the ball hit?", None),
+        ("which red object leaves the view?", None),
         ("the fastest object", Request(kind=Kind.MOVING, extreme=Extreme.FASTEST)),
         (
             "find the purple star",
