@@ -25,7 +25,10 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world", action="append", default=[], choices=WORLDS, help="repeatable; default: both"
     )
-    parser.add_argument("--recordings", type=int, default=608, help="scenes to draw")
+    parser.add_argument("--recordings", type=int, default=608, help="scenes and stories to draw")
+    parser.add_argument(
+        "--story-share", type=float, default=0.3, help="of the recordings: stories, long clips"
+    )
     parser.add_argument(
         "--clips", type=int, default=12, help="clips of each, with 1 to 4 questions"
     )
@@ -70,6 +73,9 @@ def train_nano(options: argparse.Namespace) -> None:
         if not 0 < getattr(options, name) <= most:
             msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
             raise InputError(msg)
+    if not 0 <= options.story_share < 1:
+        msg = f"--story-share wants 0 to less than 1, got {options.story_share:g}"
+        raise InputError(msg)
     if options.start is not None and not (options.start / "method.json").is_file():
         msg = f"--start wants the folder of a nano reasoner, as OUT/model is; {options.start} is none"
         raise InputError(msg)
@@ -105,6 +111,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
         preparation = Preparation(
             worlds=worlds,
             num_recordings=options.recordings,
+            story_share=options.story_share,
             num_held_out=max(1, options.recordings // 32),
             num_clips=options.clips,
             dense=DenseConfig(

@@ -57,6 +57,7 @@ class Preparation:
 
     Attributes:
         num_recordings: drawn, one of each scene in turn.
+        story_share: of them, stories; see `Recorder`.
         num_held_out: of them, the last ones, which are never learnt from.
         num_stills: further scenes of which the tower sees a few frames each.
         is_mirrored: whether each recording that is learnt from is also learnt in a mirror.
@@ -69,6 +70,7 @@ class Preparation:
 
     worlds: tuple[World, ...] = (World.SHAPES, World.TABLETOP)
     num_recordings: int = 608
+    story_share: float = 0.3
     num_held_out: int = 19
     num_clips: int = 12
     num_stills: int = 4000
@@ -108,7 +110,10 @@ def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
         InputError: a recording's drawing dies, every time.
     """
     recorder = Recorder(
-        worlds=preparation.worlds, size_wh=preparation.size_wh, num_clips=preparation.num_clips
+        worlds=preparation.worlds,
+        size_wh=preparation.size_wh,
+        num_clips=preparation.num_clips,
+        story_share=preparation.story_share,
     )
     numbers = range(preparation.num_recordings)
     outcomes = in_order(executor.run(partial(recorder.recording, preparation.seed), numbers))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many questions from one drawing: recordings of simulated scenes, cut again and again.
+"""Many questions from one drawing: recordings of simulated scenes, cut again and again, and stories.
 
-Drawing is what costs: a recording of 18 seconds gives a dozen clips of one to four questions each.
-Does not know: models, prompts.
+Drawing is what costs: a recording of 18 seconds gives a dozen clips of one to four questions each. A story is one
+long clip, of which a prompt shows few frames: drawn quickly. Does not know: models, prompts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from foreseg_simulation.clip import CLIP_RATE_HZ, RECORDED_FRAMES, Clip, cut_recording
 from foreseg_simulation.foresight import ForesightScene, SceneConfig
+from foreseg_simulation.long_clip import cut_long
 from foreseg_simulation.questions import PastEvent
 from foreseg_simulation.recording import Shot, events_of, record
 from foreseg_simulation.worlds import PACES, World, scenes_of
@@ -22,6 +23,7 @@ TRAINING_SEED = (
     7_000_003  # apart from the commands of `foreseg-sim`, which seed by split and number
 )
 STILL_RATE_HZ = 2.0  # slower, some scenes of the tabletop cannot be played
+_STORY_TRIES = 8
 _NUM_STILLS, _STILL_STEP = 7, 3  # of a scene, and every third frame of these
 
 
@@ -51,11 +53,13 @@ class Recorder:
         worlds: in turn, one scene of each after the other.
         size_wh: of the frames, pixels.
         num_clips: tried to be cut of a recording; there may be fewer.
+        story_share: of the recordings, 0..1: stories (`foreseg_simulation.stories`) in place of a world's scenes.
     """
 
     worlds: Sequence[World] = (World.SHAPES,)
     size_wh: tuple[int, int] = (224, 168)
     num_clips: int = 12
+    story_share: float = 0.0
 
     def record(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
         """Draw the recordings of these numbers."""
@@ -86,7 +90,10 @@ class Recorder:
     def recording(self, seed: int, number: int) -> Recording:
         """Draw one."""
         rng = np.random.default_rng([TRAINING_SEED, seed, number])
-        name, scene = self._scene(rng, number, CLIP_RATE_HZ)
+        num_stories = int((number + 1) * self.story_share)
+        if num_stories > int(number * self.story_share):
+            return self._story(rng)
+        name, scene = self._scene(rng, number - num_stories, CLIP_RATE_HZ)
         names = dict(scene.names)  # a recording goes from process to process, a view does not
         shots = record(scene, RECORDED_FRAMES)
         cut = (cut_recording(rng, shots, names, self.size_wh) for _ in range(self.num_clips))
@@ -97,3 +104,14 @@ class Recorder:
             clips=[clip for clip in cut if clip is not None],
             events=events_of(shots),
         )
+
+    def _story(self, rng: np.random.Generator) -> Recording:
+        """All that is observed of one, as one clip."""
+        for _ in range(_STORY_TRIES):
+            clip = cut_long(int(rng.integers(2**31)), "train", rng, size_wh=self.size_wh)
+            if clip is not None:
+                return Recording(
+                    scene="stories", names=clip.names, shots=clip.shots, clips=[clip], events=()
+                )
+        msg = f"{_STORY_TRIES} stories in a row left nothing to ask"
+        raise RuntimeError(msg)
