@@ -13,6 +13,7 @@ PREPARATION = Preparation(
     worlds=(World.SHAPES,),
     num_recordings=3,
     num_held_out=1,
+    num_told=2,
     num_clips=2,
     num_stills=2,
     size_wh=(160, 120),

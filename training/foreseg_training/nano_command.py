@@ -30,6 +30,9 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
         "--story-share", type=float, default=0.3, help="of the recordings: stories, long clips"
     )
     parser.add_argument(
+        "--told", type=int, default=1200, help="further scenes, asked about in words alone"
+    )
+    parser.add_argument(
         "--clips", type=int, default=12, help="clips of each, with 1 to 4 questions"
     )
     parser.add_argument(
@@ -62,7 +65,7 @@ def train_nano(options: argparse.Namespace) -> None:
         MissingExtraError: a package is absent.
     """
     for name, least in (
-        ("recordings", 2), ("clips", 1), ("threads", 1), ("seed", 0),
+        ("recordings", 2), ("clips", 1), ("told", 1), ("threads", 1), ("seed", 0),
     ):  # fmt: skip
         if getattr(options, name) < least:
             msg = (
@@ -113,6 +116,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
             num_recordings=options.recordings,
             story_share=options.story_share,
             num_held_out=max(1, options.recordings // 32),
+            num_told=options.told,
             num_clips=options.clips,
             dense=DenseConfig(
                 minutes=options.dense_minutes,

@@ -33,11 +33,11 @@ from foreseg_training.nano.grpo import (  # noqa: E402
     begin,
     grpo_loss,
     log_probs_of,
-    prompt_of,
     question_of,
     spoken,
     train_grpo,
 )
+from foreseg_training.nano.held_out import prompt_of  # noqa: E402
 from foreseg_training.nano.numbers import number_ids  # noqa: E402
 from foreseg_training.nano.preparing import prepare  # noqa: E402
 from foreseg_training.nano.rollouts import say  # noqa: E402

@@ -50,7 +50,7 @@ class FrameStore:
 
     def tokens(self, numbers: Sequence[int]) -> torch.Tensor:
         """Tokens (frames x tokens, width) float32 of frames, one after the other."""
-        taken = np.asarray(self.array[list(numbers)], np.float32)
+        taken = np.asarray(self.array[np.array(numbers, np.intp)], np.float32)
         return torch.from_numpy(taken.reshape(-1, taken.shape[-1]))
 
 

@@ -18,7 +18,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from foreseg_training.vlm.rewards_veason import VeasonRewards
 from .architecture import read_nano_reasoner
 from .batches import Batch, Batcher, Row
 from .features import FrameStore, SeenFrames
-from .held_out import HeldOut, compared
+from .held_out import HeldOutExam, prompt_of, true_completion
 from .preparing import FORMS
 from .rollouts import SHARED_ATTENTION, Said, say, texts_of
 from .shared_frames import run_questions
@@ -153,7 +152,9 @@ class GrpoRun:
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         said, texts = self._said(asked, numbers.num_generations, generator)
         spoke = time.thread_time() - began
-        questions = [question_of(self._truth(w, i), w.truths[i]) for w, i in asked]
+        questions = [
+            question_of(true_completion(self.tokenizer, w, i), w.truths[i]) for w, i in asked
+        ]
         parts = [self.rewards(q, t) for q, t in zip(questions, texts, strict=True)]
         totals = [self.rewards.total(its) for its in parts]
         scaled = group_advantages if numbers.is_scaled else _centred
@@ -163,18 +164,6 @@ class GrpoRun:
         self.spent_s += seconds
         figures = _figures(parts, totals, said, self._end_id)
         return {**figures, **moved, "speaking_s": spoke, "seconds": seconds}
-
-    def score(self, asked: Sequence[tuple[Window, int]]) -> HeldOut:
-        """How questions are answered, each by the likeliest tokens."""
-        texts, truths = list[str](), list[str]()
-        by_length = sorted(asked, key=_length)
-        for _, same in groupby(by_length, key=_length):
-            windows = list(same)
-            for first in range(0, len(windows), self.numbers.num_questions):
-                some = windows[first : first + self.numbers.num_questions]
-                texts += [one for group in self._said(some, 1, None)[1] for one in group]
-                truths += [self._truth(window, i) for window, i in some]
-        return compared(texts, truths)
 
     def _said(
         self,
@@ -192,11 +181,6 @@ class GrpoRun:
                 generator=generator,
             )  # fmt: skip
         return said, [texts_of(self.tokenizer, group) for group in said]
-
-    def _truth(self, window: Window, number: int) -> str:
-        """The true completion."""
-        ids = window.asked[number][window.num_prompt[number] : -1]
-        return str(self.tokenizer.decode(list(ids)))
 
     @property
     def _end_id(self) -> int:
@@ -281,18 +265,19 @@ def train_grpo(
     if resume and state.is_file():
         run.load(state)
     metrics.begin(run.step)
-    windows = read_windows(data / "held_out.jsonl")
-    every = [(window, i) for window in windows for i in range(len(window.asked))]
-    held_out = every[:: max(1, len(every) // max(1, numbers.num_held_out))]
+    exam = HeldOutExam(
+        data, run.tokenizer, run.grid_thw,
+        count=numbers.num_held_out, bf16=numbers.bf16, max_tokens=numbers.max_tokens,
+    )  # fmt: skip
 
     def saved() -> Path:
         if numbers.num_held_out:
-            _LOG.info("%s", run.score(held_out))
+            _LOG.info("%s", exam.score(run.model))
         run.save(state)
         return save_trained(run.model, tower, run.tokenizer, out, start)
 
     if run.step == 0 and numbers.num_held_out:
-        _LOG.info("before: %s", run.score(held_out))
+        _LOG.info("before: %s", exam.score(run.model))
     saved_s, some = run.spent_s, list[dict[str, float]]()
     while run.spent_s < numbers.minutes * 60:
         figures = run.move()
@@ -353,12 +338,6 @@ def question_of(completion: str, truth: str) -> Question:
     return Question(form=form, truth=truth)
 
 
-def prompt_of(window: Window, owner: int, number: int) -> Row:
-    """One of a window's questions, as it is asked."""
-    first = window.num_prompt[number]
-    return Row(owner, window.asked[number][:first], first)
-
-
 def spoken(batcher: Batcher, window: Window, number: int, group: Sequence[Said]) -> Batch:
     """A question with its completions; it is run with the frames, once for all of them."""
     ids = prompt_of(window, 0, number).ids
@@ -412,10 +391,6 @@ def grpo_loss(
 
 def _centred(rewards: F64) -> F64:
     return rewards - rewards.mean()
-
-
-def _length(asked: tuple[Window, int]) -> int:
-    return len(asked[0].beginning)
 
 
 def _check_same(tokenizer: Any, tower: Any, start: Path, data: Path) -> None:  # noqa: ANN401

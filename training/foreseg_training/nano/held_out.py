@@ -6,9 +6,11 @@ A quick look on stored tokens; `foreseg-eval` gives the published figures. Does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,9 +19,14 @@ from foreseg.methods.base import Parsed
 from foreseg.methods.grammar import answer_of
 from foreseg.methods.veason import VeasonMethod
 
-from .features import SeenCollator
+from .batches import Batcher, Row
+from .features import FrameStore
+from .rollouts import say, texts_of
+from .tokenizer import END
+from .windows import Window, read_windows
 
 _LEAST_IOU = 0.5
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +57,80 @@ class HeldOut:
         )
 
 
-@torch.no_grad()
-def score_held_out(
-    model: Any,  # noqa: ANN401 (of transformers)
-    tokenizer: Any,  # noqa: ANN401
-    collator: SeenCollator,
-    rows: Sequence[dict[str, Any]],
-    *,
-    max_tokens: int = 420,
-) -> HeldOut:
-    """Let a model, whose tower is `SeenFrames`, answer rows as `prepare` wrote them; greedily."""
-    was_training = model.training
-    model.eval()
-    said = [_answered(model, tokenizer, collator, row, max_tokens) for row in rows]
-    model.train(was_training)
-    truths = [tokenizer.decode(row["input_ids"][row["num_prompt"] : -1]) for row in rows]
-    return compared(said, truths)
+class HeldOutExam:
+    """Some of the questions that `prepare` held out, answered by the likeliest tokens."""
+
+    def __init__(
+        self,
+        data: Path,
+        tokenizer: Any,  # noqa: ANN401 (of transformers)
+        grid_thw: tuple[int, int, int],
+        *,
+        count: int,
+        bf16: bool,
+        num_at_once: int = 12,
+        max_tokens: int = 420,
+    ) -> None:
+        """Choose the questions.
+
+        Args:
+            data: what `prepare` left.
+            tokenizer: of its ids.
+            grid_thw: of a frame.
+            count: of questions, about; evenly.
+            bf16: matrix products in bfloat16.
+            num_at_once: questions that are answered together, of beginnings of one length.
+            max_tokens: of an answer, its thought among them.
+        """
+        windows = read_windows(data / "held_out.jsonl")
+        every = [(window, i) for window in windows for i in range(len(window.asked))]
+        self.asked: Sequence[tuple[Window, int]] = every[:: max(1, len(every) // max(1, count))]
+        self._batcher = Batcher(
+            windows, FrameStore(data / "frames.npy"), tokenizer, num_windows=1, num_asked=1
+        )
+        self._tokenizer, self._grid, self._bf16 = tokenizer, grid_thw, bf16
+        self._at_once, self._max_tokens = num_at_once, max_tokens
+
+    def score(self, model: Any) -> HeldOut:  # noqa: ANN401 (of transformers)
+        """Let a model, whose tower is `SeenFrames` and whose attention is SHARED_ATTENTION, answer them."""
+        was_training = model.training
+        model.eval()
+        said, truths = list[str](), list[str]()
+        for _, same in groupby(sorted(self.asked, key=_length), key=_length):
+            for some in batched(list(same), self._at_once):
+                said += self._said(model, some)
+                truths += [true_completion(self._tokenizer, *one) for one in some]
+        model.train(was_training)
+        return compared(said, truths)
+
+    def _said(self, model: Any, some: Sequence[tuple[Window, int]]) -> list[str]:  # noqa: ANN401
+        rows = [prompt_of(window, n, i) for n, (window, i) in enumerate(some)]
+        batch = self._batcher.batch([window for window, _ in some], rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            groups = say(
+                model, batch, self._grid,
+                num_each=1, max_tokens=self._max_tokens,
+                end_id=int(self._tokenizer.convert_tokens_to_ids(END)), generator=None,
+            )  # fmt: skip
+        return texts_of(self._tokenizer, [one for group in groups for one in group])
+
+
+def batched(every: Sequence[_T], count: int) -> Iterator[Sequence[_T]]:
+    """So many at a time, of the last ones what is left."""
+    for first in range(0, len(every), count):
+        yield every[first : first + count]
+
+
+def prompt_of(window: Window, owner: int, number: int) -> Row:
+    """One of a window's questions, as it is asked."""
+    first = window.num_prompt[number]
+    return Row(owner, window.asked[number][:first], first)
+
+
+def true_completion(tokenizer: Any, window: Window, number: int) -> str:  # noqa: ANN401
+    """The true completion of one of a window's questions, as text."""
+    ids = window.asked[number][window.num_prompt[number] : -1]
+    return str(tokenizer.decode(list(ids)))
 
 
 def compared(completions: Sequence[str], truths: Sequence[str]) -> HeldOut:
@@ -85,18 +150,8 @@ def compared(completions: Sequence[str], truths: Sequence[str]) -> HeldOut:
     )
 
 
-def _answered(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
-    collator: SeenCollator,
-    row: dict[str, Any],
-    max_tokens: int,
-) -> str:
-    prompt = {**row, "input_ids": row["input_ids"][: row["num_prompt"]]}
-    batch = collator([prompt])
-    del batch["labels"]
-    out = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False)
-    return str(tokenizer.decode(out[0, row["num_prompt"] :], skip_special_tokens=True))
+def _length(asked: tuple[Window, int]) -> int:
+    return len(asked[0].beginning)
 
 
 def _parsed(text: str) -> Parsed | None:

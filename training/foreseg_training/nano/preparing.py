@@ -2,7 +2,7 @@
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
 Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions:
-`listings.jsonl`, `places.jsonl`, `lessons.jsonl`, `windows.jsonl` and `held_out.jsonl`.
+`listings.jsonl`, `places.jsonl`, `lessons.jsonl`, `told.jsonl`, `windows.jsonl` and `held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
@@ -59,6 +59,7 @@ class Preparation:
         num_recordings: drawn, one of each scene in turn.
         story_share: of them, stories; see `Recorder`.
         num_held_out: of them, the last ones, which are never learnt from.
+        num_told: further scenes, of which nothing is kept but words (`told`).
         num_stills: further scenes of which the tower sees a few frames each.
         is_mirrored: whether each recording that is learnt from is also learnt in a mirror.
         num_lessons: short windows of each recording, with a few questions each, to begin with.
@@ -72,6 +73,7 @@ class Preparation:
     num_recordings: int = 608
     story_share: float = 0.3
     num_held_out: int = 19
+    num_told: int = 1200
     num_clips: int = 12
     num_stills: int = 4000
     is_mirrored: bool = True
@@ -123,11 +125,27 @@ def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
             msg = f"whoever drew recording {outcome.index} died {outcome.num_tries} times"
             raise InputError(msg)
         recordings.extend(outcome.values)
-    prepare_of(preparation, recordings, out)
+    told = _unpictured(preparation, recorder, executor)
+    prepare_of(preparation, recordings, out, told)
 
 
-def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: Path) -> None:
-    """The same of recordings that are there; the last ones of them are held out."""
+def _unpictured(
+    preparation: Preparation, recorder: Recorder, executor: Executor
+) -> Iterator[Recording]:
+    first, count = preparation.num_recordings, preparation.num_told
+    numbers = range(first, first + count)
+    outcomes = in_order(executor.run(partial(recorder.unpictured, preparation.seed), numbers))
+    for outcome in tqdm(outcomes, total=count, unit="scene told", disable=None):
+        yield from outcome.values  # the few of whoever died are not missed
+
+
+def prepare_of(
+    preparation: Preparation,
+    recordings: Sequence[Recording],
+    out: Path,
+    unpictured: Iterable[Recording] = (),
+) -> None:
+    """The same of recordings that are there; the last ones of them are held out, those without pictures are told."""
     if preparation.is_mirrored:
         learnt = recordings[: len(recordings) - preparation.num_held_out]
         others = map(mirrored, tqdm(learnt, unit="mirror", disable=None))
@@ -154,7 +172,51 @@ def prepare_of(preparation: Preparation, recordings: Sequence[Recording], out: P
         geometry = vlm_parts(preparation.trained).geometry
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
+    write_told(preparation, unpictured, start, out)
     _write_windows(preparation, out, recordings, asked, tokenizer, model, geometry)
+
+
+def write_told(
+    preparation: Preparation, recordings: Iterable[Recording], start: Path, out: Path
+) -> None:
+    """Questions in words alone, `told.jsonl`: a thought begins with all that can be seen, and goes on from there.
+
+    Frames are what costs, to draw, to see and to read, and a model that learns from few scenes knows them by heart
+    sooner than it learns what follows from places; of places there can be any number (docs/log.md).
+
+    Args:
+        preparation: of words and forms.
+        recordings: with or without pictures.
+        start: a model's folder, of which the tokenizer is used.
+        out: where the file goes.
+    """
+    parts, methods = vlm_parts(start), _methods(preparation)
+    rng = np.random.default_rng([preparation.seed, 11])
+
+    def windows() -> Iterator[Window]:
+        for recording in recordings:
+            for group in asked_about(recording, methods, rng):
+                following = [one for one in group if one.seen]
+                if following:
+                    yield _told(following, parts.tokenizer, parts.geometry)
+
+    write_windows(out / "told.jsonl", windows())
+
+
+def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
+    """Of a clip's questions: their labels without frames, and what is seen as if it were asked."""
+    texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
+    prompts = [
+        text.replace(geometry.image_token, "") + one.seen
+        for text, one in zip(texts, group, strict=True)
+    ]
+    said = [one.completion.removeprefix(one.seen).split("</think>")[0] for one in group]
+    return window_of(
+        [],
+        [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
+        [tokenizer(text + "</think>", add_special_tokens=False).input_ids for text in said],
+        tokenizer,
+    )
 
 
 def _stills(preparation: Preparation) -> list[Recording]:

@@ -56,6 +56,7 @@ class Asked:
         shots: numbers of the recording's shots, in the order in which they are shown.
         boxes: by label of each shown frame: of the targets, pixels of the recording.
         areas: likewise: of the targets together, pixels.
+        seen: how the completion begins, as far as nothing but the frames can tell it; "" where an answer comes first.
     """
 
     messages: tuple[Message, ...]
@@ -64,6 +65,7 @@ class Asked:
     shots: tuple[int, ...]
     boxes: dict[int, list[BoxXyxy]]
     areas: dict[int, float]
+    seen: str
 
 
 def asked_about(
@@ -183,10 +185,12 @@ def _asked(
     answer = f"<answer>{method.worded(shown, in_view, told)}</answer>"
     is_naming = expression.skill is Skill.NAMING
     shots, scale = [clip.shots[i] for i in taken], method.scale_xy(keyframe)
-    first = "" if is_naming else _told(clip, expression, shots, places, recording, scale)
+    begin = "" if is_naming else _seen(clip, shots, scale)
+    first = "" if is_naming else begin + _told(clip, expression, shots, places, recording, scale)
     middles = [box.scaled(scale).centre_xy for box in told]
     last = at_words([(round(x), round(y)) for x, y in middles])
     thought = f"<think>{first}{expression.reasoning}{last}</think>"
+    is_first = step.form is Form.THINK_FIRST
     return Asked(
         messages=step.request.messages,
         form=step.form,
@@ -194,6 +198,14 @@ def _asked(
         shots=tuple(places[id(clip.shots[i])] for i in taken),
         boxes=boxes,
         areas=areas,
+        seen=f"<think>{begin}" if is_first and not is_naming else "",
+    )
+
+
+def _seen(clip: Clip, shots: Sequence[Shot], scale_xy: tuple[float, float]) -> str:
+    """What a thought says first: what is there, and tracks."""
+    return here_of(shots, clip.names, scale_xy) + tracks_of(
+        shots, clip.names, clip.size_wh, scale_xy
     )
 
 
@@ -205,12 +217,10 @@ def _told(
     recording: Recording,
     scale_xy: tuple[float, float],
 ) -> str:
-    """What a thought says first: what is there, tracks, what happened, and ways ahead where motion tells something."""
+    """What a thought says next: what happened, and ways ahead where motion tells something."""
     names, size_wh = clip.names, clip.size_wh
-    told = here_of(shots, names, scale_xy)
-    told += tracks_of(shots, names, size_wh, scale_xy)
     numbers = [places[id(shot)] for shot in shots]
-    told += events_of(shots, numbers, recording.events, names, scale_xy)
+    told = events_of(shots, numbers, recording.events, names, scale_xy)
     if expression.lead_s is None or expression.skill in _UNMOVED:
         return told
     later = recording.shots[numbers[-1] + 1 :]

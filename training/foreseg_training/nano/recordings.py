@@ -8,7 +8,7 @@ long clip, of which a prompt shows few frames: drawn quickly. Does not know: mod
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,6 +73,16 @@ class Recorder:
             scene, made = self._scene(rng, number, STILL_RATE_HZ)
             shots = record(made, _NUM_STILLS * _STILL_STEP)[::_STILL_STEP]
             yield Recording(scene=scene, names=made.names, shots=shots, clips=(), events=())
+
+    def unpictured(self, seed: int, number: int) -> Recording:
+        """Draw one of the scenes, and forget its pictures: what can be asked, where all was seen."""
+        drawn = replace(self, story_share=0.0).recording(seed, number)
+        bare = {id(shot): replace(shot, jpeg=b"") for shot in drawn.shots}
+        clips = [
+            replace(clip, shots=tuple(bare[id(shot)] for shot in clip.shots))
+            for clip in drawn.clips
+        ]
+        return replace(drawn, shots=list(bare.values()), clips=clips)
 
     def _scene(
         self, rng: np.random.Generator, number: int, rate_hz: float

@@ -40,16 +40,10 @@ def run_questions(
     """Run a batch; `grid_thw` is that of a frame. Keys and values are handed on with their gradients."""
     length = batch.beginning.shape[1]
     cache = DynamicCache()
-    types = (batch.beginning == model.config.image_token_id).to(torch.int32)
-    model.model(
-        input_ids=batch.beginning,
-        pixel_values=batch.tokens,
-        image_grid_thw=torch.tensor([grid_thw] * batch.num_frames),
-        mm_token_type_ids=types,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    first = length + model.model.rope_deltas[batch.owner]  # (S, 1)
+    _run_beginnings(model, batch, grid_thw, cache)
+    first = torch.full((len(batch.owner), 1), length)
+    if batch.num_frames:
+        first += model.model.rope_deltas[batch.owner]
     cache.batch_select_indices(batch.owner)
     at = first + torch.arange(batch.asked.shape[1])
     seen = torch.ones((len(batch.asked), length), dtype=torch.bool)
@@ -62,3 +56,28 @@ def run_questions(
         use_cache=True,
     ).last_hidden_state
     return Ran(hidden=hidden, first=first, is_seen=is_seen, cache=cache)
+
+
+def _run_beginnings(
+    model: Any,  # noqa: ANN401
+    batch: Batch,
+    grid_thw: tuple[int, int, int],
+    cache: DynamicCache,
+) -> None:
+    if not batch.num_frames:
+        at = torch.arange(batch.beginning.shape[1])
+        model.model(
+            input_ids=batch.beginning,
+            position_ids=at.expand(3, len(batch.beginning), -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return
+    model.model(
+        input_ids=batch.beginning,
+        pixel_values=batch.tokens,
+        image_grid_thw=torch.tensor([grid_thw] * batch.num_frames),
+        mm_token_type_ids=(batch.beginning == model.config.image_token_id).to(torch.int32),
+        past_key_values=cache,
+        use_cache=True,
+    )

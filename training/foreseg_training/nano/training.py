@@ -24,14 +24,14 @@ from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
 
 from .architecture import read_nano_reasoner, save_nano_reasoner
-from .attention import FLOAT32_ATTENTION
 from .batches import Batch, Batcher
 from .drills import DrillBatch, Drills, run_drills
 from .features import FrameStore, SeenCollator, SeenFrames
-from .held_out import score_held_out
+from .held_out import HeldOutExam
 from .numbers import near_numbers, number_ids
+from .rollouts import SHARED_ATTENTION
 from .shared_frames import run_questions
-from .windows import read_windows, rows_of
+from .windows import read_windows
 
 _LOG = logging.getLogger(__name__)
 _WARMUP_STEPS = 100
@@ -39,6 +39,7 @@ _EMA_DECAY = 0.995
 _LOG_STEPS = 50
 STAGES = ("listings", "places", "lessons", "windows")
 """What is learnt one after the other, by the names of the files that `prepare` leaves."""
+TOLD = "told"  # windows of words alone, beside the stages
 DRILLS = "drills"  # drawn as they are learnt
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it are spread evenly
 _WINDOWS = {
@@ -46,6 +47,7 @@ _WINDOWS = {
     "places": 4,
     "lessons": 1,
     "windows": 1,
+    TOLD: 1,
 }  # a batch: a listing is one line
 
 
@@ -58,6 +60,7 @@ class NanoTraining:
         stage_shares: of them, the first ones, on listings, after them on places, then on lessons; the rest
             are windows.
         drill_share: of the steps after the listings: beside the others, since drills alone undo what looking taught.
+        told_share: of the steps, once there are windows: questions in words alone (`preparing.write_told`).
         review_every: of so many later batches, one is of an earlier stage.
         num_windows: of a batch; of single frames more, since each is a line or two.
         num_asked: questions about a window, at most.
@@ -70,7 +73,8 @@ class NanoTraining:
 
     minutes: float = 100.0
     stage_shares: tuple[float, float, float] = (0.08, 0.03, 0.04)
-    drill_share: float = 0.5
+    drill_share: float = 0.2
+    told_share: float = 0.3
     review_every: int = 4
     num_windows: int = 12
     num_asked: int = 4
@@ -85,8 +89,11 @@ class NanoTraining:
     def stage(self, spent_share: float, step: int) -> str:
         """What to learn from after a share of the minutes, at a step."""
         reached = sum(spent_share >= until for until in np.cumsum(self.stage_shares))
-        if reached and step * _GOLDEN % 1 < self.drill_share:
+        drawn = step * _GOLDEN % 1
+        if reached and drawn < self.drill_share:
             return DRILLS
+        if STAGES[reached] == "windows" and drawn < self.drill_share + self.told_share:
+            return TOLD
         if reached and step % self.review_every == 0:
             return STAGES[step // self.review_every % reached]
         return STAGES[reached]
@@ -114,17 +121,17 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     """
     start = out / "start"
     tokenizer, model = read_nano_reasoner(start)
-    model.set_attn_implementation(FLOAT32_ATTENTION)
+    model.set_attn_implementation(SHARED_ATTENTION)
     tower = model.model.visual
     model.model.visual = SeenFrames(tower)
-    store, collator = FrameStore(out / "frames.npy"), collator_of(out)
+    grid_thw = collator_of(out).grid_thw
+    store = FrameStore(out / "frames.npy")
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
     mean, state = copy.deepcopy(model), _State()
     if resume and (out / "state.pt").is_file():
         state = _read_state(out / "state.pt", model, mean, optimiser)
-    held_out = rows_of(read_windows(out / "held_out.jsonl"))
-    held_out = held_out[:: max(1, len(held_out) // training.num_held_out)]
-    course = _Course(training, out, store, tokenizer, collator.grid_thw, int(tower.patch_size))
+    exam = HeldOutExam(out, tokenizer, grid_thw, count=training.num_held_out, bf16=training.bf16)
+    course = _Course(training, out, store, tokenizer, grid_thw, int(tower.patch_size))
     budget_s, scored_s, losses = training.minutes * 60, state.spent_s, []
     while state.spent_s < budget_s:
         began, share = time.thread_time(), state.spent_s / budget_s
@@ -146,11 +153,11 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
             _LOG.info("%6.0f s step %5d %s", state.spent_s, state.step, _told(losses))
             losses = []
         if state.spent_s - scored_s >= training.score_every_s:
-            _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
+            _LOG.info("%s", exam.score(mean))
             _save_state(out / "state.pt", model, mean, optimiser, state)
             save_trained(mean, tower, tokenizer, out, start)
             scored_s = state.spent_s
-    _LOG.info("%s", score_held_out(mean, tokenizer, collator, held_out))
+    _LOG.info("%s", exam.score(mean))
     _save_state(out / "state.pt", model, mean, optimiser, state)
     return save_trained(mean, tower, tokenizer, out, start)
 
@@ -250,7 +257,7 @@ def _follow(mean: Any, model: Any, step: int) -> None:  # noqa: ANN401
 
 def _told(losses: list[tuple[str, float, float]]) -> str:
     told = []
-    for stage in (*STAGES, DRILLS):
+    for stage in (*STAGES, TOLD, DRILLS):
         some = [(words, sides) for its, words, sides in losses if its == stage]
         if some:
             words, sides = np.mean(some, axis=0)

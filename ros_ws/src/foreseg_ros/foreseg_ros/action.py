@@ -2,7 +2,8 @@
 """The action `~/ask_foresight`: ask once, with feedback, cancellation and the masks of the window.
 
 A goal waits for the worker's reply without holding a thread. Feedback is read from the worker's
-state a few times a second; nothing is computed for it.
+state a few times a second; nothing is computed for it. What has not changed is told again now and then: the
+first word on a goal may come before ROS has joined the client's subscription to it, and is lost then.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from foreseg_ros.services import Services, refused_answer
 
 NAME = "~/ask_foresight"
 FEEDBACK_PERIOD_S = 0.1
+TICKS_TO_REPEAT = 10  # after which feedback is told again, though nothing changed
 RESULT_KEPT_S = 60  # for a client that asks late
 TICKS_TO_SEND = 2  # of feedback: a result is sent right after its goal has ended
 END_WAIT_S = 2.0  # for goals to end when the node is cleaned up
@@ -50,6 +52,7 @@ class _Goal:
     handle: ServerGoalHandle
     query_id: QueryId
     told: Progress | None = None
+    num_ticks_told: int = 0  # since then
     is_withdrawn: bool = False
     num_ticks_over: int | None = None  # since it has ended; rclpy still has to send its result
 
@@ -144,9 +147,11 @@ class AskForesightServer:
                 goal.is_withdrawn = True
                 self._worker.requests.remove_query(goal.query_id, lambda _: None)
             progress = progress_of(state, goal.query_id)
-            if progress == goal.told or not goal.handle.is_active:
+            goal.num_ticks_told += 1
+            is_old = progress == goal.told and goal.num_ticks_told < TICKS_TO_REPEAT
+            if is_old or not goal.handle.is_active:
                 continue
-            goal.told = progress
+            goal.told, goal.num_ticks_told = progress, 0
             goal.handle.publish_feedback(
                 AskForesight.Feedback(
                     stage=progress.stage,
