@@ -42,6 +42,11 @@ from foreseg_training.nano.dense import (  # noqa: E402
     words_of,
 )
 from foreseg_training.nano.features import FrameStore, SeenCollator, SeenFrames  # noqa: E402
+from foreseg_training.nano.held_out import (  # noqa: E402
+    HeldOutExam,
+    compared,
+    true_completion,
+)
 from foreseg_training.nano.labelled import LabelledFrame, labelled, shaken  # noqa: E402
 from foreseg_training.nano.listings import listing_of, places_of  # noqa: E402
 from foreseg_training.nano.numbers import (  # noqa: E402
@@ -53,6 +58,7 @@ from foreseg_training.nano.numbers import (  # noqa: E402
 from foreseg_training.nano.preparing import FORMS, Preparation, prepare  # noqa: E402
 from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
+from foreseg_training.nano.rollouts import SHARED_ATTENTION  # noqa: E402
 from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
 from foreseg_training.nano.training import NanoTraining, batch_loss  # noqa: E402
 from foreseg_training.nano.windows import read_windows, rows_of, window_of  # noqa: E402
@@ -84,6 +90,50 @@ def test_recordings_are_the_same_again_and_differ_by_number(
     assert [shot.jpeg for shot in again.shots] == [shot.jpeg for shot in recordings[1].shots]
     assert again.clips == recordings[1].clips
     assert again.shots[0].jpeg != recordings[0].shots[0].jpeg
+
+
+def test_of_three_recordings_at_a_third_the_last_is_a_story() -> None:
+    recorder = Recorder(size_wh=(160, 120), num_clips=3, story_share=0.34)
+    scenes, story = list(recorder.record(1, range(2))), recorder.recording(1, 2)
+    assert not [drawn for drawn in scenes if drawn.scene == "stories"]
+    assert scenes[1].scene != scenes[0].scene  # stories take no scene's turn
+    assert story.scene == "stories"
+    (clip,) = story.clips
+    assert clip.size_wh == recorder.size_wh
+    assert len(clip.shots) == len(story.shots) >= 120
+    assert recorder.recording(1, 2).shots[0].jpeg == story.shots[0].jpeg
+    methods = {form: PREPARATION.method(form) for form in FORMS}
+    (window,) = asked_about(story, methods, np.random.default_rng(0))
+    assert len(window[0].shots) == PREPARATION.num_frames  # of all frames, evenly
+    assert window[0].shots[-1] - window[0].shots[0] > 100
+
+
+def test_a_recording_without_pictures_asks_as_the_one_with_them(
+    recordings: Sequence[Recording],
+) -> None:
+    recorder = Recorder(size_wh=(160, 120), num_clips=3, story_share=0.5)
+    bare = recorder.unpictured(1, 1)  # no story: these are not told from places
+    methods = {form: PREPARATION.method(form) for form in FORMS}
+    assert not any(shot.jpeg for shot in bare.shots)
+    drawn, told = (
+        list(asked_about(one, methods, np.random.default_rng(0))) for one in (recordings[1], bare)
+    )
+    said = [[[one.completion for one in window] for window in its] for its in (drawn, told)]
+    assert said[0] == said[1] != []
+
+
+def test_what_frames_alone_can_tell_is_how_a_thought_begins(
+    asked: list[tuple[VeasonMethod, Asked]],
+) -> None:
+    kinds = set()
+    for _, one in asked:
+        assert one.completion.startswith(one.seen)
+        thinks_first = one.completion.startswith("<think>Here: ")
+        assert bool(one.seen) == thinks_first
+        rest = one.completion.removeprefix(one.seen)
+        assert not one.seen or not re.search(r"Here: |Gone: |It moves|It lies still", rest)
+        kinds.add(bool(one.seen))
+    assert kinds == {True, False}
 
 
 def test_true_completions_are_what_the_robot_reads_as_the_truth(
@@ -356,6 +406,58 @@ def test_questions_that_share_their_frames_lose_and_learn_as_each_by_itself(
         assert torch.allclose(one, parameter.grad, atol=1e-5 * float(one.abs().max() + 1e-3))
 
 
+def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> None:
+    start = prepared / "start"
+    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
+    tokenizer = vlm_parts(start).tokenizer
+    windows = read_windows(prepared / "told.jsonl")
+    assert windows
+    image = model.config.image_token_id
+    for window in windows:
+        assert not window.frames
+        assert image not in window.beginning
+        for ids, first in zip(window.asked, window.num_prompt, strict=True):
+            assert "<think>Here: " in tokenizer.decode(list(ids[:first]))
+            rest = tokenizer.decode(list(ids[first:]))
+            assert re.search(r'(</answer><\|im_end\|>|"keyframe_timestamp": ?\d+)$', rest), rest
+            assert "bbox" not in rest
+    store = FrameStore(prepared / "frames.npy")
+    batcher = Batcher(windows, store, tokenizer, num_windows=2, num_asked=2)
+    batch = batcher.draw(np.random.default_rng(1))
+    batch.side[:] = -1
+    words, _ = batch_loss(model, batch, number_ids(tokenizer), GRID_THW)
+    total, count = 0.0, 0
+    for owner, ids, there, labels in zip(
+        batch.owner, batch.asked, batch.is_there, batch.labels, strict=True
+    ):
+        whole = torch.cat([batch.beginning[owner], ids[there]])
+        logits = model(input_ids=whole[None]).logits[0, len(batch.beginning[owner]) :]
+        said = labels[there] >= 0
+        total += torch.nn.functional.cross_entropy(
+            logits[said], labels[there][said], reduction="sum"
+        ).item()
+        count += int(said.sum())
+    assert words.item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_the_exam_asks_held_out_questions_and_finds_true_answers_right(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, model = read_nano_reasoner(prepared / "start")
+    model.set_attn_implementation(SHARED_ATTENTION)
+    model.model.visual = SeenFrames(model.model.visual)
+    exam = HeldOutExam(
+        prepared, tokenizer, GRID_THW, count=4, bf16=False, num_at_once=2, max_tokens=5
+    )
+    assert 4 <= len(exam.asked) <= 8
+    found = exam.score(model.train())
+    assert model.training
+    assert (found.count, found.read) == (len(exam.asked), 0.0)  # nothing is said in five tokens
+    truths = [true_completion(tokenizer, *one) for one in exam.asked]
+    best = compared(truths, truths)
+    assert (best.read, best.right, best.none_false) == (1.0, 1.0, 0.0)
+
+
 def test_a_batch_has_all_its_windows_and_questions_of_like_length(prepared: Path) -> None:
     tokenizer = vlm_parts(prepared / "start").tokenizer
     windows = read_windows(prepared / "windows.jsonl")
@@ -423,7 +525,9 @@ def test_at_a_place_is_the_object_that_is_nearest(prepared: Path) -> None:
 
 
 def test_what_is_learnt_follows_the_minutes_and_earlier_things_come_back() -> None:
-    training = NanoTraining(stage_shares=(0.2, 0.04, 0.1), review_every=4, drill_share=0.0)
+    training = NanoTraining(
+        stage_shares=(0.2, 0.04, 0.1), review_every=4, drill_share=0.0, told_share=0.0
+    )
     assert [training.stage(0.1, step) for step in range(4)] == ["listings"] * 4
     assert training.stage(0.22, 1) == "places"
     later = [training.stage(0.25, step) for step in range(16)]
@@ -437,6 +541,10 @@ def test_what_is_learnt_follows_the_minutes_and_earlier_things_come_back() -> No
     later = [mixed.stage(0.5, step) for step in range(400)]
     assert 195 < later.count("drills") < 205
     assert set(later) == {"listings", "places", "lessons", "windows", "drills"}
+    told = dataclasses.replace(mixed, drill_share=0.2, told_share=0.3)
+    later = [told.stage(0.5, step) for step in range(400)]
+    assert (round(later.count("drills"), -1), round(later.count("told"), -1)) == (80, 120)
+    assert "told" not in {told.stage(0.25, step) for step in range(400)}  # not before windows
     assert training.rate(0.5, 10_000) == training.learning_rate
     assert training.rate(1.0, 10_000) == 0
     assert 0 < training.rate(0.9, 10_000) < training.learning_rate
@@ -512,6 +620,8 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
         (["--minutes", "0"], "--minutes wants a number above 0"),
         (["--start", str(tmp_path)], "--start wants the folder of a nano reasoner"),
         ([], "holds a run: --resume goes on with it"),
+        (["--story-share", "1"], "--story-share wants 0 to less than 1"),
+        (["--told", "0"], "--told wants at least 1, got 0"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(["nano", "--out", str(tmp_path), *words])

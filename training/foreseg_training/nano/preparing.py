@@ -43,7 +43,7 @@ from .listings import frame_prompt, listing_of, places_of
 from .mirroring import mirrored
 from .questions import Asked, asked_about, lessons_about, phrases_prompts, truth_of
 from .recordings import Recorder, Recording
-from .tokenizer import END, phrases_of, train_tokenizer
+from .tokenizer import BOXES_BEGIN, END, phrases_of, train_tokenizer
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
@@ -204,17 +204,17 @@ def write_told(
 
 
 def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
-    """Of a clip's questions: their labels without frames, and what is seen as if it were asked."""
+    """Of a clip's questions: their labels without frames, and what is seen as if it were asked; up to a box, which must be seen."""
     texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
     prompts = [
         text.replace(geometry.image_token, "") + one.seen
         for text, one in zip(texts, group, strict=True)
     ]
-    said = [one.completion.removeprefix(one.seen).split("</think>")[0] for one in group]
+    said = [(one.completion + END).removeprefix(one.seen).split(BOXES_BEGIN)[0] for one in group]
     return window_of(
         [],
         [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
-        [tokenizer(text + "</think>", add_special_tokens=False).input_ids for text in said],
+        [tokenizer(text, add_special_tokens=False).input_ids for text in said],
         tokenizer,
     )
 
