@@ -14,9 +14,17 @@ import torch
 from foreseg_training import precision
 
 
-def test_what_is_asked_for_is_taken_without_a_look() -> None:
-    assert precision.is_bf16("bf16")
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_what_is_asked_for_is_taken_and_warned_of_where_it_is_slow(
+    *, is_faster: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    took = {torch.bfloat16: 1e-3, torch.float32: 2e-3 if is_faster else 0.1e-3}
+    monkeypatch.setattr(precision, "_product_s", took.__getitem__)
     assert not precision.is_bf16("fp32")
+    assert not caplog.messages
+    assert precision.is_bf16("bf16")
+    said = [] if is_faster else ["this processor takes 10.0 times as long in bf16 as in fp32"]
+    assert caplog.messages == said
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
