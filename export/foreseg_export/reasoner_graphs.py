@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foreseg_export.graphs import PieceSpec
 
@@ -75,14 +76,21 @@ class VisionGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """The language model over some tokens after a past: a piece of a prompt, or one token a row."""
+    """The language model over some tokens after a past: a piece of a prompt, or one token a row.
+
+    Written for few nodes, since one token's arithmetic takes less than they do: what reads the same numbers is one
+    matrix, and norms are in the form that ONNX Runtime fuses.
+    """
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 (of transformers)
         super().__init__()
-        self.text = model.model.language_model
-        self.output = model.lm_head
-        self.is_tied = model.lm_head.weight is self.text.embed_tokens.weight
-        rotary = self.text.rotary_emb
+        text = model.model.language_model
+        self.table = text.embed_tokens.weight
+        is_tied = model.lm_head.weight is self.table  # then a graph holds it once
+        self.output = self.table if is_tied else model.lm_head.weight
+        self.layers = nn.ModuleList(_DecoderLayer(layer) for layer in text.layers)
+        self.norm = _Norm(text.norm)
+        rotary = text.rotary_emb
         sections = rotary.mrope_section
         axes = [axis % 3 for axis, size in enumerate(sections) for _ in range(size)]
         mine = torch.zeros(3, sum(sections))
@@ -98,7 +106,7 @@ class DecoderGraph(nn.Module):
         keys: Tensor,
         values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, vocabulary) after the last token; keys and values (L, layers, B, H, D) of these.
+        """Logits (B, L, vocabulary) of what comes after each token; keys and values (L, layers, B, H, D) of these.
 
         Args:
             ids: (B, L) int64.
@@ -109,11 +117,12 @@ class DecoderGraph(nn.Module):
                 looked at: ONNX Runtime divides by the size of a past that is empty.
             values: likewise.
         """
-        hidden = torch.where(is_seen[..., None], seen, self.text.embed_tokens(ids))
+        hidden = torch.where(is_seen[..., None], seen, functional.embedding(ids, self.table))
         # (B, L, D / 2): of the three positions of a token each channel follows one
         angles = torch.einsum("abl,ad->bld", positions.float(), self.frequencies)
-        angles = torch.cat([angles, angles], dim=-1)[:, None]
-        turn = (angles.cos(), angles.sin())
+        cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]  # of all heads
+        # channel i turns with channel i + D / 2
+        turn = (torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
         place = torch.arange(ids.shape[1])
         later = (place[None, :] > place[:, None]).float() * _HIDDEN
         before = torch.arange(keys.shape[0])
@@ -121,18 +130,88 @@ class DecoderGraph(nn.Module):
         past_keys = keys.permute(1, 2, 3, 4, 0)  # layers, B, H, D, P
         past_values = values.permute(1, 2, 3, 0, 4)
         new_keys, new_values = [], []
-        for number, layer in enumerate(self.text.layers):
-            normed = layer.input_layernorm(hidden)
+        for number, layer in enumerate(self.layers):
             past = (past_keys[number], past_values[number])
-            attended, key, value = _attended(layer.self_attn, normed, turn, (later, unseen), past)
-            hidden = hidden + attended
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+            hidden, key, value = layer(hidden, turn, (later, unseen), past)
             new_keys.append(key)
             new_values.append(value)
-        last = self.text.norm(hidden[:, -1])
-        table = self.text.embed_tokens.weight  # so a graph holds it once, where the two are tied
-        logits = (table @ last.T).T if self.is_tied else self.output(last)
-        return logits, _stacked(new_keys), _stacked(new_values)
+        logits = (self.output @ self.norm(hidden).mT).mT
+        return logits, torch.stack(new_keys, dim=1), torch.stack(new_values, dim=1)
+
+
+class _Norm(nn.Module):
+    """A root mean square norm; a division by a root is what ONNX Runtime takes for one, a product with its inverse is not."""
+
+    def __init__(self, norm: Any) -> None:  # noqa: ANN401 (of transformers)
+        super().__init__()
+        self.weight, self.least = norm.weight, norm.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.least)
+        return normed * self.weight
+
+
+class _DecoderLayer(nn.Module):
+    """One layer of `transformers`' Qwen2.5-VL."""
+
+    def __init__(self, layer: Any) -> None:  # noqa: ANN401 (of transformers)
+        super().__init__()
+        own, mlp = layer.self_attn, layer.mlp
+        self.heads, self.groups = own.num_key_value_heads, own.num_key_value_groups
+        self.head = own.head_dim
+        self.before, self.after = (
+            _Norm(layer.input_layernorm),
+            _Norm(layer.post_attention_layernorm),
+        )
+        parts = ((own.q_proj, own.scaling), (own.k_proj, 1.0), (own.v_proj, 1.0))
+        self.into = nn.Parameter(torch.cat([p.weight.detach().T * s for p, s in parts], dim=1))
+        self.bias = nn.Parameter(torch.cat([p.bias.detach() * s for p, s in parts]))
+        self.out = own.o_proj
+        wide = torch.cat([mlp.gate_proj.weight.detach().T, mlp.up_proj.weight.detach().T], dim=1)
+        self.wide, self.down = nn.Parameter(wide), mlp.down_proj
+        half = self.head // 2
+        self.register_buffer("turned", (torch.arange(self.head) + half) % self.head)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        turn: tuple[Tensor, Tensor],
+        biases: tuple[Tensor, Tensor],
+        past: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States (B, L, C) after it, and the keys and values of its tokens, each (L, B, H, D)."""
+        attended, key, value = self._attended(self.before(hidden), turn, biases, past)
+        hidden = hidden + attended
+        gate, up = (self.after(hidden) @ self.wide).chunk(2, dim=-1)
+        return hidden + self.down(functional.silu(gate) * up), key, value
+
+    def _attended(
+        self,
+        normed: Tensor,
+        turn: tuple[Tensor, Tensor],
+        biases: tuple[Tensor, Tensor],
+        past: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, length, _ = normed.shape
+        heads, groups, head = self.heads, self.groups, self.head
+        asked = heads * groups
+        parts = (normed @ self.into + self.bias).reshape(batch, length, -1, head)
+        turning, value = parts.split([asked + heads, heads], dim=2)
+        turning = turning * turn[0] + turning[..., self.turned] * turn[1]
+        query, key = turning.split([asked, heads], dim=2)
+        query = query.transpose(1, 2).reshape(batch, heads, groups * length, head)
+        key, value = key.transpose(1, 2), value.transpose(1, 2)
+        own = (query @ key.transpose(-1, -2)).reshape(batch, heads, groups, length, length)
+        own = (own + biases[0]).reshape(batch, heads, groups * length, length)
+        scores = (torch.cat([query @ past[0], own], dim=-1) + biases[1]).softmax(dim=-1)
+        before = past[1].shape[-2]
+        out = scores[..., :before] @ past[1] + scores[..., before:] @ value
+        out = out.reshape(batch, asked, length, head).transpose(1, 2)
+        return (
+            self.out(out.reshape(batch, length, -1)),
+            key.permute(2, 0, 1, 3),
+            value.permute(2, 0, 1, 3),
+        )
 
 
 def graph_specs(model: Any) -> dict[str, PieceSpec]:  # noqa: ANN401 (of transformers)
@@ -176,35 +255,6 @@ def graph_specs(model: Any) -> dict[str, PieceSpec]:  # noqa: ANN401 (of transfo
             max_room=_MAX_ROOM,
         ),
     }
-
-
-def _attended(
-    layer: Any,  # noqa: ANN401 (of transformers)
-    hidden: Tensor,
-    turn: tuple[Tensor, Tensor],
-    biases: tuple[Tensor, Tensor],
-    past: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What a layer's attention adds, and the keys and values of its tokens, each (B, H, L, D)."""
-    batch, length, _ = hidden.shape
-    heads, groups, head = layer.num_key_value_heads, layer.num_key_value_groups, layer.head_dim
-    query = layer.q_proj(hidden).reshape(batch, length, -1, head).transpose(1, 2)
-    key = layer.k_proj(hidden).reshape(batch, length, heads, head).transpose(1, 2)
-    value = layer.v_proj(hidden).reshape(batch, length, heads, head).transpose(1, 2)
-    query, key = _turned(query, *turn) * layer.scaling, _turned(key, *turn)
-    query = query.reshape(batch, heads, groups * length, head)
-    own = (query @ key.transpose(-1, -2)).reshape(batch, heads, groups, length, length) + biases[0]
-    own = own.reshape(batch, heads, groups * length, length)
-    scores = (torch.cat([query @ past[0], own], dim=-1) + biases[1]).softmax(dim=-1)
-    before = past[1].shape[-2]
-    out = scores[..., :before] @ past[1] + scores[..., before:] @ value
-    out = out.reshape(batch, heads * groups, length, head).transpose(1, 2)
-    return layer.o_proj(out.reshape(batch, length, -1)), key, value
-
-
-def _stacked(layers: list[Tensor]) -> Tensor:
-    """(L, layers, B, H, D) of (B, H, L, D) for each layer: a past grows along its first axis."""
-    return torch.stack(layers).permute(3, 0, 1, 2, 4)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

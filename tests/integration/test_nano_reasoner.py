@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from foreseg.dialogue import (  # noqa: E402
     RationalePart,
     TargetsFound,
 )
+from foreseg.engines.base import Engine  # noqa: E402
 from foreseg.errors import ConfigError, EngineError  # noqa: E402
 from foreseg.frames import FrameIndex, FrameWindow, U8Array  # noqa: E402
 from foreseg.history.windows import HistoryView  # noqa: E402
@@ -214,6 +215,50 @@ def test_a_prompt_that_begins_alike_is_read_from_where_they_part(
     assert fresh.encoder.num_encoded == 1 + 4  # the blank one, and each of these once
     assert texts(fresh, other) == texts(reference, other)
     assert length // 2 < fresh.num_reused < length - 1
+
+
+class Counted:
+    """An engine that counts its runs; where `is_old`, of a graph that gives logits of the last token alone."""
+
+    def __init__(self, engine: Engine, *, is_old: bool = False) -> None:
+        self._engine, self._is_old = engine, is_old
+        self.num_runs = 0
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.num_runs += 1
+        outputs = dict(self._engine.run(inputs))
+        if self._is_old:
+            outputs["logits"] = np.asarray(outputs["logits"])[:, -1]
+        return outputs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def test_what_it_said_before_is_guessed_and_what_it_says_stays(
+    fresh: OnnxLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked([noise(60, 80)], max_tokens=40)
+    counted = Counted(fresh._decoder)
+    monkeypatch.setattr(fresh, "_decoder", counted)
+    first, num_first = told(fresh, request), counted.num_runs
+    again, num_again = told(fresh, request), counted.num_runs - num_first
+    num_said = sum(chunk.num_tokens for chunk in first)
+    assert num_said > 20
+    assert num_again - 1 <= num_said / 2 < num_first  # all of it is guessed, four at a time
+    old = Counted(counted._engine, is_old=True)
+    monkeypatch.setattr(fresh, "_decoder", old)
+    plain = told(fresh, request)
+    assert old.num_runs >= num_said  # nothing is guessed
+    for one, other in zip(first, plain, strict=True):
+        assert (one.text, one.is_cut) == (other.text, other.is_cut)
+        assert one.log_probs == pytest.approx(other.log_probs, abs=ROUNDING)
+    assert [chunk.text for chunk in again] == [chunk.text for chunk in first]
+    sampled = asked([noise(60, 80)], temperature=1.0, seed=3)
+    before = counted.num_runs
+    monkeypatch.setattr(fresh, "_decoder", counted)
+    num_sampled = sum(chunk.num_tokens for chunk in told(fresh, sampled))
+    assert counted.num_runs - before >= num_sampled  # what is drawn by chance is not guessed
 
 
 def test_what_it_forgets_it_reads_and_sees_again(fresh: OnnxLanguageModel) -> None:

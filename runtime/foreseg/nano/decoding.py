@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from foreseg.engines.base import Engine, on_host
 from foreseg.language.images import F32Array
 from foreseg.nano.bundle import DecoderGeometry
+from foreseg.nano.drafts import MOST, Drafts
 from foreseg.nano.positions import I64Array, prompt_positions
 from foreseg.nano.seeing import SeenFrame
 
@@ -92,7 +93,8 @@ class Past:
 class Decoding:
     """The keys and values so far, and what the model says comes next.
 
-    `prefill` reads the prompt; `branch` makes several rows of it; `advance` adds a token to each.
+    `prefill` reads the prompt; `branch` makes several rows of it; `advance` adds a token to each. Of a single row
+    some tokens more are run with it where `drafts` guesses them: if they come, they are there already.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Decoding:
         *,
         room: int,
         past: Past | None = None,
+        drafts: Drafts | None = None,
     ) -> None:
         """Begin; `past` is of another prompt, and from now on this one's.
 
@@ -112,6 +115,8 @@ class Decoding:
             prompt: is read first.
             room: tokens in all, at most.
             past: kept from before.
+            drafts: guesses, and learns what is said; None: nothing is guessed, as where the graph gives logits of the
+                last token alone.
         """
         self._engine = engine
         self._geometry = geometry
@@ -126,16 +131,20 @@ class Decoding:
         grids = [frame.grid for frame in prompt.frames]
         self._positions = prompt_positions(prompt.is_image, grids, prompt.merge)
         self._next = int(self._positions.max()) + 1  # of text
-        self._logits: F32Array = np.empty((1, 0), np.float32)
+        self._logits: F32Array = np.empty((1, 1, 0), np.float32)  # rows, tokens, vocabulary
+        self._drafts = drafts
+        self._said: list[int] = []
+        self._ahead: list[int] = []  # run, but not said yet
 
     @property
     def logits(self) -> F32Array:
         """(rows, vocabulary): of the token after the last one."""
-        return self._logits
+        return self._logits[:, -1 - len(self._ahead)]
 
     @property
     def past(self) -> Past | None:
         """To be handed on to the next prompt; None while it has several rows."""
+        self._forget_ahead()
         return self._past if self._past.keys.shape[2] == 1 else None
 
     @property
@@ -163,6 +172,7 @@ class Decoding:
     def branch(self, num_rows: int) -> None:
         """Go on from here in several rows."""
         if num_rows > 1:
+            self._drafts = None
             self._past = self._past.rows([0] * num_rows, self._room)
             self._logits = np.repeat(self._logits, num_rows, axis=0)
 
@@ -173,11 +183,35 @@ class Decoding:
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Add a token to each row."""
-        ids = np.array(tokens, np.int64)[:, None]
-        shown = np.zeros((len(tokens), 1, self._geometry.channels), np.float32)
-        place = np.full((3, len(tokens), 1), self._next, np.int64)
+        is_there = bool(self._ahead) and self._ahead[0] == tokens[0]
+        if is_there:
+            del self._ahead[0]
+        else:
+            self._forget_ahead()
+        if self._drafts is not None:
+            self._drafts.learn(self._said, tokens[0])
+            self._said.append(tokens[0])
+        if is_there:
+            self._next += 1
+            return
+        self._ahead = self._guessed()
+        ids = np.array([[token, *self._ahead] for token in tokens], np.int64)
+        shown = np.zeros((*ids.shape, self._geometry.channels), np.float32)
+        place = np.broadcast_to(self._next + np.arange(ids.shape[1]), (3, *ids.shape))
         self._run(ids, shown, np.zeros(ids.shape, np.bool_), place)
         self._next += 1
+
+    def _guessed(self) -> list[int]:
+        """Tokens to be run with the one that was said."""
+        room = len(self._past.marks) - self._past.length - 1
+        return [] if self._drafts is None else self._drafts.guess(self._said, min(MOST, room))
+
+    def _forget_ahead(self) -> None:
+        """Let go what was run and did not come."""
+        if self._ahead:
+            self._past.length -= len(self._ahead)
+            self._logits = self._logits[:, : -len(self._ahead)]
+            self._ahead = []
 
     def _run(
         self, ids: I64Array, shown: F32Array, is_image: NDArray[np.bool_], place: I64Array
@@ -199,4 +233,9 @@ class Decoding:
         is_prompt = end <= len(self._marks)
         past.marks[length:end] = self._marks[length:end] if is_prompt else ids[0]
         past.length = end
-        self._logits = np.asarray(on_host(outputs["logits"]), np.float32)
+        logits = np.asarray(on_host(outputs["logits"]), np.float32)
+        if (
+            logits.ndim < self._logits.ndim
+        ):  # a bundle from before 2026-12-01: of the last token alone
+            logits, self._drafts = logits[:, None], None
+        self._logits = logits

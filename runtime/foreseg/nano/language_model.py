@@ -30,6 +30,7 @@ from foreseg.language.images import F32Array
 from foreseg.language.token_guide import TokenGuide
 from foreseg.nano.bundle import DECODER, TOKENIZER, VISION, NanoBundle
 from foreseg.nano.decoding import Decoding, Past, Prompt
+from foreseg.nano.drafts import Drafts
 from foreseg.nano.seeing import SeenFrame, VisionEncoder
 from foreseg.nano.words import chat_text, open_tokenizer, special_tokens, unread_words
 
@@ -78,6 +79,7 @@ class OnnxLanguageModel:
             frame_pixels=frame_pixels,
             max_bytes=round(vision_cache_mb * MB),
         )
+        self._drafts = Drafts(self._are_numbers())
         self._past: Past | None = None  # of the last prompt, unless a stream has it
         self._num_prompt = self._num_reused = 0
         self._try_out()
@@ -130,7 +132,10 @@ class OnnxLanguageModel:
         prompt = yield from self._prompt(request)
         past, self._past = self._past, None
         room = len(prompt.ids) + request.max_tokens
-        decoding = Decoding(self._decoder, self._geometry, prompt, room=room, past=past)
+        drafts = self._drafts if request.num_samples == 1 and request.temperature == 0 else None
+        decoding = Decoding(
+            self._decoder, self._geometry, prompt, room=room, past=past, drafts=drafts
+        )
         self._num_prompt, self._num_reused = len(prompt.ids), decoding.num_reused
         try:
             for _ in decoding.prefill():
@@ -223,6 +228,11 @@ class OnnxLanguageModel:
 
     def _decoded(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _are_numbers(self) -> NDArray[np.bool_]:
+        """(vocabulary,): tokens that are digits."""
+        tokens = (self._tokenizer.id_to_token(n) for n in range(self._geometry.vocabulary))
+        return np.array([token is not None and token.isdecimal() for token in tokens])
 
     def _try_out(self) -> None:
         """Answer once about a blank frame: what does not fit together shows now, not on the robot."""

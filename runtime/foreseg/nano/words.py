@@ -45,6 +45,9 @@ class Tokenizer(Protocol):
     def token_to_id(self, token: str) -> int | None:
         """A token's number."""
 
+    def id_to_token(self, id: int) -> str | None:  # noqa: A002 (its name)
+        """A number's token."""
+
     def get_added_tokens_decoder(self) -> Mapping[int, _Added]:
         """Tokens beside those learnt."""
 
