@@ -96,6 +96,7 @@ class Way:
     budget: int = 0  # of thoughts; 0 = the method's own
     pins_frames: bool = False
     kept: Kept = Kept.ALL
+    guesses: bool = True  # what comes next, run together
 
 
 THOUGHTS_FIRST = Way(form=Form.THINK_FIRST)
@@ -105,6 +106,8 @@ CUT_ASKED_AGAIN = replace(CUT, keeps_to_grammar=False)
 CLIP_ROWS: Mapping[str, tuple[Way, Way]] = {
     "answer first": (THOUGHTS_FIRST, ANSWER_FIRST),
     "answer alone": (THOUGHTS_FIRST, Way(form=Form.ANSWER_ONLY)),
+    "next tokens guessed, thoughts first": (replace(THOUGHTS_FIRST, guesses=False), THOUGHTS_FIRST),
+    "next tokens guessed, answer first": (replace(ANSWER_FIRST, guesses=False), ANSWER_FIRST),
     "grammar, thoughts first": (replace(THOUGHTS_FIRST, keeps_to_grammar=False), THOUGHTS_FIRST),
     "grammar, answer first": (Way(keeps_to_grammar=False), ANSWER_FIRST),
     f"thoughts cut at {BUDGET} tokens by the grammar": (THOUGHTS_FIRST, CUT),
@@ -226,7 +229,9 @@ class Reasoners:
         if way.budget:
             settings = replace(settings, reasoning_tokens=way.budget)
         check_words(VeasonMethod(replace(settings, form=None)), card)
-        model = OnnxLanguageModel(self._bundle, frame_pixels=card.frame_pixels)
+        model = OnnxLanguageModel(
+            self._bundle, frame_pixels=card.frame_pixels, guesses=way.guesses
+        )
         return TimedReasoner(VeasonMethod(settings), model, way.kept)
 
 

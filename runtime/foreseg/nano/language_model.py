@@ -49,6 +49,7 @@ class OnnxLanguageModel:
         frame_pixels: each frame is read at this many pixels at most.
         threads: of ONNX Runtime.
         vision_cache_mb: for tokens of frames.
+        guesses: whether what comes next is guessed and run together (`drafts`); what is said is the same.
 
     Raises:
         EngineError: graphs, tokenizer and manifest do not fit together.
@@ -62,6 +63,7 @@ class OnnxLanguageModel:
         frame_pixels: int,
         threads: int = 1,
         vision_cache_mb: float = 64.0,
+        guesses: bool = True,
     ) -> None:
         manifest = bundle.manifest
         self._name = manifest.name
@@ -79,7 +81,7 @@ class OnnxLanguageModel:
             frame_pixels=frame_pixels,
             max_bytes=round(vision_cache_mb * MB),
         )
-        self._drafts = Drafts(self._are_numbers())
+        self._drafts = Drafts(self._are_numbers()) if guesses else None
         self._past: Past | None = None  # of the last prompt, unless a stream has it
         self._num_prompt = self._num_reused = 0
         self._try_out()
