@@ -54,8 +54,8 @@ from foreseg_training.nano.numbers import (  # noqa: E402
     near_numbers,
     number_ids,
 )
-from foreseg_training.nano.preparing import Preparation, prepare  # noqa: E402
-from foreseg_training.nano.questions import Asked  # noqa: E402
+from foreseg_training.nano.preparing import FORMS, Preparation, prepare  # noqa: E402
+from foreseg_training.nano.questions import asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
 from foreseg_training.nano.rollouts import SHARED_ATTENTION  # noqa: E402
 from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
@@ -204,14 +204,15 @@ def test_words_and_numbers_of_the_table_learn_with_the_tower(
 
 
 def test_frames_seen_once_give_the_loss_of_frames_seen_again(
-    recordings: Sequence[Recording], asked: list[tuple[VeasonMethod, Asked]], tmp_path: Path
+    recordings: Sequence[Recording], tmp_path: Path
 ) -> None:
     """The store replaces the tower's work, not what it says: within half precision's steps."""
     from foreseg_torch.vlm.processor import FramesProcessor
     from foreseg_torch.vlm.vision_inputs import prompt_from_messages
     from foreseg_training.nano.dense import encoded
 
-    one = asked[0][1]
+    methods = {form: PREPARATION.method(form) for form in FORMS}
+    one = next(asked_about(recordings[0], methods, np.random.default_rng(0)))[0]
     tokenizer = train_tokenizer([one.completion], [])
     model = build_nano_reasoner(SMALL, tokenizer, 3).eval()
     save_nano_reasoner(model, tokenizer, tmp_path / "start")
