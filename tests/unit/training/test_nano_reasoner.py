@@ -469,7 +469,12 @@ def test_from_nothing_to_a_folder_that_the_robot_runs(prepared: Path, tmp_path: 
     folder = train_language(training, prepared)
     done = torch.load(prepared / "state.pt", weights_only=True)
     assert done["spent_s"] >= 0.02 * 60
-    train_language(dataclasses.replace(training, minutes=0.03), prepared, resume=True)
+    assert not (prepared / "average").exists()
+    assert done["averaged"]["count"] >= 1
+    further = dataclasses.replace(training, minutes=0.03, start_share=0.25)
+    assert train_language(further, prepared, resume=True).parent == prepared
+    begun, mixed = (read_nano_reasoner(prepared / name)[1] for name in ("start", "average"))
+    assert not torch.equal(begun.lm_head.weight, mixed.lm_head.weight)
     more = torch.load(prepared / "state.pt", weights_only=True)
     assert more["step"] > done["step"]  # went on, and did not begin anew
     assert more["spent_s"] >= 0.03 * 60

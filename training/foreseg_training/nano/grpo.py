@@ -274,7 +274,7 @@ def train_grpo(
         if numbers.num_held_out:
             _LOG.info("%s", exam.score(run.model))
         run.save(state)
-        return save_trained(run.model, tower, run.tokenizer, out, start)
+        return save_trained(run.model, tower, run.tokenizer, out / "model", start)
 
     if run.step == 0 and numbers.num_held_out:
         _LOG.info("before: %s", exam.score(run.model))

@@ -24,6 +24,7 @@ from foreseg.reasoner.prompt_card import CARD
 from foreseg_torch.vlm.loading import vlm_parts
 
 from .architecture import read_nano_reasoner, save_nano_reasoner
+from .averaging import Averaged
 from .batches import Batch, Batcher
 from .drills import DrillBatch, Drills, run_drills
 from .features import FrameStore, SeenCollator, SeenFrames
@@ -68,6 +69,8 @@ class NanoTraining:
         decay_share: of the minutes, the last ones, in which the rate falls to nothing.
         num_held_out: questions that are answered at each score, and told.
         score_every_s: seconds of processor time between scores; the state is saved then.
+        start_share: of the weights at the start, in a second model, `average`, whose other weights are the mean of those at
+            each score; 0: there is none. For what goes on from a trained model.
         bf16: matrix products in bfloat16; faster only where the processor has it.
     """
 
@@ -83,6 +86,7 @@ class NanoTraining:
     decay_share: float = 0.5
     num_held_out: int = 100
     score_every_s: float = 600.0
+    start_share: float = 0.0
     bf16: bool = True
     seed: int = 0
 
@@ -113,7 +117,7 @@ class _State:
 
 
 def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -> Path:
-    """Train on what `prepare` left in `out`; returns the trained model's folder, `out/model`.
+    """Train on what `prepare` left in `out`; returns the trained model's folder, `out/model`, or `out/average`, whichever is better.
 
     Listings of single frames come first: they teach to read an object's place off a frame's tokens by its
     name, and places to read a name off by its place. Lessons of one to three frames teach to answer, and to say a frame's label. Beside all but the
@@ -127,9 +131,10 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
     grid_thw = collator_of(out).grid_thw
     store = FrameStore(out / "frames.npy")
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
+    begun, averaged = copy.deepcopy(model), Averaged()
     mean, state = copy.deepcopy(model), _State()
     if resume and (out / "state.pt").is_file():
-        state = _read_state(out / "state.pt", model, mean, optimiser)
+        state = _read_state(out / "state.pt", model, mean, optimiser, averaged)
     exam = HeldOutExam(out, tokenizer, grid_thw, count=training.num_held_out, bf16=training.bf16)
     course = _Course(training, out, store, tokenizer, grid_thw, int(tower.patch_size))
     budget_s, scored_s, losses = training.minutes * 60, state.spent_s, []
@@ -152,14 +157,24 @@ def train_language(training: NanoTraining, out: Path, *, resume: bool = False) -
         if state.step % _LOG_STEPS == 0:
             _LOG.info("%6.0f s step %5d %s", state.spent_s, state.step, _told(losses))
             losses = []
-        if state.spent_s - scored_s >= training.score_every_s:
+        if state.spent_s - scored_s >= training.score_every_s and state.spent_s < budget_s:
             _LOG.info("%s", exam.score(mean))
-            _save_state(out / "state.pt", model, mean, optimiser, state)
-            save_trained(mean, tower, tokenizer, out, start)
+            averaged.add(mean)
+            _save_state(out / "state.pt", model, mean, optimiser, state, averaged)
+            save_trained(mean, tower, tokenizer, out / "model", start)
             scored_s = state.spent_s
-    _LOG.info("%s", exam.score(mean))
-    _save_state(out / "state.pt", model, mean, optimiser, state)
-    return save_trained(mean, tower, tokenizer, out, start)
+    found = exam.score(mean)
+    _LOG.info("%s", found)
+    _save_state(out / "state.pt", model, mean, optimiser, state, averaged)
+    folder = save_trained(mean, tower, tokenizer, out / "model", start)
+    if not training.start_share:
+        return folder
+    averaged.add(mean)
+    mean.load_state_dict(averaged.mixed(begun, training.start_share))
+    mixed = exam.score(mean)
+    _LOG.info("averaged with its start: %s", mixed)
+    average = save_trained(mean, tower, tokenizer, out / "average", start)
+    return average if mixed.mean_iou > found.mean_iou else folder
 
 
 class _Course:
@@ -265,9 +280,17 @@ def _told(losses: list[tuple[str, float, float]]) -> str:
     return ", ".join(told)
 
 
-def _save_state(path: Path, model: Any, mean: Any, optimiser: Any, state: _State) -> None:  # noqa: ANN401
+def _save_state(
+    path: Path,
+    model: Any,  # noqa: ANN401
+    mean: Any,  # noqa: ANN401
+    optimiser: Any,  # noqa: ANN401
+    state: _State,
+    averaged: Averaged,
+) -> None:
     partial = path.with_suffix(".partial")
     parts = {
+        "averaged": averaged.state(),
         "model": model.state_dict(),
         "mean": mean.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -278,17 +301,25 @@ def _save_state(path: Path, model: Any, mean: Any, optimiser: Any, state: _State
     partial.replace(path)
 
 
-def _read_state(path: Path, model: Any, mean: Any, optimiser: Any) -> _State:  # noqa: ANN401
+def _read_state(
+    path: Path,
+    model: Any,  # noqa: ANN401
+    mean: Any,  # noqa: ANN401
+    optimiser: Any,  # noqa: ANN401
+    averaged: Averaged,
+) -> _State:
     parts = torch.load(path, weights_only=True)
     model.load_state_dict(parts["model"])
     mean.load_state_dict(parts["mean"])
     optimiser.load_state_dict(parts["optimiser"])
+    if "averaged" in parts:  # not of a run from before 2026-12-01
+        averaged.load(parts["averaged"])
     return _State(step=parts["step"], spent_s=parts["spent_s"])
 
 
-def save_trained(mean: Any, tower: Any, tokenizer: Any, out: Path, start: Path) -> Path:  # noqa: ANN401
-    """Write the model as the hub's are, with its tower, and the card of its prompts."""
-    folder, seen = out / "model", mean.model.visual
+def save_trained(mean: Any, tower: Any, tokenizer: Any, folder: Path, start: Path) -> Path:  # noqa: ANN401
+    """Write the model as the hub's are, with its tower, and the card of its prompts; returns the folder."""
+    seen = mean.model.visual
     mean.model.visual = tower
     save_nano_reasoner(mean, tokenizer, folder)
     mean.model.visual = seen
