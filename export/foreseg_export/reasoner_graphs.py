@@ -163,9 +163,10 @@ class _DecoderLayer(nn.Module):
             _Norm(layer.input_layernorm),
             _Norm(layer.post_attention_layernorm),
         )
-        parts = ((own.q_proj, own.scaling), (own.k_proj, 1.0), (own.v_proj, 1.0))
-        self.into = nn.Parameter(torch.cat([p.weight.detach().T * s for p, s in parts], dim=1))
-        self.bias = nn.Parameter(torch.cat([p.bias.detach() * s for p, s in parts]))
+        self.scaling = own.scaling
+        parts = (own.q_proj, own.k_proj, own.v_proj)
+        self.into = nn.Parameter(torch.cat([part.weight.detach().T for part in parts], dim=1))
+        self.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
         self.out = own.o_proj
         wide = torch.cat([mlp.gate_proj.weight.detach().T, mlp.up_proj.weight.detach().T], dim=1)
         self.wide, self.down = nn.Parameter(wide), mlp.down_proj
@@ -199,7 +200,7 @@ class _DecoderLayer(nn.Module):
         turning, value = parts.split([asked + heads, heads], dim=2)
         turning = turning * turn[0] + turning[..., self.turned] * turn[1]
         query, key = turning.split([asked, heads], dim=2)
-        query = query.transpose(1, 2).reshape(batch, heads, groups * length, head)
+        query = query.transpose(1, 2).reshape(batch, heads, groups * length, head) * self.scaling
         key, value = key.transpose(1, 2), value.transpose(1, 2)
         own = (query @ key.transpose(-1, -2)).reshape(batch, heads, groups, length, length)
         own = (own + biases[0]).reshape(batch, heads, groups * length, length)
