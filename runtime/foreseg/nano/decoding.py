@@ -194,11 +194,12 @@ class Decoding:
         if is_there:
             self._next += 1
             return
-        self._ahead = self._guessed()
-        ids = np.array([[token, *self._ahead] for token in tokens], np.int64)
+        ahead = self._guessed()
+        ids = np.array([[token, *ahead] for token in tokens], np.int64)
         shown = np.zeros((*ids.shape, self._geometry.channels), np.float32)
         place = np.broadcast_to(self._next + np.arange(ids.shape[1]), (3, *ids.shape))
         self._run(ids, shown, np.zeros(ids.shape, np.bool_), place)
+        self._ahead = ahead  # not before: a run that fails has added nothing
         self._next += 1
 
     def _guessed(self) -> list[int]:
