@@ -78,8 +78,8 @@ class VisionGraph(nn.Module):
 class DecoderGraph(nn.Module):
     """The language model over some tokens after a past: a piece of a prompt, or one token a row.
 
-    Written for few nodes, since one token's arithmetic takes less than they do: what reads the same numbers is one
-    matrix, and norms are in the form that ONNX Runtime fuses.
+    Written for few nodes, a tenth of a token's time (docs/log.md): what reads the same numbers is one matrix, and norms
+    are in the form that ONNX Runtime fuses.
     """
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 (of transformers)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a small model will say next, guessed from what it has said: its thoughts are sentences that come again.
 
-A decoder reads five tokens in hardly more time than one, since its weights are what has to be fetched. So a few tokens are
+A decoder reads five tokens in 1.0 to 1.5 times the time of one (docs/log.md): fetching its weights is what takes it. So a few tokens are
 guessed, run together, and kept as far as they are what the model itself chooses: speculative decoding (Leviathan et al.,
 2023), with n-grams in place of a draft model (Saxena's prompt lookup decoding, 2023). What is said does not change.
 Does not know: models, words.
