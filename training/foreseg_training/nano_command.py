@@ -28,7 +28,9 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recordings", type=int, default=608, help="scenes and stories to draw")
     parser.add_argument(
-        "--story-share", type=float, default=0.3, help="of the recordings: stories, long clips"
+        "--story-share",
+        type=float,
+        help="of the recordings: stories, long clips; default: 0.3, and 0 with --start, which keeps its words, or without shapes",
     )
     parser.add_argument(
         "--told", type=int, default=1200, help="further scenes, asked about in words alone"
@@ -77,6 +79,9 @@ def train_nano(options: argparse.Namespace) -> None:
         if not 0 < getattr(options, name) <= most:
             msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
             raise InputError(msg)
+    if options.story_share is None:
+        has_shapes = not options.world or "shapes" in options.world
+        options.story_share = 0.3 if options.start is None and has_shapes else 0.0
     if not 0 <= options.story_share < 1:
         msg = f"--story-share wants 0 to less than 1, got {options.story_share:g}"
         raise InputError(msg)
@@ -86,6 +91,9 @@ def train_nano(options: argparse.Namespace) -> None:
     is_prepared = (options.out / "held_out.jsonl").is_file()
     if is_prepared and not options.resume:
         msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
+        raise InputError(msg)
+    if is_prepared and not (options.out / "told.jsonl").is_file():
+        msg = f"{options.out} was prepared before scenes were told in words: begin anew with another --out"
         raise InputError(msg)
     try:
         _make(options, is_prepared=is_prepared)

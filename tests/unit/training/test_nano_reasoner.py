@@ -511,3 +511,6 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
             main(["nano", "--out", str(tmp_path), *words])
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["nano", "--out", str(tmp_path), "--resume"])
+    assert "was prepared before scenes were told in words" in capsys.readouterr().err

@@ -9,7 +9,7 @@ Does not know: how the language model is trained.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -117,33 +117,31 @@ def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
         num_clips=preparation.num_clips,
         story_share=preparation.story_share,
     )
-    numbers = range(preparation.num_recordings)
-    outcomes = in_order(executor.run(partial(recorder.recording, preparation.seed), numbers))
-    recordings: list[Recording] = []
-    for outcome in tqdm(outcomes, total=len(numbers), unit="recording", disable=None):
-        if outcome.has_died:
-            msg = f"whoever drew recording {outcome.index} died {outcome.num_tries} times"
-            raise InputError(msg)
-        recordings.extend(outcome.values)
-    told = _unpictured(preparation, recorder, executor)
-    prepare_of(preparation, recordings, out, told)
+    end = preparation.num_recordings
+    pictured, unpictured = (
+        partial(draw, preparation.seed) for draw in (recorder.recording, recorder.unpictured)
+    )
+    recordings = list(_drawn(executor, pictured, range(end), "recording"))
+    further = range(end, end + preparation.num_told)
+    prepare_of(preparation, recordings, out, _drawn(executor, unpictured, further, "scene told"))
 
 
-def _unpictured(
-    preparation: Preparation, recorder: Recorder, executor: Executor
+def _drawn(
+    executor: Executor, draw: Callable[[int], Recording], numbers: range, unit: str
 ) -> Iterator[Recording]:
-    first, count = preparation.num_recordings, preparation.num_told
-    numbers = range(first, first + count)
-    outcomes = in_order(executor.run(partial(recorder.unpictured, preparation.seed), numbers))
-    for outcome in tqdm(outcomes, total=count, unit="scene told", disable=None):
-        yield from outcome.values  # the few of whoever died are not missed
+    outcomes = in_order(executor.run(draw, numbers))
+    for outcome in tqdm(outcomes, total=len(numbers), unit=unit, disable=None):
+        if outcome.has_died:
+            msg = f"whoever drew {unit} {outcome.index} died {outcome.num_tries} times"
+            raise InputError(msg)
+        yield from outcome.values
 
 
 def prepare_of(
     preparation: Preparation,
     recordings: Sequence[Recording],
     out: Path,
-    unpictured: Iterable[Recording] = (),
+    unpictured: Iterable[Recording],
 ) -> None:
     """The same of recordings that are there; the last ones of them are held out, those without pictures are told."""
     if preparation.is_mirrored:
@@ -189,6 +187,9 @@ def write_told(
         recordings: with or without pictures.
         start: a model's folder, of which the tokenizer is used.
         out: where the file goes.
+
+    Raises:
+        InputError: there is no such question.
     """
     parts, methods = vlm_parts(start), _methods(preparation)
     rng = np.random.default_rng([preparation.seed, 11])
@@ -200,7 +201,13 @@ def write_told(
                 if following:
                     yield _told(following, parts.tokenizer, parts.geometry)
 
-    write_windows(out / "told.jsonl", windows())
+    path = out / "told.jsonl"
+    write_windows(path, windows())
+    if not path.stat().st_size:
+        msg = (
+            "no question of the scenes that are told goes on from places: let more of them be told"
+        )
+        raise InputError(msg)
 
 
 def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
