@@ -169,7 +169,7 @@ class _DecoderLayer(nn.Module):
         self.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
         self.out = own.o_proj
         wide = torch.cat([mlp.gate_proj.weight.detach().T, mlp.up_proj.weight.detach().T], dim=1)
-        self.wide, self.down = nn.Parameter(wide), mlp.down_proj
+        self.wide, self.activate, self.down = nn.Parameter(wide), mlp.act_fn, mlp.down_proj
         half = self.head // 2
         self.register_buffer("turned", (torch.arange(self.head) + half) % self.head)
 
@@ -184,7 +184,7 @@ class _DecoderLayer(nn.Module):
         attended, key, value = self._attended(self.before(hidden), turn, biases, past)
         hidden = hidden + attended
         gate, up = (self.after(hidden) @ self.wide).chunk(2, dim=-1)
-        return hidden + self.down(functional.silu(gate) * up), key, value
+        return hidden + self.down(self.activate(gate) * up), key, value
 
     def _attended(
         self,
