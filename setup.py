@@ -158,6 +158,7 @@ EXTRAS["test"] = [  # colcon test runs pytest only because this extra names it
     "pycocotools>=2.0.8",
     "pytest>=8.0",
     "pytest-cov>=5.0",
+    "pytest-timeout>=2.3",
     "pytest-xdist>=3.8",
     "pyyaml>=6.0",
     *EXTRAS["bags"],

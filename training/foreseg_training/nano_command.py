@@ -17,6 +17,8 @@ from .precision import add_precision_argument, is_bf16
 ABOUT = "the nano reasoner from nothing: draw worlds, teach the tower, then the language model"
 WORLDS = ("shapes", "tabletop")
 _START_SHARE = 0.5  # of the weights that a run goes on from, in its average
+_DENSE_RATE = 2e-3
+_DENSE_RATE_ON = 8e-4  # of a tower that has learnt before
 _COMPILE_MINUTES = 5.0  # of training, at least, before a minute of compiling pays
 
 
@@ -36,6 +38,9 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
         "--told", type=int, default=1200, help="further scenes, asked about in words alone"
     )
     parser.add_argument(
+        "--stills", type=int, default=2000, help="further scenes, of which a few frames are seen"
+    )
+    parser.add_argument(
         "--clips", type=int, default=12, help="clips of each, with 1 to 4 questions"
     )
     parser.add_argument(
@@ -43,7 +48,11 @@ def add_nano_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a trained nano reasoner to go on from, in scenes of another --seed",
     )
-    parser.add_argument("--dense-minutes", type=float, default=40.0, help="of one core: the tower")
+    parser.add_argument(
+        "--dense-minutes",
+        type=float,
+        help="of one core: the tower; default: 40, and 0 with --start, which keeps its own",
+    )
     parser.add_argument(
         "--minutes", type=float, default=100.0, help="of one core: the language model"
     )
@@ -68,17 +77,25 @@ def train_nano(options: argparse.Namespace) -> None:
         MissingExtraError: a package is absent.
     """
     for name, least in (
-        ("recordings", 2), ("clips", 1), ("told", 1), ("threads", 1), ("seed", 0),
+        ("recordings", 2), ("clips", 1), ("told", 1), ("stills", 1), ("threads", 1), ("seed", 0),
     ):  # fmt: skip
         if getattr(options, name) < least:
             msg = (
                 f"--{name.replace('_', '-')} wants at least {least}, got {getattr(options, name)}"
             )
             raise InputError(msg)
-    for name, most in (("dense_minutes", 1e5), ("minutes", 1e5), ("rate", 1.0)):
+    if options.dense_minutes is None:
+        options.dense_minutes = 40.0 if options.start is None else 0.0
+    for name, most in (("minutes", 1e5), ("rate", 1.0)):
         if not 0 < getattr(options, name) <= most:
             msg = f"--{name.replace('_', '-')} wants a number above 0 and at most {most:g}, got {getattr(options, name)}"
             raise InputError(msg)
+    if not 0 <= options.dense_minutes <= 1e5 or not (options.dense_minutes or options.start):
+        msg = (
+            "--dense-minutes wants a number above 0 and at most 100000, or 0 with --start, got"
+            f" {options.dense_minutes:g}"
+        )
+        raise InputError(msg)
     if options.story_share is None:
         has_shapes = not options.world or "shapes" in options.world
         options.story_share = 0.3 if options.start is None and has_shapes else 0.0
@@ -92,8 +109,8 @@ def train_nano(options: argparse.Namespace) -> None:
     if is_prepared and not options.resume:
         msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
         raise InputError(msg)
-    if is_prepared and not (options.out / "told.jsonl").is_file():
-        msg = f"{options.out} was prepared before scenes were told in words: begin anew with another --out"
+    if is_prepared and not (options.out / "sightings.jsonl").is_file():
+        msg = f"{options.out} was prepared by an earlier foreseg: begin anew with another --out"
         raise InputError(msg)
     try:
         _make(options, is_prepared=is_prepared)
@@ -126,9 +143,11 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
             story_share=options.story_share,
             num_held_out=max(1, options.recordings // 32),
             num_told=options.told,
+            num_stills=options.stills,
             num_clips=options.clips,
             dense=DenseConfig(
                 minutes=options.dense_minutes,
+                peak_rate=_DENSE_RATE if options.start is None else _DENSE_RATE_ON,
                 bf16=bf16,
                 is_compiled=options.dense_minutes > _COMPILE_MINUTES and which("g++") is not None,
             ),
@@ -141,7 +160,7 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
         stage_shares=basics,
         minutes=options.minutes,
         learning_rate=options.rate,
-        start_share=0.0 if options.start is None else _START_SHARE,
+        start_share=0.0 if options.start is None or options.dense_minutes else _START_SHARE,
         bf16=bf16,
         seed=options.seed,
     )

@@ -42,6 +42,7 @@ _SLOTS = 2
 _LEAST_COVERED = 0.03  # of a token's cell
 _WAITING = 4  # batches of a worker
 _MEAN_DECAY = 0.998
+_HEAD_SHARE = 0.08  # of the minutes of a tower that goes on: its head is new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +204,13 @@ def train_tower(
     frame_pixels: int,
     recordings: Sequence[Recording],
     config: DenseConfig,
+    *,
+    goes_on: bool = False,
 ) -> DenseHead:
-    """Train a model's vision tower and its table of embeddings in place; returns the head, which nothing else needs."""
+    """Train a model's vision tower and its table of embeddings in place; returns the head, which nothing else needs.
+
+    A tower that `goes_on` has a language model that reads it: the table stays as it is, and the head learns alone first.
+    """
     size_wh = image_of(recordings[0].shots[0]).shape[1::-1]
     tower, words = model.model.visual, words_of(recordings)
     shown_wh = geometry.fitted_wh(size_wh, frame_pixels)
@@ -213,12 +219,9 @@ def train_tower(
     head = DenseHead(model.config.text_config.hidden_size, len(words))
     table = model.get_input_embeddings().weight
     of_words, of_numbers = torch.tensor(ids_of_words(tokenizer, words)), number_ids(tokenizer)
-    matrices = [*tower.parameters(), *head.parameters()]
-    parameters = [*matrices, table]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": [table], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(
-        groups, lr=config.peak_rate, weight_decay=0.02, betas=(0.9, 0.98)
-    )
+    matrices, tables = [*tower.parameters(), *head.parameters()], [] if goes_on else [table]
+    parameters = [*matrices, *tables]
+    optimiser = _optimiser(matrices, tables, config)
     means = [p.detach().clone() for p in parameters]
     shown = ShownFrames(recordings, words, geometry, frame_pixels, config)
     loader = DataLoader(
@@ -235,9 +238,11 @@ def train_tower(
         fallen = 1 - 0.95 * max(0.0, 2 * spent / budget_s - 1)
         for group in optimiser.param_groups:
             group["lr"] = config.peak_rate * min(1.0, (step + 1) / 100) * fallen
-        tokens = see(pixels)
+        with torch.set_grad_enabled(not goes_on or spent >= _HEAD_SHARE * budget_s):
+            tokens = see(pixels)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            said = head(tokens, table[of_words], table[of_numbers]).float()
+            rows = table.detach() if goes_on else table
+            said = head(tokens, rows[of_words], rows[of_numbers]).float()
         loss = dense_loss(said, truth, shown_wh, config.weight_of_words)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -251,6 +256,13 @@ def train_tower(
     with torch.no_grad():
         torch._foreach_copy_(parameters, means)
     return head
+
+
+def _optimiser(
+    matrices: Sequence[nn.Parameter], tables: Sequence[nn.Parameter], config: DenseConfig
+) -> torch.optim.AdamW:
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": tables, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.peak_rate, weight_decay=0.02, betas=(0.9, 0.98))
 
 
 def _told(said: DenseSaid, truth: DenseTruth, shown_wh: tuple[int, int]) -> str:

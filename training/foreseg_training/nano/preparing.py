@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
-Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions:
-`listings.jsonl`, `places.jsonl`, `lessons.jsonl`, `told.jsonl`, `windows.jsonl` and `held_out.jsonl`.
+Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions: `listings.jsonl`, `places.jsonl`,
+`lessons.jsonl`, `glances.jsonl`, `sightings.jsonl`, `told.jsonl`, `windows.jsonl` and `held_out.jsonl`.
 Does not know: how the language model is trained.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,24 @@ from .dense import DenseConfig, encoded, train_tower
 from .features import FrameStore
 from .listings import frame_prompt, listing_of, places_of
 from .mirroring import mirrored
-from .questions import Asked, asked_about, lessons_about, phrases_prompts, truth_of
+from .questions import (
+    Asked,
+    asked_about,
+    lessons_about,
+    phrases_prompts,
+    sightings_about,
+    truth_of,
+)
 from .recordings import Recorder, Recording
-from .tokenizer import BOXES_BEGIN, END, phrases_of, train_tokenizer
+from .tokenizer import END, phrases_of, train_tokenizer
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
+_STILLS_KEPT = slice(
+    None, None, 3
+)  # of a scene's few frames, those that the language model is shown
+_FIRST_STILL = 1_000_000  # the number of a scene
+_STILL_GLANCES = 3  # of such a scene
 _LOG = logging.getLogger(__name__)
 FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
@@ -60,13 +72,14 @@ class Preparation:
         story_share: of them, stories; see `Recorder`.
         num_held_out: of them, the last ones, which are never learnt from.
         num_told: further scenes, of which nothing is kept but words (`told`).
-        num_stills: further scenes of which the tower sees a few frames each.
+        num_stills: further scenes of which a few frames each are seen: by the tower, and in listings and glances.
         is_mirrored: whether each recording that is learnt from is also learnt in a mirror.
-        num_lessons: short windows of each recording, with a few questions each, to begin with.
+        num_lessons: short windows of each recording, with a few questions each, to begin with; and as many glances.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
-        trained: a folder of a nano reasoner to go on from; its words and its tower are kept, of `model` only the
-            number of layers is used, if it is larger, and `dense` is not. None: from nothing.
+        dense: how the tower is taught; with no minutes it is kept as it is.
+        trained: a folder of a nano reasoner to go on from; its words are kept, and of `model` only the number of layers is
+            used, if it is larger. None: from nothing.
     """
 
     worlds: tuple[World, ...] = (World.SHAPES, World.TABLETOP)
@@ -75,7 +88,7 @@ class Preparation:
     num_held_out: int = 19
     num_told: int = 1200
     num_clips: int = 12
-    num_stills: int = 4000
+    num_stills: int = 2000
     is_mirrored: bool = True
     num_lessons: int = 12
     size_wh: tuple[int, int] = (224, 168)
@@ -122,8 +135,12 @@ def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
         partial(draw, preparation.seed) for draw in (recorder.recording, recorder.unpictured)
     )
     recordings = list(_drawn(executor, pictured, range(end), "recording"))
+    scenes = range(_FIRST_STILL, _FIRST_STILL + preparation.num_stills)
+    still = partial(recorder.still, preparation.seed)
+    stills = list(_drawn(executor, still, scenes, "scene seen"))
     further = range(end, end + preparation.num_told)
-    prepare_of(preparation, recordings, out, _drawn(executor, unpictured, further, "scene told"))
+    told = _drawn(executor, unpictured, further, "scene told")
+    prepare_of(preparation, recordings, out, told, stills)
 
 
 def _drawn(
@@ -142,6 +159,7 @@ def prepare_of(
     recordings: Sequence[Recording],
     out: Path,
     unpictured: Iterable[Recording],
+    stills: Sequence[Recording],
 ) -> None:
     """The same of recordings that are there; the last ones of them are held out, those without pictures are told."""
     if preparation.is_mirrored:
@@ -159,19 +177,21 @@ def prepare_of(
         model = build_nano_reasoner(preparation.model, tokenizer, preparation.seed)
         save_nano_reasoner(model, tokenizer, start)
         geometry = vlm_parts(start).geometry
-        learnt = [*recordings[: len(recordings) - preparation.num_held_out], *_stills(preparation)]
-        train_tower(
-            model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense
-        )
     else:
         tokenizer, model = read_nano_reasoner(preparation.trained)
         has = model.config.text_config.num_hidden_layers
         model = grown(model, tokenizer, max(has, preparation.model.text_layers))
         geometry = vlm_parts(preparation.trained).geometry
+    if preparation.dense.minutes > 0:
+        learnt = [*recordings[: len(recordings) - preparation.num_held_out], *stills]
+        train_tower(
+            model, tokenizer, geometry, preparation.frame_pixels, learnt, preparation.dense,
+            goes_on=preparation.trained is not None,
+        )  # fmt: skip
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
     write_told(preparation, unpictured, start, out)
-    _write_windows(preparation, out, recordings, asked, tokenizer, model, geometry)
+    _write_windows(preparation, out, recordings, asked, stills, tokenizer, model, geometry)
 
 
 def write_told(
@@ -211,26 +231,19 @@ def write_told(
 
 
 def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
-    """Of a clip's questions: their labels without frames, and what is seen as if it were asked; up to a box, which must be seen."""
+    """Of a clip's questions: their labels without frames, and what is seen as if it were asked."""
     texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
     prompts = [
         text.replace(geometry.image_token, "") + one.seen
         for text, one in zip(texts, group, strict=True)
     ]
-    said = [(one.completion + END).removeprefix(one.seen).split(BOXES_BEGIN)[0] for one in group]
+    said = [(one.completion + END).removeprefix(one.seen) for one in group]
     return window_of(
         [],
         [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
         [tokenizer(text, add_special_tokens=False).input_ids for text in said],
         tokenizer,
     )
-
-
-def _stills(preparation: Preparation) -> list[Recording]:
-    recorder = Recorder(worlds=preparation.worlds, size_wh=preparation.size_wh, num_clips=0)
-    numbers = range(preparation.num_stills)
-    drawn = recorder.stills(preparation.seed, numbers)
-    return list(tqdm(drawn, total=len(numbers), unit="scene", disable=None))
 
 
 def _methods(preparation: Preparation) -> dict[Form, VeasonMethod]:
@@ -281,39 +294,81 @@ def _write_windows(
     out: Path,
     recordings: Sequence[Recording],
     asked: Sequence[Sequence[Sequence[Asked]]],
+    stills: Sequence[Recording],
     tokenizer: Any,  # noqa: ANN401
     model: Any,  # noqa: ANN401
     geometry: ImageGeometry,
 ) -> None:
     """All questions as token ids, and the tokens of those frames that they show."""
-    places = _store_frames(preparation, out, recordings, asked, model, geometry)
+    shown = [sorted({shot for group in windows for shot in group[0].shots}) for windows in asked]
+    shown += [list(range(len(still.shots)))[_STILLS_KEPT] for still in stills]
+    places = _store_frames(preparation, out, [*recordings, *stills], shown, model, geometry)
     first_held_out = len(recordings) - preparation.num_held_out
-    wh = geometry.fitted_wh(preparation.size_wh, preparation.frame_pixels)
-    num_tokens = wh[0] * wh[1] // geometry.unit_px**2
-    scale = (wh[0] / preparation.size_wh[0], wh[1] / preparation.size_wh[1])
+    wording = _Wording(preparation, tokenizer, geometry)
     rng = np.random.default_rng([preparation.seed, 9])
     methods = _methods(preparation)
 
     def windows(numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
             for group in asked[number]:
-                yield _window(group, places[number], tokenizer, geometry, num_tokens, scale)
+                yield wording.window(group, places[number])
 
     def lessons() -> Iterator[Window]:
         for number in range(first_held_out):
             shots = sorted(places[number])
             count = preparation.num_lessons if shots else 0
             for group in lessons_about(recordings[number], methods, rng, shots, count):
-                yield _window(group, places[number], tokenizer, geometry, num_tokens, scale)
+                yield wording.window(group, places[number])
 
-    known = list(zip(recordings[:first_held_out], places, strict=False))
-    image = geometry.image_token * num_tokens
-    write_windows(out / "listings.jsonl", _listings(known, tokenizer, image, scale, rng))
-    write_windows(out / "places.jsonl", _places_asked(known, tokenizer, image, scale, rng))
+    learnt = asked[:first_held_out]
+    known = [
+        *zip(recordings[:first_held_out], places, strict=False),
+        *zip(stills, places[len(recordings) :], strict=True),
+    ]
+    write_windows(out / "listings.jsonl", _listings(known, wording, rng))
+    write_windows(out / "places.jsonl", _places_asked(known, wording, rng))
     write_windows(out / "lessons.jsonl", lessons())
+    write_windows(out / "glances.jsonl", _glances(preparation, known, learnt, wording, rng))
+    write_windows(out / "sightings.jsonl", _sightings(places, learnt, wording, rng))
     write_windows(out / "windows.jsonl", windows(range(first_held_out)))
     write_windows(out / "held_out.partial", windows(range(first_held_out, len(recordings))))
     (out / "held_out.partial").replace(out / "held_out.jsonl")  # last: it says that all is there
+
+
+class _Wording:
+    """Questions as token ids, with frames of one size."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        tokenizer: Any,  # noqa: ANN401
+        geometry: ImageGeometry,
+    ) -> None:
+        self.tokenizer, self._geometry = tokenizer, geometry
+        wh = geometry.fitted_wh(preparation.size_wh, preparation.frame_pixels)
+        self.image = geometry.image_token * (wh[0] * wh[1] // geometry.unit_px**2)
+        self.scale_xy = (wh[0] / preparation.size_wh[0], wh[1] / preparation.size_wh[1])
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Of each text."""
+        found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
+        return found
+
+    def window(
+        self, group: Sequence[Asked], places: Mapping[int, int], *, is_cut: bool = False
+    ) -> Window:
+        """Of one clip's questions; if what is said `is_cut`, it goes on."""
+        texts = [
+            prompt_from_messages(one.messages, self.tokenizer, self._geometry) for one in group
+        ]
+        prompts = [text.replace(self._geometry.image_token, self.image) for text in texts]
+        return window_of(
+            [places[shot] for shot in group[0].shots],
+            self.ids(prompts),
+            self.ids([one.completion + ("" if is_cut else END) for one in group]),
+            self.tokenizer,
+            [truth_of(one, self.scale_xy).to_json() for one in group],
+        )
 
 
 _Known = Sequence[
@@ -321,50 +376,67 @@ _Known = Sequence[
 ]  # recordings, and where their shots are stored
 
 
-def _listings(
-    known: _Known,
-    tokenizer: Any,  # noqa: ANN401
-    image: str,
-    scale: tuple[float, float],
-    rng: np.random.Generator,
-) -> Iterator[Window]:
-    prompt = tokenizer(frame_prompt(image), add_special_tokens=False).input_ids
+def _listings(known: _Known, wording: _Wording, rng: np.random.Generator) -> Iterator[Window]:
+    (prompt,) = wording.ids([frame_prompt(wording.image)])
     for recording, places in known:
         for shot, place in places.items():
-            listing = listing_of(recording.shots[shot], recording.names, scale, rng)
-            said = tokenizer(listing + END, add_special_tokens=False).input_ids
-            yield window_of([place], [prompt], [said], tokenizer)
+            listing = listing_of(recording.shots[shot], recording.names, wording.scale_xy, rng)
+            said = wording.ids([listing + END])
+            yield window_of([place], [prompt], said, wording.tokenizer)
 
 
-def _places_asked(
-    known: _Known,
-    tokenizer: Any,  # noqa: ANN401
-    image: str,
-    scale: tuple[float, float],
-    rng: np.random.Generator,
-) -> Iterator[Window]:
+def _places_asked(known: _Known, wording: _Wording, rng: np.random.Generator) -> Iterator[Window]:
     for recording, places in known:
         for shot, place in places.items():
             seen = recording.shots[shot]
-            pairs = places_of(seen, recording.names, scale, rng, _PLACES_ASKED)
+            pairs = places_of(seen, recording.names, wording.scale_xy, rng, _PLACES_ASKED)
             if pairs:
-                prompts = [frame_prompt(image) + at for at, _ in pairs]
-                texts = [name + END for _, name in pairs]
-                ids = tokenizer(prompts, add_special_tokens=False).input_ids
-                said = tokenizer(texts, add_special_tokens=False).input_ids
-                yield window_of([place], ids, said, tokenizer)
+                prompts = wording.ids([frame_prompt(wording.image) + at for at, _ in pairs])
+                said = wording.ids([name + END for _, name in pairs])
+                yield window_of([place], prompts, said, wording.tokenizer)
+
+
+def _glances(
+    preparation: Preparation,
+    known: _Known,
+    asked: Sequence[Sequence[Sequence[Asked]]],
+    wording: _Wording,
+    rng: np.random.Generator,
+) -> Iterator[Window]:
+    """What a few frames show, of each recording and each still; asked what was asked of any."""
+    every = (one for windows in asked for group in windows for one in group)
+    texts = sorted({one.question for one in every if one.seen})
+    method = preparation.method(Form.THINK_FIRST)
+    for recording, places in known:
+        count = preparation.num_lessons if recording.clips else _STILL_GLANCES
+        for one in sightings_about(recording, method, rng, sorted(places), texts, count):
+            yield wording.window([one], places, is_cut=True)
+
+
+def _sightings(
+    places: Sequence[Mapping[int, int]],
+    asked: Sequence[Sequence[Sequence[Asked]]],
+    wording: _Wording,
+    rng: np.random.Generator,
+) -> Iterator[Window]:
+    """What each window shows, said once, whatever else is asked of it."""
+    for its, windows in zip(places, asked, strict=False):
+        for group in windows:
+            of_what = [one for one in group if one.seen]
+            if of_what:
+                one = of_what[int(rng.integers(len(of_what)))]
+                yield wording.window([replace(one, completion=one.seen)], its, is_cut=True)
 
 
 def _store_frames(
     preparation: Preparation,
     out: Path,
     recordings: Sequence[Recording],
-    asked: Sequence[Sequence[Sequence[Asked]]],
+    used: Sequence[Sequence[int]],
     model: Any,  # noqa: ANN401
     geometry: ImageGeometry,
 ) -> list[dict[int, int]]:
-    """Keep the tokens of all frames that are shown; where in the file each recording's shots are."""
-    used = [sorted({shot for group in windows for shot in group[0].shots}) for windows in asked]
+    """Keep the tokens of all frames that are shown, `used` of each recording; where in the file its shots are."""
     places: list[dict[int, int]] = []
     for numbers in used:
         first = sum(map(len, places))
@@ -378,24 +450,3 @@ def _store_frames(
             store = FrameStore(out / "frames.npy", (len(shots), *tokens.shape))
         store.array[number] = tokens
     return places
-
-
-def _window(
-    group: Sequence[Asked],
-    places: Mapping[int, int],
-    tokenizer: Any,  # noqa: ANN401
-    geometry: ImageGeometry,
-    num_tokens: int,
-    scale_xy: tuple[float, float],
-) -> Window:
-    texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
-    image = geometry.image_token * num_tokens
-    prompts = [text.replace(geometry.image_token, image) for text in texts]
-    said = [one.completion + END for one in group]
-    return window_of(
-        [places[shot] for shot in group[0].shots],
-        [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
-        [tokenizer(text, add_special_tokens=False).input_ids for text in said],
-        tokenizer,
-        [truth_of(one, scale_xy).to_json() for one in group],
-    )

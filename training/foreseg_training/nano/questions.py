@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +24,7 @@ from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod
 from foreseg_simulation.clip import Clip, Expression, naming_clip
 from foreseg_simulation.foresight import Skill
-from foreseg_simulation.recording import Shot
+from foreseg_simulation.recording import Shot, image_of
 from foreseg_training.vlm.rewards_veason import Truth
 
 from .recordings import Recording
@@ -56,6 +56,7 @@ class Asked:
         shots: numbers of the recording's shots, in the order in which they are shown.
         boxes: by label of each shown frame: of the targets, pixels of the recording.
         areas: likewise: of the targets together, pixels.
+        question: what the query asks.
         seen: how the completion begins, as far as nothing but the frames can tell it; "" where an answer comes first.
     """
 
@@ -65,6 +66,7 @@ class Asked:
     shots: tuple[int, ...]
     boxes: dict[int, list[BoxXyxy]]
     areas: dict[int, float]
+    question: str
     seen: str
 
 
@@ -114,6 +116,44 @@ def lessons_about(
         expressions = [e for clip in clips if clip for e in _kept(rng, clip.expressions)]
         if clips[0] is not None and expressions:
             yield _all_asked(recording, clips[0], expressions, methods, rng)
+
+
+def sightings_about(
+    recording: Recording,
+    method: VeasonMethod,
+    rng: np.random.Generator,
+    shots: Sequence[int],
+    texts: Sequence[str],
+    count: int,
+) -> Iterator[Asked]:
+    """Thoughts that begin, and end there: what is to be seen on one frame or a few, whatever is asked.
+
+    Args:
+        recording: any.
+        method: of the form with the thought first.
+        rng: of frames, texts and labels.
+        shots: of these the frames are taken.
+        texts: of questions that are not answered by a name alone.
+        count: of sightings, or none where nothing can be seen.
+    """
+    if not shots:
+        return
+    places = {id(shot): number for number, shot in enumerate(recording.shots)}
+    height, width = image_of(recording.shots[shots[0]]).shape[:2]
+    for _ in range(count):
+        num_frames = min(len(shots), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
+        chosen = sorted(rng.choice(len(shots), size=num_frames, replace=False))
+        taken = [recording.shots[shots[i]] for i in chosen]
+        clip = naming_clip(rng, taken, recording.names, (width, height))
+        if clip is None:
+            continue
+        expression = replace(clip.expressions[0], text=texts[int(rng.integers(len(texts)))])
+        stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
+        asked = _asked(clip, expression, method, places, recording, _offset(rng), stride)
+        newest = Frame(ref=_ref(clip, len(taken) - 1, stride), image=_black(clip.size_wh))
+        scale_xy = method.scale_xy(newest)
+        seen = f"<think>{_seen(clip, taken, scale_xy)}"
+        yield replace(asked, completion=seen, seen=seen)
 
 
 def _offset(rng: np.random.Generator) -> int:
@@ -198,6 +238,7 @@ def _asked(
         shots=tuple(places[id(clip.shots[i])] for i in taken),
         boxes=boxes,
         areas=areas,
+        question=expression.text,
         seen=f"<think>{begin}" if is_first and not is_naming else "",
     )
 

@@ -66,13 +66,12 @@ class Recorder:
         for number in numbers:
             yield self.recording(seed, number)
 
-    def stills(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
-        """A few frames each of these many other scenes, without clips: many objects, drawn quickly."""
-        for number in numbers:
-            rng = np.random.default_rng([TRAINING_SEED, seed, number, 1])
-            scene, made = self._scene(rng, number, STILL_RATE_HZ)
-            shots = record(made, _NUM_STILLS * _STILL_STEP)[::_STILL_STEP]
-            yield Recording(scene=scene, names=made.names, shots=shots, clips=(), events=())
+    def still(self, seed: int, number: int) -> Recording:
+        """Draw a few frames of another scene, without clips: many objects, drawn quickly."""
+        rng = np.random.default_rng([TRAINING_SEED, seed, number, 1])
+        scene, made = self._scene(rng, number, STILL_RATE_HZ)
+        shots = record(made, _NUM_STILLS * _STILL_STEP)[::_STILL_STEP]
+        return Recording(scene=scene, names=dict(made.names), shots=shots, clips=(), events=())
 
     def unpictured(self, seed: int, number: int) -> Recording:
         """Draw one of the scenes, and forget its pictures: what can be asked, where all was seen."""

@@ -41,7 +41,12 @@ _LOG_STEPS = 50
 STAGES = ("listings", "places", "lessons", "windows")
 """What is learnt one after the other, by the names of the files that `prepare` leaves."""
 TOLD = "told"  # windows of words alone, beside the stages
+GLANCES, SIGHTINGS = (
+    "glances",
+    "sightings",
+)  # thoughts up to what is seen, of few frames and of whole windows; likewise
 DRILLS = "drills"  # drawn as they are learnt
+_BESIDE = (DRILLS, TOLD, GLANCES, SIGHTINGS)
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it are spread evenly
 _WINDOWS = {
     "listings": 4,
@@ -49,6 +54,8 @@ _WINDOWS = {
     "lessons": 1,
     "windows": 1,
     TOLD: 2,
+    GLANCES: 5,
+    SIGHTINGS: 2,
 }  # times `num_windows` a batch: what is short
 
 
@@ -62,6 +69,8 @@ class NanoTraining:
             are windows.
         drill_share: of the steps after the listings: beside the others, since drills alone undo what looking taught.
         told_share: of the steps, once there are windows: questions in words alone (`preparing.write_told`).
+        glance_share: likewise: what one to three frames show.
+        sighting_share: likewise: what a window's frames show, and how it moves.
         review_every: of so many later batches, one is of an earlier stage.
         num_windows: of a batch; of single frames more, since each is a line or two.
         num_asked: questions about a window, at most.
@@ -76,8 +85,10 @@ class NanoTraining:
 
     minutes: float = 100.0
     stage_shares: tuple[float, float, float] = (0.08, 0.03, 0.04)
-    drill_share: float = 0.2
-    told_share: float = 0.3
+    drill_share: float = 0.1
+    told_share: float = 0.25
+    glance_share: float = 0.15
+    sighting_share: float = 0.25
     review_every: int = 4
     num_windows: int = 12
     num_asked: int = 4
@@ -94,10 +105,12 @@ class NanoTraining:
         """What to learn from after a share of the minutes, at a step."""
         reached = sum(spent_share >= until for until in np.cumsum(self.stage_shares))
         drawn = step * _GOLDEN % 1
-        if reached and drawn < self.drill_share:
+        shares = (self.drill_share, self.told_share, self.glance_share, self.sighting_share)
+        beside = sum(drawn >= until for until in np.cumsum(shares))
+        if reached and not beside:
             return DRILLS
-        if STAGES[reached] == "windows" and drawn < self.drill_share + self.told_share:
-            return TOLD
+        if STAGES[reached] == "windows" and beside < len(_BESIDE):
+            return _BESIDE[beside]
         if reached and step % self.review_every == 0:
             return STAGES[step // self.review_every % reached]
         return STAGES[reached]
@@ -272,7 +285,7 @@ def _follow(mean: Any, model: Any, step: int) -> None:  # noqa: ANN401
 
 def _told(losses: list[tuple[str, float, float]]) -> str:
     told = []
-    for stage in (*STAGES, TOLD, DRILLS):
+    for stage in (*STAGES, *_BESIDE):
         some = [(words, sides) for its, words, sides in losses if its == stage]
         if some:
             words, sides = np.mean(some, axis=0)
