@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from tests.support.prepared_nano import GRID_THW, PREPARATION, SMALL  # noqa: E4
 from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from foreseg.dialogue import NoTarget, TargetsFound  # noqa: E402
+from foreseg.errors import InputError  # noqa: E402
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
 from foreseg.reasoner.prompt_card import card_from_json, words_hash  # noqa: E402
 from foreseg.work.base import SerialExecutor  # noqa: E402
 from foreseg_simulation.recording import image_of  # noqa: E402
 from foreseg_torch.vlm.loading import vlm_parts  # noqa: E402
+from foreseg_training.nano import preparing  # noqa: E402
 from foreseg_training.nano.architecture import (  # noqa: E402
     NanoReasonerConfig,
     build_nano_reasoner,
@@ -54,7 +57,7 @@ from foreseg_training.nano.numbers import (  # noqa: E402
     number_ids,
 )
 from foreseg_training.nano.preparing import FORMS, Preparation, prepare  # noqa: E402
-from foreseg_training.nano.questions import asked_about  # noqa: E402
+from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
 from foreseg_training.nano.rollouts import SHARED_ATTENTION  # noqa: E402
 from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
@@ -308,6 +311,22 @@ def test_what_is_seen_is_said_of_windows_and_of_a_few_frames(prepared: Path) -> 
         assert said.startswith("<think>")
         assert not said.endswith("<|im_end|>")
         assert ("The " in said) <= (len(one.frames) > 1)  # nothing moves on one frame
+
+
+def test_recordings_of_which_nothing_is_told_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unseen(*arguments: Any) -> Iterator[list[Asked]]:
+        for group in asked_about(*arguments):
+            yield [dataclasses.replace(one, seen="") for one in group]
+
+    monkeypatch.setattr(preparing, "asked_about", unseen)
+    monkeypatch.setattr(preparing, "write_told", lambda *_: None)
+    recorder = Recorder(size_wh=PREPARATION.size_wh, num_clips=2)
+    drawn = [recorder.recording(1, number) for number in range(2)]
+    few = dataclasses.replace(PREPARATION, num_recordings=2)
+    with pytest.raises(InputError, match="let more of them be drawn"):
+        preparing.prepare_of(few, drawn, tmp_path, [], [])
 
 
 def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> None:

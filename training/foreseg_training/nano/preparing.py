@@ -54,9 +54,7 @@ from .tokenizer import END, phrases_of, train_tokenizer
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
-_STILLS_KEPT = slice(
-    None, None, 3
-)  # of a scene's few frames, those that the language model is shown
+_STILL_STEP = 3  # of a scene's few frames the language model is shown every third
 _FIRST_STILL = 1_000_000  # the number of a scene
 _STILL_GLANCES = 3  # of such a scene
 _LOG = logging.getLogger(__name__)
@@ -301,7 +299,7 @@ def _write_windows(
 ) -> None:
     """All questions as token ids, and the tokens of those frames that they show."""
     shown = [sorted({shot for group in windows for shot in group[0].shots}) for windows in asked]
-    shown += [list(range(len(still.shots)))[_STILLS_KEPT] for still in stills]
+    shown += [list(range(0, len(still.shots), _STILL_STEP)) for still in stills]
     places = _store_frames(preparation, out, [*recordings, *stills], shown, model, geometry)
     first_held_out = len(recordings) - preparation.num_held_out
     wording = _Wording(preparation, tokenizer, geometry)
@@ -406,6 +404,9 @@ def _glances(
     """What a few frames show, of each recording and each still; asked what was asked of any."""
     every = (one for windows in asked for group in windows for one in group)
     texts = sorted({one.question for one in every if one.seen})
+    if not texts:
+        msg = "no question of the recordings tells what is seen: let more of them be drawn"
+        raise InputError(msg)
     method = preparation.method(Form.THINK_FIRST)
     for recording, places in known:
         count = preparation.num_lessons if recording.clips else _STILL_GLANCES

@@ -41,10 +41,8 @@ _LOG_STEPS = 50
 STAGES = ("listings", "places", "lessons", "windows")
 """What is learnt one after the other, by the names of the files that `prepare` leaves."""
 TOLD = "told"  # windows of words alone, beside the stages
-GLANCES, SIGHTINGS = (
-    "glances",
-    "sightings",
-)  # thoughts up to what is seen, of few frames and of whole windows; likewise
+# Thoughts up to what is seen, of few frames and of whole windows; likewise.
+GLANCES, SIGHTINGS = "glances", "sightings"
 DRILLS = "drills"  # drawn as they are learnt
 _BESIDE = (DRILLS, TOLD, GLANCES, SIGHTINGS)
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it are spread evenly
