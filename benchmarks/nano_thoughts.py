@@ -12,25 +12,25 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from foreseg.geometry import BoxXyxy, box_iou
-from foreseg.methods.base import Parsed
-from foreseg.methods.grammar import answer_of
-from foreseg.methods.veason import VeasonMethod
 from foreseg_training.nano.architecture import read_nano_reasoner
-from foreseg_training.nano.batches import Batcher, Row
-from foreseg_training.nano.features import FrameStore, SeenFrames
-from foreseg_training.nano.held_out import batched, true_completion
-from foreseg_training.nano.rollouts import SHARED_ATTENTION, say, texts_of
-from foreseg_training.nano.tokenizer import END
+from foreseg_training.nano.features import SeenFrames
+from foreseg_training.nano.held_out import (
+    HeldOutExam,
+    batched,
+    overlap,
+    parsed,
+    true_completion,
+)
+from foreseg_training.nano.rollouts import SHARED_ATTENTION
 from foreseg_training.nano.training import collator_of
-from foreseg_training.nano.windows import Window, read_windows
+from foreseg_training.nano.windows import Window
 from foreseg_training.precision import add_precision_argument, is_bf16
 
 POINTS = ("nothing", "what is there", "tracks", "what befell", "ways ahead", "the whole thought")
@@ -39,7 +39,7 @@ _PARTS = (r"<think>|Here:|Gone:", r"The [a-z ]+: \[|It (moves|lies still)", r"Be
 _SENTENCES = re.compile(r"(?<=\. )")
 _THING = re.compile(r"\[(\d+), (\d+)\] the ([a-z ]+?) \[")
 _NEAR_PX, _LEAST_IOU = 4.0, 0.5
-_AT_ONCE, _MAX_TOKENS = 16, 420
+_AT_ONCE = 16
 Asked = tuple[Window, int]
 
 
@@ -59,6 +59,8 @@ def main() -> None:
     torch.set_num_threads(1)
     asker = _Asker(options.data, options.model, bf16=is_bf16(options.precision))
     asked = asker.questions(options.count)
+    if not asked:
+        parser.error(f"no held-out question of {options.data} tells what is seen")
     truths = [true_completion(asker.tokenizer, *one) for one in asked]
     print(f"{len(asked)} questions, things of `Here:` within {_NEAR_PX:g} px\n")
     print("| the truth is given up to | right | on any frame | names it | nothing fits: found |")
@@ -91,14 +93,13 @@ def shares(said: Sequence[str], truths: Sequence[str]) -> tuple[float, float, fl
     """Of completions: right on the true keyframe, right on any, with the true last sentence; nothing found where nothing fits."""
     right, on_any, named, none = list[bool](), list[bool](), list[bool](), list[bool]()
     for text, true in zip(said, truths, strict=True):
-        answer, truth = _parsed(text), _parsed(true)
+        answer, truth = parsed(text), parsed(true)
         if truth is None:
             continue
         if truth.says_none:
             none.append(answer is not None and answer.says_none)
             continue
-        overlap = _overlap(answer, truth)
-        on_any.append(overlap >= _LEAST_IOU)
+        on_any.append(overlap(answer, truth) >= _LEAST_IOU)
         right.append(on_any[-1] and answer is not None and answer.keyframe == truth.keyframe)
         named.append(_last(text) == _last(true))
     return _share(right), _share(on_any), _share(named), _share(none)
@@ -127,21 +128,6 @@ def _last(completion: str) -> str:
     return _SENTENCES.split(thought)[-1]
 
 
-def _parsed(completion: str) -> Parsed | None:
-    answer = answer_of(completion)
-    return None if answer is None else VeasonMethod().parse(answer)
-
-
-def _overlap(answer: Parsed | None, truth: Parsed) -> float:
-    """IoU of the first boxes, on whatever frames; 0 where there is none."""
-    if answer is None or answer.says_none or not answer.items:
-        return 0.0
-    try:
-        return box_iou(*(BoxXyxy(*map(float, its.items[0])) for its in (answer, truth)))
-    except (TypeError, ValueError):  # what was said is no box
-        return 0.0
-
-
 def _share(found: Sequence[bool]) -> float:
     return sum(found) / len(found) if found else math.nan
 
@@ -154,21 +140,15 @@ class _Asker:
         self._model.set_attn_implementation(SHARED_ATTENTION)
         self._model.model.visual = SeenFrames(self._model.model.visual)
         self._model.eval()
-        self._windows = read_windows(data / "held_out.jsonl")
-        self._grid = collator_of(data).grid_thw
-        self._batcher = Batcher(
-            self._windows, FrameStore(data / "frames.npy"), self.tokenizer,
-            num_windows=1, num_asked=1,
-        )  # fmt: skip
-        self._bf16 = bf16
+        grid_thw = collator_of(data).grid_thw
+        self._exam = HeldOutExam(data, self.tokenizer, grid_thw, count=sys.maxsize, bf16=bf16)
 
     def questions(self, count: int) -> list[Asked]:
         """So many, evenly, whose thoughts begin with what is there, those of one length together."""
         every = [
-            (window, i)
-            for window in self._windows
-            for i in range(len(window.asked))
-            if true_completion(self.tokenizer, window, i).startswith("<think>Here: ")
+            one
+            for one in self._exam.asked
+            if true_completion(self.tokenizer, *one).startswith("<think>Here: ")
         ]
         return sorted(every[:: max(1, len(every) // max(1, count))], key=_length)
 
@@ -178,24 +158,8 @@ class _Asker:
         pairs = zip(asked, begun, strict=True)
         for _, same in groupby(pairs, key=lambda pair: _length(pair[0])):
             for some in batched(list(same), _AT_ONCE):
-                said += self._said(some)
+                said += self._exam.said(self._model, *zip(*some, strict=True))
         return said
-
-    def _said(self, some: Sequence[tuple[Asked, str]]) -> Iterator[str]:
-        rows = []
-        for n, ((window, i), begin) in enumerate(some):
-            asked = list(window.asked[i][: window.num_prompt[i]])
-            given: Any = self.tokenizer(begin, add_special_tokens=False).input_ids if begin else []
-            rows.append(Row(n, [*asked, *given], len(asked) + len(given)))
-        batch = self._batcher.batch([window for (window, _), _ in some], rows)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            groups = say(
-                self._model, batch, self._grid,
-                num_each=1, max_tokens=_MAX_TOKENS,
-                end_id=int(self.tokenizer.convert_tokens_to_ids(END)), generator=None,
-            )  # fmt: skip
-        texts = texts_of(self.tokenizer, [one for group in groups for one in group])
-        return (begin + text for (_, begin), text in zip(some, texts, strict=True))
 
 
 def _length(asked: Asked) -> int:

@@ -98,13 +98,24 @@ class HeldOutExam:
         said, truths = list[str](), list[str]()
         for _, same in groupby(sorted(self.asked, key=_length), key=_length):
             for some in batched(list(same), self._at_once):
-                said += self._said(model, some)
+                said += self.said(model, some, [""] * len(some))
                 truths += [true_completion(self._tokenizer, *one) for one in some]
         model.train(was_training)
         return compared(said, truths)
 
-    def _said(self, model: Any, some: Sequence[tuple[Window, int]]) -> list[str]:  # noqa: ANN401
-        rows = [prompt_of(window, n, i) for n, (window, i) in enumerate(some)]
+    @torch.no_grad()
+    def said(
+        self,
+        model: Any,  # noqa: ANN401
+        some: Sequence[tuple[Window, int]],
+        begun: Sequence[str],
+    ) -> list[str]:
+        """Whole completions of questions whose beginnings have one length; of each, how it begins is given."""
+        rows = []
+        for n, ((window, i), begin) in enumerate(zip(some, begun, strict=True)):
+            asked = prompt_of(window, n, i)
+            given = self._tokenizer(begin, add_special_tokens=False).input_ids if begin else []
+            rows.append(Row(n, [*asked.ids, *given], asked.num_prompt + len(given)))
         batch = self._batcher.batch([window for window, _ in some], rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             groups = say(
@@ -112,7 +123,8 @@ class HeldOutExam:
                 num_each=1, max_tokens=self._max_tokens,
                 end_id=int(self._tokenizer.convert_tokens_to_ids(END)), generator=None,
             )  # fmt: skip
-        return texts_of(self._tokenizer, [one for group in groups for one in group])
+        texts = texts_of(self._tokenizer, [one for group in groups for one in group])
+        return [begin + text for begin, text in zip(begun, texts, strict=True)]
 
 
 def batched(every: Sequence[_T], count: int) -> Iterator[Sequence[_T]]:
@@ -135,7 +147,7 @@ def true_completion(tokenizer: Any, window: Window, number: int) -> str:  # noqa
 
 def compared(completions: Sequence[str], truths: Sequence[str]) -> HeldOut:
     """What completions are worth, against the true ones of their questions."""
-    said, true = map(_parsed, completions), map(_parsed, truths)
+    said, true = map(parsed, completions), map(parsed, truths)
     pairs = list(zip(said, true, strict=True))
     with_target = [(a, t) for a, t in pairs if t is not None and not t.says_none]
     without = [a for a, t in pairs if t is not None and t.says_none]
@@ -154,13 +166,20 @@ def _length(asked: tuple[Window, int]) -> int:
     return len(asked[0].beginning)
 
 
-def _parsed(text: str) -> Parsed | None:
+def parsed(text: str) -> Parsed | None:
+    """What a completion answers; None: it cannot be read."""
     answer = answer_of(text)
     return None if answer is None else VeasonMethod().parse(answer)
 
 
 def _iou(said: Parsed | None, truth: Parsed) -> float:
-    if said is None or said.says_none or not said.items or said.keyframe != truth.keyframe:
+    is_there = said is not None and said.keyframe == truth.keyframe
+    return overlap(said, truth) if is_there else 0.0
+
+
+def overlap(said: Parsed | None, truth: Parsed) -> float:
+    """IoU of the first boxes, on whatever frames; 0 where nothing was said, or one is no box."""
+    if said is None or said.says_none or not said.items:
         return 0.0
     box, true = _box(said.items[0]), _box(truth.items[0])
     return 0.0 if box is None or true is None else box_iou(box, true)
