@@ -100,12 +100,14 @@ class SceneConfig:
         rate_hz: frames per second.
         num_targets: named objects beside the ball, 2 to 5.
         leg_s: shortest and longest time from one event to the next: what a reasoner has.
+        needs_images: False: images may stay black where colours take time; masks and truths are the same.
     """
 
     size_wh: tuple[int, int] = (320, 240)
     rate_hz: float = 30.0
     num_targets: int = 4
     leg_s: tuple[float, float] = (4.5, 7.0)
+    needs_images: bool = True
 
     def __post_init__(self) -> None:
         if self.size_wh[0] < 160 or self.size_wh[1] < 120:

@@ -48,6 +48,7 @@ class TabletopScene:
     def __init__(self, config: SceneConfig, plot: Plot) -> None:
         load_mujoco()
         self._rate_hz, self._plot = config.rate_hz, plot
+        self._needs_images = config.needs_images
 
     @property
     def names(self) -> Mapping[int, str]:
@@ -66,7 +67,7 @@ class TabletopScene:
     def frames(self) -> Iterator[ForesightFrame]:
         """Yield frames for ever, the same bytes at every call on one machine."""
         world = World(self._plot.stage, self._rate_hz)
-        renderer = Renderer(world)
+        renderer = Renderer(world, needs_images=self._needs_images)
         try:
             for index, moment in enumerate(self._plot.moments(world)):
                 image, instance_ids = renderer.render(moment.state)

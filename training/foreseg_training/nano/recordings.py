@@ -54,12 +54,14 @@ class Recorder:
         size_wh: of the frames, pixels.
         num_clips: tried to be cut of a recording; there may be fewer.
         story_share: of the recordings, 0..1: stories (`foreseg_simulation.stories`) in place of a world's scenes.
+        needs_images: of scenes; see `SceneConfig`.
     """
 
     worlds: Sequence[World] = (World.SHAPES,)
     size_wh: tuple[int, int] = (224, 168)
     num_clips: int = 12
     story_share: float = 0.0
+    needs_images: bool = True
 
     def record(self, seed: int, numbers: Sequence[int]) -> Iterator[Recording]:
         """Draw the recordings of these numbers."""
@@ -75,7 +77,7 @@ class Recorder:
 
     def unpictured(self, seed: int, number: int) -> Recording:
         """Draw one of the scenes, and forget its pictures: what can be asked, where all was seen."""
-        drawn = replace(self, story_share=0.0).recording(seed, number)
+        drawn = replace(self, story_share=0.0, needs_images=False).recording(seed, number)
         bare = {id(shot): replace(shot, jpeg=b"") for shot in drawn.shots}
         clips = [
             replace(clip, shots=tuple(bare[id(shot)] for shot in clip.shots))
@@ -93,6 +95,7 @@ class Recorder:
             rate_hz=rate_hz,
             num_targets=int(rng.integers(3, 6)),
             leg_s=PACES[world].clip_leg_s,
+            needs_images=self.needs_images,
         )
         return f"{world.value}/{name}", make(int(rng.integers(2**31)), config)
 
