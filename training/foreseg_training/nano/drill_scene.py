@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .tracks import place_words
-
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
 _COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
 BALL = "ball"  # which the edges of the view send back, as in most scenes; all else goes out
+_MARK = re.compile(r"\][,;] ")
 _BALLS = 0.5  # of the things
 _TRIES = 20
 _TWINS = 0.2  # of the lines
@@ -84,8 +85,11 @@ def rounded(place: np.ndarray) -> tuple[int, int]:
     return round(float(place[0])), round(float(place[1]))
 
 
-def listed(places: list[np.ndarray], size_wh: tuple[int, int]) -> str:
-    """Places in words."""
-    return ", ".join(
-        place_words(rounded(place) if is_seen(place, size_wh) else None) for place in places
-    )
+def places_of(way: Sequence[np.ndarray], size_wh: tuple[int, int]) -> list[tuple[int, int] | None]:
+    """A way in whole pixels; None where it is out of the frame."""
+    return [rounded(place) if is_seen(place, size_wh) else None for place in way]
+
+
+def marks_of(text: str) -> list[tuple[int, int]]:
+    """Where the letters are, after each place but two, that tell whether a way has turned (`way_words`)."""
+    return [found.span() for found in _MARK.finditer(text)][2:]

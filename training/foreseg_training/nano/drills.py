@@ -26,14 +26,15 @@ from .drill_scene import (
     draw_names,
     draw_standing,
     is_seen,
-    listed,
+    marks_of,
     nearly,
+    places_of,
     rounded,
     twins,
 )
 from .hit_drills import draw_hits
 from .numbers import numbers_by_id
-from .tracks import MAX_AHEAD, here_words, near_words, step_words
+from .tracks import MAX_AHEAD, here_words, near_words, place_words, step_words, way_words
 
 _SPEEDS_PX = (2.0, 26.0)  # a step
 _RADII_PX = (6.0, 9.0)
@@ -108,6 +109,7 @@ def draw_drill(
         began = len(text)
         text += thing.track
         said.append((began, began + len(thing.track.split("]")[0])))
+        said += [(began + first, began + end) for first, end in marks_of(thing.track)]
         said.append((began + thing.track.rindex("["), len(text + thing.step)))
         text += thing.step
     num_ahead = int(rng.integers(*_AHEAD))
@@ -131,7 +133,7 @@ class _Thing:
         before, last = (rounded(p) if is_seen(p, size_wh) else None for p in self._seen[-2:])
         self.last = self._seen[-1]
         self.first = rounded(self._seen[0]) if is_seen(self._seen[0], size_wh) else None
-        self.track = f"The {self.name}: {listed(self._seen, size_wh)}. "
+        self.track = f"The {self.name}: {way_words(places_of(self._seen, size_wh))}. "
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)
 
@@ -149,7 +151,8 @@ class _Thing:
             met = _met(places[-1], standing) if self._is_ball else ""
             if met:
                 break
-        words = f"Ahead, the {self.name}: {listed(places, self._size_wh)}. "
+        listed = ", ".join(map(place_words, places_of(places, self._size_wh)))
+        words = f"Ahead, the {self.name}: {listed}. "
         is_there = is_seen(places[-1], self._size_wh)
         others = [one for one in here if one[1] != self.name]
         words += near_words(rounded(places[-1]) if is_there else None, others)

@@ -20,12 +20,13 @@ from .drill_scene import (
     Standing,
     draw_names,
     draw_standing,
-    listed,
+    marks_of,
     nearly,
+    places_of,
     rounded,
     twins,
 )
-from .tracks import before_words, here_words, step_words
+from .tracks import before_words, here_words, step_words, way_words
 
 _HITS = (1, 1, 2, 2, 3)  # of a way
 _TOUCH_PX = (17.0, 23.0)  # of middles, when a ball hits
@@ -47,9 +48,9 @@ def draw_hits(
     num_places: int = 12,
     num_standing: int = 4,
 ) -> Drill:
-    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: [90, 60], ..., [63, 45]. It moves right 7 up 6. Before: [20, 69] the star. `.
+    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: [90, 60], ..., [63, 45]. It moves right 7 up 6. Before: [31, 66] [20, 69] the star. `.
 
-    To be said are the step and what was hit.
+    To be said are the turns, the step and what was hit.
 
     Args:
         rng: of everything.
@@ -70,44 +71,57 @@ def draw_hits(
         msg = f"a frame of {size_wh[0]} x {size_wh[1]} has no room for a ball and things"
         raise ValueError(msg)
     rests = _REST_SHARE if rng.random() < _RESTS else 0.0
-    places = _places_on(way, num_places, rests)
+    at_px, places = _places_on(way, num_places, rests)
     last, first = rounded(places[-1]), rounded(places[0])
     stood = [(place, name, nearly(rng, place)) for place, name in things]
     text = here_words(sorted([*stood, (last, BALL, first)], key=lambda thing: thing[:2]))
-    text += f"The {BALL}: {listed(places, size_wh)}. "
+    began, track = len(text), f"The {BALL}: {way_words(places_of(places, size_wh))}. "
+    marks = [(began + first, began + end) for first, end in marks_of(track)]
+    text += track
     said = step_words(rounded(places[-2]), last)
-    said += before_words([(nearly(rng, things[n][0]), things[n][1]) for n in hits])
-    return Drill(text=text + said, said=((len(text), len(text + said)),))
+    said += before_words(
+        [
+            (
+                _beside(things[n][0], way[: corner + 1], at_px, places),
+                nearly(rng, things[n][0]),
+                things[n][1],
+            )
+            for n, corner in hits
+        ]
+    )
+    return Drill(text=text + said, said=(*marks, (len(text), len(text + said))))
 
 
 def _way(
     rng: np.random.Generator, size_wh: tuple[int, int], things: Sequence[Standing]
-) -> tuple[list[Point], list[int]]:
-    """Corners of a way that leads from thing to thing and past all others; and which are hit."""
+) -> tuple[list[Point], list[tuple[int, int]]]:
+    """Corners of a way that leads from thing to thing and past all others; and which are hit, each at which corner."""
     free = _free_point(rng, size_wh, things)
     if free is None:
         return [], []
-    way, hits = [free], list[int]()
+    way, hits = [free], list[tuple[int, int]]()
     for _ in range(int(rng.choice(_HITS))):
         for _ in range(_TRIES):
             number = int(rng.integers(len(things)))
-            if hits and number == hits[-1]:
+            last = [n for n, _ in hits[-1:]]
+            if number in last:
                 continue
             via = [_edge_point(rng, size_wh)] if rng.random() < _EDGE_TURNS else []
             before = via[-1] if via else way[-1]
             touch = _towards(things[number][0], before, float(rng.uniform(*_TOUCH_PX)))
             more = [*via, touch]
-            if _is_clear([way[-1], *more], things, {number, *hits[-1:]}) and _is_in(more, size_wh):
+            if _is_clear([way[-1], *more], things, {number, *last}) and _is_in(more, size_wh):
                 way += more
-                hits.append(number)
+                hits.append((number, len(way) - 1))
                 break
     if not hits:
         return [], []
     for _ in range(_TRIES):
         angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(*_FREE_PX)
         end = (way[-1][0] + length * math.cos(angle), way[-1][1] + length * math.sin(angle))
-        is_away = math.dist(end, things[hits[-1]][0]) > math.dist(way[-1], things[hits[-1]][0])
-        if is_away and _is_in([end], size_wh) and _is_clear([way[-1], end], things, {hits[-1]}):
+        hit = hits[-1][0]
+        is_away = math.dist(end, things[hit][0]) > math.dist(way[-1], things[hit][0])
+        if is_away and _is_in([end], size_wh) and _is_clear([way[-1], end], things, {hit}):
             way.append(end)
             break
     return way, hits
@@ -161,14 +175,33 @@ def _is_clear(way: Sequence[Point], things: Sequence[Standing], but: set[int]) -
     return True
 
 
-def _places_on(way: Sequence[Point], count: int, rests: float) -> list[np.ndarray]:
-    """So many places, evenly along a way, of which the last share rests at its end."""
-    ends = np.array(way)
-    along = np.concatenate([[0.0], np.linalg.norm(np.diff(ends, axis=0), axis=1).cumsum()])
+def _beside(
+    thing: tuple[int, int],
+    way: Sequence[Point],
+    at_px: np.ndarray,
+    places: Sequence[np.ndarray],
+) -> tuple[int, int]:
+    """Of the two places before and after the end of a way, the one nearer to a thing."""
+    after = int(np.searchsorted(at_px, _along(way)[-1]))
+    pair = places[max(0, after - 1) : after + 1]
+    return min(map(rounded, pair), key=lambda place: math.dist(place, thing))
+
+
+def _along(way: Sequence[Point]) -> np.ndarray:
+    """How far along it each corner is."""
+    steps = np.linalg.norm(np.diff(np.array(way), axis=0), axis=1)
+    return np.concatenate([[0.0], steps.cumsum()])
+
+
+def _places_on(
+    way: Sequence[Point], count: int, rests: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """So many places, evenly along a way, of which the last share rests at its end; and how far along each is."""
+    ends, along = np.array(way), _along(way)
     num_moving = max(2, round(count * (1 - rests)))
-    at = np.concatenate(
+    at_px = np.concatenate(
         [np.linspace(0, along[-1], num_moving), np.full(count - num_moving, along[-1])]
     )
-    return [
-        np.array([np.interp(a, along, ends[:, 0]), np.interp(a, along, ends[:, 1])]) for a in at
+    return at_px, [
+        np.array([np.interp(a, along, ends[:, 0]), np.interp(a, along, ends[:, 1])]) for a in at_px
     ]

@@ -26,7 +26,7 @@ _OTHER = {"left": "right", "right": "left"}
 def mirrored(recording: Recording) -> Recording:
     """Left and right exchanged, in pictures, masks, boxes, names and words.
 
-    What is true of a frame's future (`Shot.truths`) is left out: clips are cut already.
+    What is true of a frame's future (`Shot.truths`) is left out: clips are cut already. What has no pictures gets none.
     """
     shots = [_shot(shot) for shot in recording.shots]
     other = {id(shot): seen for shot, seen in zip(recording.shots, shots, strict=True)}
@@ -63,14 +63,17 @@ def _expression(one: Expression) -> Expression:
 
 
 def _shot(shot: Shot) -> Shot:
-    image = cv2.cvtColor(np.ascontiguousarray(image_of(shot)[:, ::-1]), cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    width = image.shape[1]
-    objects = {i: _seen(seen, width) for i, seen in shot.objects.items()}
-    return replace(shot, jpeg=jpeg.tobytes(), objects=objects, truths=())
+    jpeg = b""
+    if shot.jpeg:
+        image = cv2.cvtColor(np.ascontiguousarray(image_of(shot)[:, ::-1]), cv2.COLOR_RGB2BGR)
+        jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    objects = {i: _seen(seen) for i, seen in shot.objects.items()}
+    return replace(shot, jpeg=jpeg, objects=objects, truths=())
 
 
-def _seen(seen: Seen, width: int) -> Seen:
+def _seen(seen: Seen) -> Seen:
     x0, y0, x1, y1 = seen.box_xyxy
-    mask = rle_from_mask(np.ascontiguousarray(mask_from_rle(seen.mask)[:, ::-1]))
-    return replace(seen, mask=mask, box_xyxy=(width - x1, y0, width - x0, y1))
+    mask = mask_from_rle(seen.mask)[:, ::-1]
+    width = mask.shape[1]
+    mirrored_mask = rle_from_mask(np.ascontiguousarray(mask))
+    return replace(seen, mask=mirrored_mask, box_xyxy=(width - x1, y0, width - x0, y1))

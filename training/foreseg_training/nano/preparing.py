@@ -214,10 +214,11 @@ def write_told(
 
     def windows() -> Iterator[Window]:
         for recording in recordings:
-            for group in asked_about(recording, methods, rng):
-                following = [one for one in group if one.seen]
-                if following:
-                    yield _told(following, parts.tokenizer, parts.geometry)
+            for one in (recording, mirrored(recording))[: 1 + preparation.is_mirrored]:
+                for group in asked_about(one, methods, rng):
+                    following = [asked for asked in group if asked.seen]
+                    if following:
+                        yield _told(following, parts.tokenizer, parts.geometry)
 
     path = out / "told.jsonl"
     write_windows(path, windows())

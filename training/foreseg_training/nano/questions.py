@@ -261,7 +261,7 @@ def _told(
     """What a thought says next: what happened, and ways ahead where motion tells something."""
     names, size_wh = clip.names, clip.size_wh
     numbers = [places[id(shot)] for shot in shots]
-    told = events_of(shots, numbers, recording.events, names, scale_xy)
+    told = events_of(shots, numbers, recording.events, names, size_wh, scale_xy)
     if expression.lead_s is None or expression.skill in _UNMOVED:
         return told
     later = recording.shots[numbers[-1] + 1 :]

@@ -13,6 +13,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 
+from foreseg_simulation.foresight import Topic
 from foreseg_simulation.questions import PastEvent
 from foreseg_simulation.recording import Shot
 
@@ -23,6 +24,16 @@ MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
 NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
+_LEAST_TURN_PX, _TURN_SHARE = (
+    4.0,
+    0.5,
+)  # of a step's change: in those pixels, and of the longer step
+_TOUCHES = (
+    Topic.HIT,
+    Topic.PUSH,
+    Topic.KNOCK,
+    Topic.REACH,
+)  # which something else does that moves
 _LEAST_WAY = 0.03  # of the frame's diagonal, between two places of a thing that moves
 
 
@@ -47,7 +58,7 @@ def tracks_of(
     size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> str:
-    """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, empty brackets where it cannot be seen.
+    """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, as `way_words` writes places.
 
     Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`; in the order of
     `here_of`, then those that the last frame does not show.
@@ -62,7 +73,7 @@ def tracks_of(
     movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
     here = [i for _, i in _seen(shots[-1], names, scale_xy) if i in movers]
     return "".join(
-        f"The {names[i]}: {', '.join(place_words(_place(shot, i, scale_xy)) for shot in told)}. "
+        f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told])}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
         for i in (*here, *(i for i in movers if i not in here))
     )
@@ -136,18 +147,26 @@ def events_of(
     places: Sequence[int],
     events: Sequence[PastEvent],
     names: Mapping[int, str],
+    size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> str:
-    """A sentence such as `Before: [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
+    """A sentence such as `Before: [70, 40] [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
+
+    What was touched comes after the place nearest to it that its track says of something else that moved, just before or
+    after: whoever must say what was hit finds where a track turns, and reads off what is there (docs/log.md).
 
     Args:
         shots: as shown, oldest first.
         places: of each, its number in the recording.
         events: of the recording.
         names: of objects, by instance id.
-        scale_xy: from the shots' pixels to those in which places are said.
+        size_wh: of the shots, pixels.
+        scale_xy: from there to the pixels in which places are said.
     """
     said = []
+    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
+    told = told_shots(shots, names, size_wh)
+    stamps = [shot.stamp_ns for shot in told]
     for event in events:
         if not places[0] < event.position <= places[-1] or event.target_id not in names:
             continue
@@ -155,13 +174,41 @@ def events_of(
         seen = [n for n in (first, first - 1) if event.target_id in shots[n].objects]
         if seen:
             where = _place(shots[seen[0]], event.target_id, scale_xy)
-            said.append((where, names[event.target_id]))
+            after = bisect.bisect_left(stamps, shots[first].stamp_ns)
+            others = [i for i in movers if i != event.target_id]
+            near = told[max(0, after - 1) : after + 1] if event.topic in _TOUCHES else []
+            by = _nearest(near, others, where, scale_xy)
+            said.append((by, where, names[event.target_id]))
     return before_words(said)
 
 
-def before_words(things: Sequence[tuple[tuple[int, int] | None, str]]) -> str:
-    """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing."""
-    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[-MAX_EVENTS:])
+def _nearest(
+    shots: Sequence[Shot],
+    ids: Sequence[int],
+    where: tuple[int, int] | None,
+    scale_xy: tuple[float, float],
+) -> tuple[int, int] | None:
+    """Of all places of some things on some frames, the nearest to another place; None of none."""
+    found = [place for shot in shots for i in ids if (place := _place(shot, i, scale_xy))]
+    if where is None or not found:
+        return None
+    return min(found, key=lambda place: math.dist(place, where))
+
+
+def before_words(
+    things: Sequence[tuple[tuple[int, int] | None, tuple[int, int] | None, str]],
+) -> str:
+    """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing.
+
+    Args:
+        things: of each, where a track comes nearest to it if one does, where it was, and its name.
+    """
+    listed = ", ".join(
+        f"{place_words(by)} {place_words(place)} the {name}"
+        if by
+        else f"{place_words(place)} the {name}"
+        for by, place, name in things[-MAX_EVENTS:]
+    )
     return f"Before: {listed}. " if listed else ""
 
 
@@ -255,6 +302,28 @@ def _place(shot: Shot, instance_id: int, scale_xy: tuple[float, float]) -> tuple
         return None
     x, y = _centre(shot, instance_id)
     return round(x * scale_xy[0]), round(y * scale_xy[1])
+
+
+def way_words(places: Sequence[tuple[int, int] | None]) -> str:
+    """`[81, 42], [75, 40]; [69, 48]`: places one after the other, empty brackets where a thing cannot be seen.
+
+    A semicolon follows the place from which it can be told that the thing turned, set out or stopped: whoever must say
+    what befell finds there where to look (docs/log.md). It is never told of the last place.
+    """
+    marks = ["; " if _has_turned(places[: n + 1]) else ", " for n in range(len(places) - 1)]
+    words = map(place_words, places)
+    return "".join(word + mark for word, mark in zip(words, [*marks, ""], strict=True))
+
+
+def _has_turned(places: Sequence[tuple[int, int] | None]) -> bool:
+    """Whether the last of three steps' ends lies off where going on would have led, by half a step and more."""
+    before, at, now = (*places[-3:], None, None, None)[:3]
+    if before is None or at is None or now is None:
+        return False
+    was = at[0] - before[0], at[1] - before[1]
+    steps = was, (now[0] - at[0], now[1] - at[1])
+    longest = max(math.hypot(*step) for step in steps)
+    return math.dist(*steps) > max(_LEAST_TURN_PX, _TURN_SHARE * longest)
 
 
 def place_words(place: tuple[int, int] | None) -> str:
