@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .foresight import FutureTruth, SceneConfig, Skill
+from .foresight import FutureTruth, SceneConfig, Skill, StuckSceneError
 from .questions import (
     PastEvent,
     SeenQuestion,
@@ -143,7 +143,11 @@ def cut_clip(
         size_wh=size_wh, rate_hz=CLIP_RATE_HZ, num_targets=int(rng.integers(3, 6)), leg_s=leg_s
     )
     scene = make(scene_seed, config)
-    return cut_recording(rng, record(scene, RECORDED_FRAMES), scene.names, size_wh)
+    try:
+        shots = record(scene, RECORDED_FRAMES)
+    except StuckSceneError:  # whoever makes clips draws another seed
+        return None
+    return cut_recording(rng, shots, scene.names, size_wh)
 
 
 def cut_recording(
@@ -226,7 +230,10 @@ def cut_stream(
         size_wh=size_wh, rate_hz=STREAM_RATE_HZ, num_targets=int(rng.integers(3, 5)), leg_s=leg_s
     )
     scene = make(scene_seed, config)
-    shots = tuple(record(scene, round(STREAM_S * STREAM_RATE_HZ)))
+    try:
+        shots = tuple(record(scene, round(STREAM_S * STREAM_RATE_HZ)))
+    except StuckSceneError:
+        return None
     found = [_stream_expression(rng, question, scene.names, shots) for question in scene.questions]
     usable = [expression for expression in found if expression is not None]
     with_targets = [e for e in usable if sum(bool(span.target_ids) for span in e.spans) >= 2]

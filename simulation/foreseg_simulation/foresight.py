@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from foreseg.errors import StreamError
+
 from .textures import U8Array
+
+
+class StuckSceneError(StreamError):
+    """A scene cannot go on with its plot; most seeds of it can."""
 
 
 class Topic(enum.Enum):
@@ -136,4 +142,8 @@ class ForesightScene(Protocol):
         """Every question that its frames carry a truth for."""
 
     def frames(self) -> Iterator[ForesightFrame]:
-        """Yield frames for ever, the same bytes at every call."""
+        """Yield frames for ever, the same bytes at every call.
+
+        Raises:
+            StuckSceneError: the plot cannot go on; one seed in some hundreds.
+        """

@@ -8,14 +8,13 @@ order, and rests after a hit as soon as the order has been seen once.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreseg_simulation.foresight import FutureTruth, SceneConfig, Skill, Topic
+from foreseg_simulation.foresight import FutureTruth, SceneConfig, Skill, StuckSceneError, Topic
 from foreseg_simulation.shapes.stage import ring_layout
 
 from .futures import (
@@ -44,6 +43,8 @@ _SCREEN_TOP = 0.15
 _TURNS_SHARE = 0.85  # of the legs that should turn on their way, late
 _LATE_SHARE = 0.5
 _MANY_KICKS = 150
+_FREE_KICKS = 4 * _MANY_KICKS  # after which the first round may go another way
+_MOST_KICKS = 20 * _MANY_KICKS
 _TURN = 0.03  # metres per second within one step: a rebound
 _FREE_S = 0.6  # after a hit, when the thing may still touch the ball
 _REST_SHARE = 0.5
@@ -64,6 +65,7 @@ class _Leg:
         target_id: what it touches.
         rest_s: how long the ball rests first.
         turns_s: when the ball touches a cushion or the screen.
+        order: in which a ball with a habit visits things, as far as it is known by then.
     """
 
     shots: list[Shot]
@@ -72,6 +74,7 @@ class _Leg:
     target_id: int
     rest_s: float
     turns_s: tuple[float, ...]
+    order: tuple[int, ...] = ()
 
 
 class RollPlot:
@@ -173,8 +176,8 @@ class RollPlot:
         )
 
     def _habit_steps(self, leg: _Leg) -> tuple[str, ...]:
-        order = [self._names[k] for k in self._order]
-        last = self._order[self._order.index(leg.target_id) - 1]
+        order = [self._names[k] for k in leg.order]
+        last = leg.order[leg.order.index(leg.target_id) - 1]
         return (
             f"So far the ball has visited {listed(order)}, in this order.",
             f"It has just hit the {self._names[last]} and lies still.",
@@ -184,12 +187,16 @@ class RollPlot:
     def _legs(self, world: World) -> Iterator[_Leg]:
         rng = np.random.default_rng([self._seed, 32])
         previous: int | None = None
-        count = 0
+        order, count = list(self._order), 0
         while True:
-            wanted = self._order[count % len(self._order)] if self._has_habit else None
-            rests = self._has_habit and count >= len(self._order)
-            leg = self._leg(rng, world, previous, wanted, rests=rests)
-            yield leg
+            wanted = [order[count % len(order)]] if self._has_habit else []
+            others = order[count + 1 :] if self._has_habit else []  # of the first round
+            rests = self._has_habit and count >= len(order)
+            leg = self._leg(rng, world, previous, wanted, others, rests=rests)
+            if others:
+                at = order.index(leg.target_id)
+                order[count], order[at] = order[at], order[count]
+            yield replace(leg, order=tuple(order))
             previous, count = leg.target_id, count + 1
 
     def _leg(
@@ -197,23 +204,39 @@ class RollPlot:
         rng: np.random.Generator,
         world: World,
         previous: int | None,
-        wanted: int | None,
+        wanted: Sequence[int],
+        others: Sequence[int],
         *,
         rests: bool,
     ) -> _Leg:
-        """Kick the ball in one way after another until one leads to a thing in good time."""
+        """Kick the ball in one way after another until one leads to a thing in good time.
+
+        Args:
+            rng: of the kicks.
+            world: at the last hit.
+            previous: what was hit then.
+            wanted: what is to be hit; none: anything.
+            others: what may be hit in its place if it is out of reach, as behind the screen.
+            rests: whether the ball lies still at first.
+
+        Raises:
+            StuckSceneError: nothing wanted can be reached.
+        """
         start_s = world.time_s
         low, high = self._config.leg_s
         rest_s = _REST_SHARE * low if rests else 0.0
         waiting = world.run(start_s + rest_s, lambda _: _kick(world, np.zeros(2)))
         saved = world.save()
         likes_turns = not self._has_habit and rng.random() < _TURNS_SHARE
-        for attempt in itertools.count():
+        for attempt in range(_MOST_KICKS):
             world.restore(saved)
-            _kick(world, self._draw_kick(rng, world, wanted, previous, high - rest_s))
+            if attempt == _FREE_KICKS and others:
+                wanted = [*wanted, *others]
+            to = wanted[0] if len(wanted) == 1 else None
+            _kick(world, self._draw_kick(rng, world, to, previous, high - rest_s))
             patience = 1 + 0.25 * (attempt // _MANY_KICKS)  # ends in every layout
             shots, hit, turns = _roll(world, previous, start_s + patience * high)
-            if hit is None or world.time_s - start_s < low or wanted not in (None, hit):
+            if hit is None or world.time_s - start_s < low or (wanted and hit not in wanted):
                 continue
             if likes_turns and attempt < _MANY_KICKS:
                 late_s = start_s + _LATE_SHARE * (world.time_s - start_s)
@@ -227,7 +250,9 @@ class RollPlot:
                 rest_s=rest_s,
                 turns_s=turns,
             )
-        raise AssertionError  # counting does not end
+        things = " or ".join(self._names[i] for i in wanted) or "thing"
+        msg = f"the ball of a tabletop scene (seed {self._seed}) reaches no {things} in {_MOST_KICKS} kicks: draw another seed"
+        raise StuckSceneError(msg)
 
     def _draw_kick(
         self,

@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,15 @@ from numpy.typing import NDArray
 cv2 = pytest.importorskip("cv2", reason="the tabletop world paints its table with OpenCV")
 
 from foreseg.errors import MissingExtraError, StreamError  # noqa: E402
-from foreseg_simulation.foresight import FutureTruth, SceneConfig  # noqa: E402
-from foreseg_simulation.tabletop import tabletop_scenes  # noqa: E402
+from foreseg_simulation.clip import cut_clip, cut_stream  # noqa: E402
+from foreseg_simulation.foresight import (  # noqa: E402
+    FutureTruth,
+    SceneConfig,
+    Skill,
+    StuckSceneError,
+)
+from foreseg_simulation.tabletop import roll, tabletop_scenes  # noqa: E402
+from foreseg_simulation.tabletop.futures import listed  # noqa: E402
 from foreseg_simulation.tabletop.scene import Moment, TabletopScene  # noqa: E402
 from foreseg_simulation.tabletop.world import Renderer, World  # noqa: E402
 
@@ -133,6 +141,56 @@ def test_the_ball_is_beside_what_it_hits(name: str) -> None:
     hits = [touches(ids == 1, ids == m.truths[0].target_id, 5) for m, ids in shown(name)]
     assert len(hits) >= 8
     assert all(hits)
+
+
+def test_a_ball_that_cannot_reach_what_it_should_visits_others_first_and_keeps_that_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def visits() -> list[int]:
+        scene = TabletopScene(CONFIG, roll.RollPlot(3, CONFIG, has_habit=True))
+        truths = [m.truths[0] for m in itertools.islice(scene.moments(), 900)]
+        told = {t.steps[0] for t in truths if t.skill is Skill.HABIT}
+        hits = [key for key, _ in itertools.groupby(t.target_id for t in truths)]
+        count = len(scene.names) - 1
+        assert len(hits) > count
+        assert sorted(hits[:count]) == sorted(set(hits[:count])), "each once in the first round"
+        assert all(a == b for a, b in zip(hits, hits[count:], strict=False))
+        names = [scene.names[k] for k in hits[:count] if k is not None]
+        assert told == {f"So far the ball has visited {listed(names)}, in this order."}
+        return [k for k in hits[:count] if k is not None]
+
+    as_drawn = visits()
+    monkeypatch.setattr(roll, "_FREE_KICKS", 1)
+    assert visits() != as_drawn
+
+
+def test_a_ball_that_reaches_nothing_says_so_and_another_seed_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roll, "_MOST_KICKS", 1)
+    scene = scene_of("tabletop_roll", 1)
+    with pytest.raises(StuckSceneError, match=r"seed 1.*draw another seed"):
+        list(itertools.islice(scene.moments(), 900))
+    maker = tabletop_scenes()["tabletop_roll"]
+    for cut in (cut_clip, cut_stream):
+        assert (
+            cut(maker, 1, np.random.default_rng(1), size_wh=(160, 120), leg_s=(1.2, 1.8)) is None
+        )
+
+
+@pytest.mark.parametrize("name", ["tabletop_roll", "tabletop_reach_part"])
+def test_without_images_masks_and_truths_are_the_same(name: str) -> None:
+    config = replace(CONFIG, size_wh=(160, 120))
+    make = tabletop_scenes()[name]
+    full = itertools.islice(make(2, config).frames(), 3)
+    bare = itertools.islice(make(2, replace(config, needs_images=False)).frames(), 3)
+    for one, other in zip(full, bare, strict=True):
+        assert np.array_equal(one.instance_ids, other.instance_ids)
+        assert one.truths == other.truths
+        assert one.image.any()
+        assert not other.image.any()
+        assert other.image.shape == one.image.shape
+        assert other.image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", ["tabletop_reach_habit", "tabletop_reach_part"])

@@ -68,13 +68,14 @@ def test_a_way_ahead_goes_on_as_the_last_step_went_or_turns_back_at_an_edge() ->
 def test_what_follows_from_the_list_and_the_places_is_to_be_said() -> None:
     for line in _LINES:
         said = [line.text[first:last] for first, last in line.said]
-        track, step, ahead = said
+        track, *marks, step, ahead = said
+        assert set(marks) <= {"], ", "]; "}
         assert line.text.endswith(f"{step}{ahead}")
         here, _, rest = line.text.partition(". ")
         name = re.match("The ([a-z ]+): ", track)
         assert name is not None
         assert rest.startswith(track)
-        assert "Ahead" not in line.text[: line.said[2][0]]
+        assert "Ahead" not in line.text[: line.said[-1][0]]
         stands = re.search(r"\[(\d+, \d+)\] the " + name[1] + r" \[([^]]*)\]", here)
         assert stands is not None
         assert track == f"The {name[1]}: [{stands[2]}"

@@ -30,6 +30,12 @@ def hits_of(text: str) -> list[str]:
     return [name for _, _, name in re.findall(_THING, text.partition("Before: ")[2])]
 
 
+def touches_of(text: str) -> list[tuple[np.ndarray, str]]:
+    """Where the ball was by each thing that it hit."""
+    before = re.findall(r"\[(\d+), (\d+)\] " + _THING, text.partition("Before: ")[2])
+    return [(np.array([int(x), int(y)]), name) for x, y, _, _, name in before]
+
+
 def ball_of(text: str) -> np.ndarray:
     track = re.search(r"The ball: ([^.]*)[.]", text)
     assert track is not None
@@ -38,7 +44,9 @@ def ball_of(text: str) -> np.ndarray:
 
 def test_what_is_to_be_said_are_the_last_step_and_what_was_hit() -> None:
     for line in _LINES:
-        ((first, last),) = line.said
+        *marks, (first, last) = line.said
+        assert {line.text[a:b] for a, b in marks} <= {"], ", "]; "}
+        assert len(marks) == 12 - 3
         assert last == len(line.text)
         said = line.text[first:]
         assert re.match("It (moves|lies)", said)
@@ -63,7 +71,27 @@ def test_a_ball_was_beside_what_it_hit_and_never_beside_what_it_did_not() -> Non
             near = np.linalg.norm(ball - things[name], axis=1).min()
             assert near < 23 + step / 2 + 2, line.text
             num_hits += 1
+        touches = touches_of(line.text)
+        assert [name for _, name in touches] == hits
+        at = [np.flatnonzero((ball == place).all(axis=1))[0] for place, _ in touches]
+        assert at == sorted(at), line.text  # places of the track, in its order
     assert num_hits > 400
+
+
+def test_a_semicolon_follows_the_place_after_a_turn() -> None:
+    turns = 0
+    for line in _LINES:
+        ball = ball_of(line.text).astype(float)
+        track = line.text.partition("The ball: ")[2].partition(".")[0]
+        marks = re.findall(r"\](, |; )", track)
+        steps = np.diff(ball, axis=0)
+        change = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+        longest = np.maximum(*(np.linalg.norm(part, axis=1) for part in (steps[:-1], steps[1:])))
+        is_turn = change > np.maximum(4.0, longest / 2)
+        assert [mark == "; " for mark in marks[2:]] == is_turn[:-1].tolist(), line.text
+        assert marks[:2] == [", ", ", "]
+        turns += int(is_turn.sum())
+    assert turns > 400
 
 
 def test_some_are_named_by_their_sides_and_stand_there() -> None:

@@ -38,6 +38,14 @@ def test_a_mirror_moves_what_is_seen_and_what_is_said() -> None:
             assert swapped(two.reasoning) == one.reasoning
 
 
+def test_what_has_no_pictures_is_mirrored_without_them() -> None:
+    bare = Recorder(size_wh=(160, 120), num_clips=4).unpictured(1, 0)
+    (recording,) = Recorder(size_wh=(160, 120), num_clips=4).record(1, [0])
+    for own, seen in zip(mirrored(recording).shots, mirrored(bare).shots, strict=True):
+        assert seen.jpeg == b""
+        assert seen.objects == own.objects
+
+
 def test_only_sides_are_swapped() -> None:
     said = "The left cup moves down and to the right. It has left the view. Leftovers, upright."
     told = "The right cup moves down and to the left. It has left the view. Leftovers, upright."

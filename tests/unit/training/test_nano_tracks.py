@@ -29,6 +29,7 @@ from foreseg_training.nano.tracks import (
     near_words,
     told_shots,
     tracks_of,
+    way_words,
 )
 
 _SIZE = (200, 100)
@@ -139,7 +140,7 @@ def test_a_thought_ends_with_the_places_of_what_was_found() -> None:
 
 def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     shots = [
-        shot(i1=(20, 20), i2=(50, 50)), shot(i1=(25, 20), i2=(50, 50)), shot(i2=(55, 50)),
+        shot(0, i1=(20, 20), i2=(50, 50)), shot(1, i1=(25, 20), i2=(50, 50)), shot(2, i2=(55, 50)),
     ]  # fmt: skip
     names = {1: "cup", 2: "red cube"}
 
@@ -147,11 +148,41 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
         return PastEvent(topic=Topic.HIT, target_id=target_id, position=position)
 
     events = [event(2, 0), event(1, 3), event(2, 4), event(1, 6), event(9, 4), event(2, 7)]
-    said = events_of(shots, [0, 3, 6], events, names, (1.0, 0.5))
-    assert said == "Before: [25, 10] the cup, [55, 25] the red cube, [25, 10] the cup. "
-    assert events_of(shots, [0, 3, 6], [], names, (1.0, 1.0)) == ""
-    many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, (1.0, 1.0))
+    size_wh = (200, 200)
+    said = events_of(shots, [0, 3, 6], events, names, size_wh, (1.0, 0.5))
+    by = "[25, 10]"  # the cup, which goes
+    assert said == f"Before: [25, 10] the cup, {by} [55, 25] the red cube, [25, 10] the cup. "
+    assert events_of(shots, [0, 3, 6], [], names, size_wh, (1.0, 1.0)) == ""
+    many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, size_wh, (1.0, 1.0))
     assert many.count("red cube") == MAX_EVENTS
+
+
+@pytest.mark.parametrize("topic", list(Topic))
+def test_what_was_touched_comes_after_where_the_mover_was_by_it(topic: Topic) -> None:
+    ways = [(20, 50), (50, 50), (90, 50), (60, 50), (30, 50)]
+    shots = [shot(n, i1=way, i2=(110, 50), i3=(30, 90)) for n, way in enumerate(ways)]
+    names = {1: "ball", 2: "cup", 3: "red cube"}
+    events = [PastEvent(topic=topic, target_id=2, position=3)]
+    said = events_of(shots, range(5), events, names, (200, 100), (1.0, 1.0))
+    touches = topic in (Topic.HIT, Topic.PUSH, Topic.KNOCK, Topic.REACH)
+    assert said == (
+        "Before: [90, 50] [110, 50] the cup. " if touches else "Before: [110, 50] the cup. "
+    )
+
+
+def test_a_semicolon_follows_the_place_that_shows_a_turn() -> None:
+    assert way_words([(0, 0), (9, 0), (18, 0), (18, 9), (18, 18)]) == (
+        "[0, 0], [9, 0], [18, 0], [18, 9]; [18, 18]"
+    )
+    assert way_words([(5, 5), (5, 5), (9, 9), (13, 13), (13, 13), (13, 13)]) == (
+        "[5, 5], [5, 5], [9, 9]; [13, 13], [13, 13]; [13, 13]"
+    )
+    assert (
+        way_words([(0, 0), None, (9, 0), (0, 0), (9, 0)]) == "[0, 0], [], [9, 0], [0, 0], [9, 0]"
+    )
+    assert way_words([(0, 0), (3, 0), (3, 3), (3, 3)]) == "[0, 0], [3, 0], [3, 3]; [3, 3]"
+    assert way_words([(7, 8)]) == "[7, 8]"
+    assert way_words([]) == ""
 
 
 def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it_was_first() -> (

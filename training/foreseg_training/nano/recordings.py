@@ -7,13 +7,14 @@ long clip, of which a prompt shows few frames: drawn quickly. Does not know: mod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from foreseg_simulation.clip import CLIP_RATE_HZ, RECORDED_FRAMES, Clip, cut_recording
-from foreseg_simulation.foresight import ForesightScene, SceneConfig
+from foreseg_simulation.foresight import ForesightScene, SceneConfig, StuckSceneError
 from foreseg_simulation.long_clip import cut_long
 from foreseg_simulation.questions import PastEvent
 from foreseg_simulation.recording import Shot, events_of, record
@@ -23,7 +24,8 @@ TRAINING_SEED = (
     7_000_003  # apart from the commands of `foreseg-sim`, which seed by split and number
 )
 STILL_RATE_HZ = 2.0  # slower, some scenes of the tabletop cannot be played
-_STORY_TRIES = 8
+_LOG = logging.getLogger(__name__)
+_TRIES = 8
 _NUM_STILLS, _STILL_STEP = 7, 3  # of a scene, and every third frame of these
 
 
@@ -71,9 +73,9 @@ class Recorder:
     def still(self, seed: int, number: int) -> Recording:
         """Draw a few frames of another scene, without clips: many objects, drawn quickly."""
         rng = np.random.default_rng([TRAINING_SEED, seed, number, 1])
-        scene, made = self._scene(rng, number, STILL_RATE_HZ)
-        shots = record(made, _NUM_STILLS * _STILL_STEP)[::_STILL_STEP]
-        return Recording(scene=scene, names=dict(made.names), shots=shots, clips=(), events=())
+        count = _NUM_STILLS * _STILL_STEP
+        scene, names, shots = self._played(rng, number, STILL_RATE_HZ, count)
+        return Recording(scene=scene, names=names, shots=shots[::_STILL_STEP], clips=(), events=())
 
     def unpictured(self, seed: int, number: int) -> Recording:
         """Draw one of the scenes, and forget its pictures: what can be asked, where all was seen."""
@@ -84,6 +86,20 @@ class Recorder:
             for clip in drawn.clips
         ]
         return replace(drawn, shots=list(bare.values()), clips=clips)
+
+    def _played(
+        self, rng: np.random.Generator, number: int, rate_hz: float, count: int
+    ) -> tuple[str, dict[int, str], list[Shot]]:
+        """A scene's name, its names, and its first frames; of another seed where one cannot go on."""
+        for _ in range(_TRIES):
+            name, scene = self._scene(rng, number, rate_hz)
+            names = dict(scene.names)  # a recording goes from process to process, a view does not
+            try:
+                return name, names, record(scene, count)
+            except StuckSceneError:
+                _LOG.info("%s number %d cannot go on: another seed", name, number)
+        msg = f"{_TRIES} scenes of number {number} in a row could not go on"
+        raise RuntimeError(msg)
 
     def _scene(
         self, rng: np.random.Generator, number: int, rate_hz: float
@@ -105,9 +121,7 @@ class Recorder:
         num_stories = int((number + 1) * self.story_share)
         if num_stories > int(number * self.story_share):
             return self._story(rng)
-        name, scene = self._scene(rng, number - num_stories, CLIP_RATE_HZ)
-        names = dict(scene.names)  # a recording goes from process to process, a view does not
-        shots = record(scene, RECORDED_FRAMES)
+        name, names, shots = self._played(rng, number - num_stories, CLIP_RATE_HZ, RECORDED_FRAMES)
         cut = (cut_recording(rng, shots, names, self.size_wh) for _ in range(self.num_clips))
         return Recording(
             scene=name,
@@ -119,11 +133,11 @@ class Recorder:
 
     def _story(self, rng: np.random.Generator) -> Recording:
         """All that is observed of one, as one clip."""
-        for _ in range(_STORY_TRIES):
+        for _ in range(_TRIES):
             clip = cut_long(int(rng.integers(2**31)), "train", rng, size_wh=self.size_wh)
             if clip is not None:
                 return Recording(
                     scene="stories", names=clip.names, shots=clip.shots, clips=[clip], events=()
                 )
-        msg = f"{_STORY_TRIES} stories in a row left nothing to ask"
+        msg = f"{_TRIES} stories in a row left nothing to ask"
         raise RuntimeError(msg)

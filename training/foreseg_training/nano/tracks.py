@@ -310,9 +310,10 @@ def way_words(places: Sequence[tuple[int, int] | None]) -> str:
     A semicolon follows the place from which it can be told that the thing turned, set out or stopped: whoever must say
     what befell finds there where to look (docs/log.md). It is never told of the last place.
     """
-    marks = ["; " if _has_turned(places[: n + 1]) else ", " for n in range(len(places) - 1)]
-    words = map(place_words, places)
-    return "".join(word + mark for word, mark in zip(words, [*marks, ""], strict=True))
+    words = [place_words(place) for place in places]
+    for n in range(len(places) - 1):
+        words[n] += "; " if _has_turned(places[: n + 1]) else ", "
+    return "".join(words)
 
 
 def _has_turned(places: Sequence[tuple[int, int] | None]) -> bool:
