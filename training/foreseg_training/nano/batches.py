@@ -51,6 +51,7 @@ class Row(NamedTuple):
     owner: int  # its window's number in the batch
     ids: Sequence[int]
     num_prompt: int  # of them, before what is said
+    given: Sequence[int] = ()  # of what is said, numbers of tokens that are not learnt
 
 
 class Batcher:
@@ -100,7 +101,12 @@ class Batcher:
         """A batch at random."""
         windows, numbers = self.drawn(rng)
         rows = [
-            Row(owner, windows[owner].asked[i], windows[owner].num_prompt[i])
+            Row(
+                owner,
+                windows[owner].asked[i],
+                windows[owner].num_prompt[i],
+                windows[owner].given[i] if windows[owner].given else (),
+            )
             for owner, i in numbers
         ]
         return self.batch(windows, rows)
@@ -130,6 +136,7 @@ class Batcher:
             ids[n, :count] = torch.tensor(row.ids)
             is_there[n, :count] = True
             labels[n, first - 1 : count - 1] = ids[n, first:count]
+            labels[n, [first - 1 + number for number in row.given]] = -100
         is_place = (labels >= 0) & (ids != self._keyframe)  # of numbers, all but a frame's label
         side = torch.where(is_place, self._numbers[labels.clamp(min=0)], -1)
         return Batch(

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .tracks import given_of
+
 _FORMS = ("square", "star", "cross", "hexagon", "triangle", "mug", "can", "duck", "cube", "bottle")
 _COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
 BALL = "ball"  # which the edges of the view send back, as in most scenes; all else goes out
-_MARK = re.compile(r"\][,;] ")
 _BALLS = 0.5  # of the things
 _TRIES = 20
 _TWINS = 0.2  # of the lines
@@ -90,6 +91,7 @@ def places_of(way: Sequence[np.ndarray], size_wh: tuple[int, int]) -> list[tuple
     return [rounded(place) if is_seen(place, size_wh) else None for place in way]
 
 
-def marks_of(text: str) -> list[tuple[int, int]]:
-    """Where the letters are, after each place but two, that tell whether a way has turned (`way_words`)."""
-    return [found.span() for found in _MARK.finditer(text)][2:]
+def marks_of(track: str) -> list[tuple[int, int]]:
+    """Where the letters are, after each place, that tell whether a way has turned, and what was touched (`way_words`)."""
+    given = given_of(track)
+    return [(end, first) for (_, end), (first, _) in itertools.pairwise([*given, (len(track), 0)])]

@@ -26,7 +26,7 @@ from .drill_scene import (
     rounded,
     twins,
 )
-from .tracks import before_words, here_words, step_words, way_words
+from .tracks import before_words, here_words, place_words, step_words, way_words
 
 _HITS = (1, 1, 2, 2, 3)  # of a way
 _TOUCH_PX = (17.0, 23.0)  # of middles, when a ball hits
@@ -48,9 +48,9 @@ def draw_hits(
     num_places: int = 12,
     num_standing: int = 4,
 ) -> Drill:
-    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: [90, 60], ..., [63, 45]. It moves right 7 up 6. Before: [31, 66] [20, 69] the star. `.
+    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: [90, 60], ..., [63, 45]. It moves right 7 up 6. Before: [20, 69] the star. `.
 
-    To be said are the turns, the step and what was hit.
+    To be said are the turns, what was hit, where its track shows it and after it, and the step.
 
     Args:
         rng: of everything.
@@ -75,20 +75,17 @@ def draw_hits(
     last, first = rounded(places[-1]), rounded(places[0])
     stood = [(place, name, nearly(rng, place)) for place, name in things]
     text = here_words(sorted([*stood, (last, BALL, first)], key=lambda thing: thing[:2]))
-    began, track = len(text), f"The {BALL}: {way_words(places_of(places, size_wh))}. "
+    touched: dict[int, str] = {}
+    befallen = [(nearly(rng, things[n][0]), things[n][1]) for n, _ in hits]
+    for (where, name), (_, corner) in zip(befallen, hits, strict=True):
+        after = int(np.searchsorted(at_px, _along(way)[corner]))
+        shown = min(after + 1, num_places - 1)
+        touched[shown] = f"{touched.get(shown, '')}: {place_words(where)} the {name}"
+    began = len(text)
+    track = f"The {BALL}: {way_words(places_of(places, size_wh), touched)}. "
     marks = [(began + first, began + end) for first, end in marks_of(track)]
     text += track
-    said = step_words(rounded(places[-2]), last)
-    said += before_words(
-        [
-            (
-                _beside(things[n][0], way[: corner + 1], at_px, places),
-                nearly(rng, things[n][0]),
-                things[n][1],
-            )
-            for n, corner in hits
-        ]
-    )
+    said = step_words(rounded(places[-2]), last) + before_words(befallen)
     return Drill(text=text + said, said=(*marks, (len(text), len(text + said))))
 
 
@@ -173,18 +170,6 @@ def _is_clear(way: Sequence[Point], things: Sequence[Standing], but: set[int]) -
             if math.dist(place, (x0 + share * (x1 - x0), y0 + share * (y1 - y0))) < least:
                 return False
     return True
-
-
-def _beside(
-    thing: tuple[int, int],
-    way: Sequence[Point],
-    at_px: np.ndarray,
-    places: Sequence[np.ndarray],
-) -> tuple[int, int]:
-    """Of the two places before and after the end of a way, the one nearer to a thing."""
-    after = int(np.searchsorted(at_px, _along(way)[-1]))
-    pair = places[max(0, after - 1) : after + 1]
-    return min(map(rounded, pair), key=lambda place: math.dist(place, thing))
 
 
 def _along(way: Sequence[Point]) -> np.ndarray:

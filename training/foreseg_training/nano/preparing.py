@@ -8,7 +8,9 @@ Does not know: how the language model is trained.
 
 from __future__ import annotations
 
+import bisect
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -51,12 +53,14 @@ from .questions import (
 )
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
+from .tracks import given_of
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
 _STILL_STEP = 3  # of a scene's few frames the language model is shown every third
 _FIRST_STILL = 1_000_000  # the number of a scene
 _STILL_GLANCES = 3  # of such a scene
+_TRACKS = re.compile(r"(?=The [a-z ]+: \[)")  # where one begins
 _LOG = logging.getLogger(__name__)
 FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
@@ -230,19 +234,45 @@ def write_told(
 
 
 def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
-    """Of a clip's questions: their labels without frames, and what is seen as if it were asked."""
+    """Of a clip's questions: their labels without frames, what is there as if it were asked, and tracks as if they were said."""
     texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
+    here = [_TRACKS.split(one.seen)[0] for one in group]
     prompts = [
-        text.replace(geometry.image_token, "") + one.seen
-        for text, one in zip(texts, group, strict=True)
+        text.replace(geometry.image_token, "") + there
+        for text, there in zip(texts, here, strict=True)
     ]
-    said = [(one.completion + END).removeprefix(one.seen) for one in group]
-    return window_of(
+    said = [
+        tokenizer(
+            (one.completion + END).removeprefix(there),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        for one, there in zip(group, here, strict=True)
+    ]
+    given = [
+        _inside(words.offset_mapping, given_of(one.seen.removeprefix(there)))
+        for words, one, there in zip(said, group, here, strict=True)
+    ]
+    window = window_of(
         [],
         [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
-        [tokenizer(text, add_special_tokens=False).input_ids for text in said],
+        [words.input_ids for words in said],
         tokenizer,
     )
+    return replace(window, given=tuple(given))
+
+
+def _inside(
+    letters: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
+) -> tuple[int, ...]:
+    """Numbers of the tokens whose letters lie in one of some ascending spans."""
+    begins = [first for first, _ in spans]
+    found = []
+    for number, (first, end) in enumerate(letters):
+        at = bisect.bisect_right(begins, first) - 1
+        if at >= 0 and end <= spans[at][1]:
+            found.append(number)
+    return tuple(found)
 
 
 def _methods(preparation: Preparation) -> dict[Form, VeasonMethod]:

@@ -24,6 +24,7 @@ from foreseg.methods.grammar import Form
 from foreseg.methods.veason import VeasonMethod
 from foreseg_simulation.clip import Clip, Expression, naming_clip
 from foreseg_simulation.foresight import Skill
+from foreseg_simulation.questions import PastEvent
 from foreseg_simulation.recording import Shot, image_of
 from foreseg_training.vlm.rewards_veason import Truth
 
@@ -225,7 +226,8 @@ def _asked(
     answer = f"<answer>{method.worded(shown, in_view, told)}</answer>"
     is_naming = expression.skill is Skill.NAMING
     shots, scale = [clip.shots[i] for i in taken], method.scale_xy(keyframe)
-    begin = "" if is_naming else _seen(clip, shots, scale)
+    numbers = [places[id(shot)] for shot in shots]
+    begin = "" if is_naming else _seen(clip, shots, scale, numbers, recording.events)
     first = "" if is_naming else begin + _told(clip, expression, shots, places, recording, scale)
     middles = [box.scaled(scale).centre_xy for box in told]
     last = at_words([(round(x), round(y)) for x, y in middles])
@@ -243,10 +245,16 @@ def _asked(
     )
 
 
-def _seen(clip: Clip, shots: Sequence[Shot], scale_xy: tuple[float, float]) -> str:
+def _seen(
+    clip: Clip,
+    shots: Sequence[Shot],
+    scale_xy: tuple[float, float],
+    numbers: Sequence[int] = (),
+    events: Sequence[PastEvent] = (),
+) -> str:
     """What a thought says first: what is there, and tracks."""
     return here_of(shots, clip.names, scale_xy) + tracks_of(
-        shots, clip.names, clip.size_wh, scale_xy
+        shots, clip.names, clip.size_wh, scale_xy, numbers, events
     )
 
 
@@ -261,7 +269,7 @@ def _told(
     """What a thought says next: what happened, and ways ahead where motion tells something."""
     names, size_wh = clip.names, clip.size_wh
     numbers = [places[id(shot)] for shot in shots]
-    told = events_of(shots, numbers, recording.events, names, size_wh, scale_xy)
+    told = events_of(shots, numbers, recording.events, names, scale_xy)
     if expression.lead_s is None or expression.skill in _UNMOVED:
         return told
     later = recording.shots[numbers[-1] + 1 :]

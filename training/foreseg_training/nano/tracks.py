@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from foreseg_simulation.foresight import Topic
 from foreseg_simulation.questions import PastEvent
@@ -24,6 +26,7 @@ MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
 NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
+_GIVEN = re.compile(r"The [a-z ]+: \[[^\]]*|(?<!\]: )(?<![a-z]: )\[[^\]]*")
 _LEAST_TURN_PX, _TURN_SHARE = (
     4.0,
     0.5,
@@ -57,26 +60,59 @@ def tracks_of(
     names: Mapping[int, str],
     size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
+    places: Sequence[int] = (),
+    events: Sequence[PastEvent] = (),
 ) -> str:
     """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, as `way_words` writes places.
 
     Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`; in the order of
-    `here_of`, then those that the last frame does not show.
+    `here_of`, then those that the last frame does not show. What one of them touched is said where its track shows it.
 
     Args:
         shots: as shown, oldest first.
         names: of objects, by instance id.
         size_wh: of the shots, pixels.
         scale_xy: from there to the pixels in which places are said.
+        places: of each shot, its number in the recording; for events.
+        events: of the recording.
     """
     told = told_shots(shots, names, size_wh)
     movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
     here = [i for _, i in _seen(shots[-1], names, scale_xy) if i in movers]
+    touched: dict[int, dict[int, str]] = {i: {} for i in movers}
+    for event, first, where in _seen_events(shots, places, events, names, scale_xy):
+        found = _toucher(event, shots[first].stamp_ns, told, movers, where, scale_xy)
+        if found is not None:
+            by, after = found
+            said = touched[by].get(after, "")
+            touched[by][after] = f"{said}: {place_words(where)} the {names[event.target_id]}"
     return "".join(
-        f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told])}. "
+        f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told], touched[i])}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
         for i in (*here, *(i for i in movers if i not in here))
     )
+
+
+def _toucher(
+    event: PastEvent,
+    stamp_ns: int,
+    told: Sequence[Shot],
+    movers: Sequence[int],
+    where: tuple[int, int],
+    scale_xy: tuple[float, float],
+) -> tuple[int, int] | None:
+    """Of the movers the one that was nearest to what was touched, and after which of its places that shows; None: none was near."""
+    if event.topic not in _TOUCHES:
+        return None
+    after = bisect.bisect_left([shot.stamp_ns for shot in told], stamp_ns)
+    ways = [
+        (math.dist(place, where), i)
+        for shot in told[max(0, after - 1) : after + 1]
+        for i in movers
+        if i != event.target_id and (place := _place(shot, i, scale_xy))
+    ]
+    away, by = min(ways, default=(math.inf, 0))
+    return (by, min(after + 1, len(told) - 1)) if away <= NEAR_PX else None
 
 
 def here_of(
@@ -147,68 +183,44 @@ def events_of(
     places: Sequence[int],
     events: Sequence[PastEvent],
     names: Mapping[int, str],
-    size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> str:
-    """A sentence such as `Before: [70, 40] [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
-
-    What was touched comes after the place nearest to it that its track says of something else that moved, just before or
-    after: whoever must say what was hit finds where a track turns, and reads off what is there (docs/log.md).
+    """A sentence such as `Before: [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
 
     Args:
         shots: as shown, oldest first.
         places: of each, its number in the recording.
         events: of the recording.
         names: of objects, by instance id.
-        size_wh: of the shots, pixels.
-        scale_xy: from there to the pixels in which places are said.
+        scale_xy: from the shots' pixels to those in which places are said.
     """
-    said = []
-    movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
-    told = told_shots(shots, names, size_wh)
-    stamps = [shot.stamp_ns for shot in told]
+    found = _seen_events(shots, places, events, names, scale_xy)
+    return before_words([(where, names[event.target_id]) for event, _, where in found])
+
+
+def _seen_events(
+    shots: Sequence[Shot],
+    places: Sequence[int],
+    events: Sequence[PastEvent],
+    names: Mapping[int, str],
+    scale_xy: tuple[float, float],
+) -> list[tuple[PastEvent, int, tuple[int, int]]]:
+    """Those between the first and the last shot, each with its first shot after it, and where that or the one before has it."""
+    found = []
     for event in events:
         if not places[0] < event.position <= places[-1] or event.target_id not in names:
             continue
         first = bisect.bisect_left(places, event.position)
-        seen = [n for n in (first, first - 1) if event.target_id in shots[n].objects]
-        if seen:
-            where = _place(shots[seen[0]], event.target_id, scale_xy)
-            after = bisect.bisect_left(stamps, shots[first].stamp_ns)
-            others = [i for i in movers if i != event.target_id]
-            near = told[max(0, after - 1) : after + 1] if event.topic in _TOUCHES else []
-            by = _nearest(near, others, where, scale_xy)
-            said.append((by, where, names[event.target_id]))
-    return before_words(said)
+        both = (_place(shots[n], event.target_id, scale_xy) for n in (first, first - 1))
+        where = next((place for place in both if place), None)
+        if where is not None:
+            found.append((event, first, where))
+    return found
 
 
-def _nearest(
-    shots: Sequence[Shot],
-    ids: Sequence[int],
-    where: tuple[int, int] | None,
-    scale_xy: tuple[float, float],
-) -> tuple[int, int] | None:
-    """Of all places of some things on some frames, the nearest to another place; None of none."""
-    found = [place for shot in shots for i in ids if (place := _place(shot, i, scale_xy))]
-    if where is None or not found:
-        return None
-    return min(found, key=lambda place: math.dist(place, where))
-
-
-def before_words(
-    things: Sequence[tuple[tuple[int, int] | None, tuple[int, int] | None, str]],
-) -> str:
-    """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing.
-
-    Args:
-        things: of each, where a track comes nearest to it if one does, where it was, and its name.
-    """
-    listed = ", ".join(
-        f"{place_words(by)} {place_words(place)} the {name}"
-        if by
-        else f"{place_words(place)} the {name}"
-        for by, place, name in things[-MAX_EVENTS:]
-    )
+def before_words(things: Sequence[tuple[tuple[int, int] | None, str]]) -> str:
+    """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing."""
+    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[-MAX_EVENTS:])
     return f"Before: {listed}. " if listed else ""
 
 
@@ -304,16 +316,31 @@ def _place(shot: Shot, instance_id: int, scale_xy: tuple[float, float]) -> tuple
     return round(x * scale_xy[0]), round(y * scale_xy[1])
 
 
-def way_words(places: Sequence[tuple[int, int] | None]) -> str:
+def way_words(
+    places: Sequence[tuple[int, int] | None], touched: Mapping[int, str] = MappingProxyType({})
+) -> str:
     """`[81, 42], [75, 40]; [69, 48]`: places one after the other, empty brackets where a thing cannot be seen.
 
-    A semicolon follows the place from which it can be told that the thing turned, set out or stopped: whoever must say
-    what befell finds there where to look (docs/log.md). It is never told of the last place.
+    A semicolon follows the place from which it can be told that the thing turned, set out or stopped, and words such as
+    `: [80, 50] the cup` a place from which it can be told what it touched: whoever must say what befell reads it off there,
+    and need not search all of a way (docs/log.md). A turn is never told of the last place.
+
+    Args:
+        places: oldest first.
+        touched: such words, by the place's number.
     """
-    words = [place_words(place) for place in places]
+    words = [place_words(place) + touched.get(n, "") for n, place in enumerate(places)]
     for n in range(len(places) - 1):
-        words[n] += "; " if _has_turned(places[: n + 1]) else ", "
+        words[n] += "; " if n in touched or _has_turned(places[: n + 1]) else ", "
     return "".join(words)
+
+
+def given_of(tracks: str) -> list[tuple[int, int]]:
+    """Where the letters of tracks are that only frames can tell: whose they are, and all places but of what was touched.
+
+    The bracket after a place is none of them: what comes after it may be in one token with it.
+    """
+    return [found.span() for found in _GIVEN.finditer(tracks)]
 
 
 def _has_turned(places: Sequence[tuple[int, int] | None]) -> bool:

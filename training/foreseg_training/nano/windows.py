@@ -27,6 +27,7 @@ class Window:
         asked: token ids of what comes after it: the question, then the completion and its end.
         num_prompt: of each of `asked`, the tokens before the completion.
         truths: what is true of each, as rewards want it (`Truth.to_json`); empty: it was not kept.
+        given: of each, numbers of the completion's tokens that are not to be learnt; empty: all are.
     """
 
     frames: Sequence[int]
@@ -34,6 +35,7 @@ class Window:
     asked: Sequence[Sequence[int]]
     num_prompt: Sequence[int]
     truths: Sequence[str] = ()
+    given: Sequence[Sequence[int]] = ()
 
 
 def window_of(
@@ -86,6 +88,7 @@ def _read(fields: dict[str, Any]) -> Window:
         asked=tuple(array("i", ids) for ids in fields["asked"]),
         num_prompt=array("i", fields["num_prompt"]),
         truths=tuple(fields.get("truths", ())),
+        given=tuple(array("i", numbers) for numbers in fields.get("given", ())),
     )
 
 
