@@ -69,7 +69,7 @@ def test_what_follows_from_the_list_and_the_places_is_to_be_said() -> None:
     for line in _LINES:
         said = [line.text[first:last] for first, last in line.said]
         track, *marks, step, ahead = said
-        assert set(marks) <= {"], ", "]; "}
+        assert set(marks) <= {"], ", "]; ", "]. "}
         assert line.text.endswith(f"{step}{ahead}")
         here, _, rest = line.text.partition(". ")
         name = re.match("The ([a-z ]+): ", track)

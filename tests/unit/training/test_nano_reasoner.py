@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from foreseg_training.nano.architecture import (  # noqa: E402
     read_nano_reasoner,
     save_nano_reasoner,
 )
-from foreseg_training.nano.batches import Batcher  # noqa: E402
+from foreseg_training.nano.batches import Batcher, Row  # noqa: E402
 from foreseg_training.nano.dense import (  # noqa: E402
     DenseConfig,
     DenseSaid,
@@ -345,6 +346,22 @@ def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> Non
             assert rest.endswith("</answer><|im_end|>")
     store = FrameStore(prepared / "frames.npy")
     batcher = Batcher(windows, store, tokenizer, num_windows=2, num_asked=2)
+    num_given = 0
+    for window in windows:
+        for ids, first, given in zip(window.asked, window.num_prompt, window.given, strict=True):
+            here = tokenizer.decode(list(ids[:first]))
+            tracks = tokenizer.decode(list(ids[first:])).partition("</think>")[0]
+            assert re.search(r"(Here|Gone): [^.]*\. $", here)
+            assert not re.search(r"The [a-z ]+: \[", here.partition("<think>")[2])
+            row = batcher.batch([window], [Row(0, ids, first, given)]).labels[0]
+            unlearnt = [i for i in range(first, len(ids)) if row[i - 1] < 0]
+            assert unlearnt == [first + number for number in given]
+            assert all(row[i - 1] in (ids[i], -100) for i in range(first, len(ids)))
+            said = tokenizer.decode([ids[i] for i in range(first, len(ids)) if i not in unlearnt])
+            assert not re.search(r"The [a-z ]+: \[", said)  # no track's beginning
+            assert bool(given) == bool(re.search(r"The [a-z ]+: \[", tracks))
+            num_given += len(given)
+    assert num_given
     batch = batcher.draw(np.random.default_rng(1))
     batch.side[:] = -1
     words, _ = batch_loss(model, batch, number_ids(tokenizer), GRID_THW)

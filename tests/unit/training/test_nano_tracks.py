@@ -25,6 +25,7 @@ from foreseg_training.nano.tracks import (
     ahead_of,
     at_words,
     events_of,
+    given_of,
     here_of,
     near_words,
     told_shots,
@@ -148,26 +149,54 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
         return PastEvent(topic=Topic.HIT, target_id=target_id, position=position)
 
     events = [event(2, 0), event(1, 3), event(2, 4), event(1, 6), event(9, 4), event(2, 7)]
-    size_wh = (200, 200)
-    said = events_of(shots, [0, 3, 6], events, names, size_wh, (1.0, 0.5))
-    by = "[25, 10]"  # the cup, which goes
-    assert said == f"Before: [25, 10] the cup, {by} [55, 25] the red cube, [25, 10] the cup. "
-    assert events_of(shots, [0, 3, 6], [], names, size_wh, (1.0, 1.0)) == ""
-    many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, size_wh, (1.0, 1.0))
+    said = events_of(shots, [0, 3, 6], events, names, (1.0, 0.5))
+    assert said == "Before: [25, 10] the cup, [55, 25] the red cube, [25, 10] the cup. "
+    assert events_of(shots, [0, 3, 6], [], names, (1.0, 1.0)) == ""
+    many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, (1.0, 1.0))
     assert many.count("red cube") == MAX_EVENTS
 
 
 @pytest.mark.parametrize("topic", list(Topic))
-def test_what_was_touched_comes_after_where_the_mover_was_by_it(topic: Topic) -> None:
-    ways = [(20, 50), (50, 50), (90, 50), (60, 50), (30, 50)]
+def test_what_a_thing_touched_is_said_where_its_track_shows_it(topic: Topic) -> None:
+    ways = [(20, 50), (50, 50), (90, 50), (60, 50), (30, 50), (10, 50)]
     shots = [shot(n, i1=way, i2=(110, 50), i3=(30, 90)) for n, way in enumerate(ways)]
     names = {1: "ball", 2: "cup", 3: "red cube"}
-    events = [PastEvent(topic=topic, target_id=2, position=3)]
-    said = events_of(shots, range(5), events, names, (200, 100), (1.0, 1.0))
-    touches = topic in (Topic.HIT, Topic.PUSH, Topic.KNOCK, Topic.REACH)
-    assert said == (
-        "Before: [90, 50] [110, 50] the cup. " if touches else "Before: [110, 50] the cup. "
+
+    def said(*positions: int) -> str:
+        events = [PastEvent(topic=topic, target_id=2, position=p) for p in positions]
+        tracks = tracks_of(shots, names, _SIZE, (1.0, 1.0), range(6), events)
+        return tracks.removeprefix("The ball: ").partition(". ")[0]
+
+    unsaid = "[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50], [10, 50]"
+    assert said() == unsaid
+    if topic not in (Topic.HIT, Topic.PUSH, Topic.KNOCK, Topic.REACH):
+        assert said(3) == unsaid
+        return
+    cup = ": [110, 50] the cup"
+    assert said(3) == f"[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50]{cup}; [10, 50]"
+    assert said(2, 3) == f"[20, 50], [50, 50], [90, 50], [60, 50]{cup}; [30, 50]{cup}; [10, 50]"
+    assert said(3, 3) == f"[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50]{cup}{cup}; [10, 50]"
+    assert said(5) == unsaid  # the ball was far away by then
+    last = [shot(n, i1=(80 + 10 * n, 50), i2=(110, 50)) for n in range(3)]
+    events = [PastEvent(topic=topic, target_id=2, position=2)]
+    tracks = tracks_of(last, names, _SIZE, (1.0, 1.0), range(3), events)
+    assert tracks == f"The ball: [80, 50], [90, 50], [100, 50]{cup}. It moves right 10. "
+
+
+def test_of_tracks_only_places_and_whose_they_are_are_given() -> None:
+    track = (
+        "The ball: [9, 4], []; [9, 6]: [1, 2] the cup: [3, 4] the can; [0, 1]: [5, 6] the cup. "
     )
+    told = f"{track}It moves left 3. The can: [1, 1]. It lies still. "
+    kept, end = "", 0
+    for first, last in given_of(told):
+        kept += told[end:first] + "_"
+        end = last
+    assert kept + told[end:] == (
+        "_], _]; _]: [1, 2] the cup: [3, 4] the can; _]: [5, 6] the cup. It moves left 3. _]."
+        " It lies still. "
+    )
+    assert given_of("") == []
 
 
 def test_a_semicolon_follows_the_place_that_shows_a_turn() -> None:
