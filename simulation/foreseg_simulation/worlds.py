@@ -31,7 +31,7 @@ class Pace:
     stream_leg_s: tuple[float, float]
 
 
-WORLD_VERSIONS: Mapping[World, int] = MappingProxyType({World.SHAPES: 1, World.TABLETOP: 1})
+WORLD_VERSIONS: Mapping[World, int] = MappingProxyType({World.SHAPES: 1, World.TABLETOP: 2})
 PACES: Mapping[World, Pace] = MappingProxyType(
     {
         World.SHAPES: Pace(clip_leg_s=(1.2, 1.8), stream_leg_s=(2.5, 4.0)),

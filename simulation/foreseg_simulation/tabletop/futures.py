@@ -123,6 +123,12 @@ def evidence(shots: Sequence[Shot], upto: int, *earlier: int) -> tuple[int, ...]
     return tuple(shots[i].stamp_ns for i in places)
 
 
+def round_to(target: int, order: Sequence[int]) -> list[int]:
+    """The round that ends before a target, which begins it: what has just been seen, the newest last."""
+    at = order.index(target)
+    return [*order[at:], *order[:at]]
+
+
 def listed(names: Sequence[str]) -> str:
     """Write "the a, the b and the c"."""
     *most, last = (f"the {name}" for name in names)

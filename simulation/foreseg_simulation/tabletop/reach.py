@@ -26,6 +26,7 @@ from .futures import (
     first_touched,
     listed,
     nothing_truth,
+    round_to,
     way_in_words,
 )
 from .scene import Moment
@@ -309,8 +310,8 @@ class ReachPlot:
                 f"It has set out for the {name}.",
             )
         if self._has_habit:
-            order = [self._names[k + 2] for k in self._order]
-            last = self._names[self._order[self._order.index(target) - 1] + 2]
+            order = [self._names[k + 2] for k in round_to(target, self._order)]
+            last = order[-1]
             known = (
                 f"The gripper has taken {listed(order)}, in this order, again and again.",
                 f"The last one was the {last}.",

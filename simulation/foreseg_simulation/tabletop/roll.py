@@ -27,6 +27,7 @@ from .futures import (
     first_touched,
     listed,
     nothing_truth,
+    round_to,
     way_in_words,
 )
 from .scene import Moment
@@ -176,12 +177,11 @@ class RollPlot:
         )
 
     def _habit_steps(self, leg: _Leg) -> tuple[str, ...]:
-        order = [self._names[k] for k in leg.order]
-        last = leg.order[leg.order.index(leg.target_id) - 1]
+        order = [self._names[k] for k in round_to(leg.target_id, leg.order)]
         return (
             f"So far the ball has visited {listed(order)}, in this order.",
-            f"It has just hit the {self._names[last]} and lies still.",
-            f"After the {self._names[last]} comes the {self._names[leg.target_id]}.",
+            f"It has just hit the {order[-1]} and lies still.",
+            f"After the {order[-1]} comes the {order[0]}.",
         )
 
     def _legs(self, world: World) -> Iterator[_Leg]:
