@@ -39,7 +39,7 @@ def test_every_shipped_system_answers_every_position(name: str) -> None:
     system.close()
     is_ignorant = prediction.spoken.status == "abstained"
     assert sorted(prediction.masks[TARGET]) == ([] if is_ignorant else list(range(8)))
-    if system.config.reasoner != "nano":  # whose gate may take these drawings for its worlds, or not
+    if system.config.reasoner != "nano":  # its gate takes these for its worlds, or not
         assert is_ignorant == (system.config.reasoner == "kinematic")  # not its kind of question
     assert read_system(name).about
 
