@@ -7,6 +7,7 @@ keeps; does not know questions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from foreseg.errors import InputError
+from foreseg.frames import U8Array
 from foreseg.language.images import F32Array
 from foreseg.media.pictures import decoded_picture
 from foreseg.nano.familiar import Familiarity, FamiliarLimits
@@ -34,7 +36,10 @@ _STEPS = 200
 
 
 def familiar_from(
-    path: Path, channels: int, others: F32Array | None = None
+    path: Path,
+    channels: int,
+    others: F32Array | None = None,
+    drawings: F32Array | None = None,
 ) -> tuple[F32Array, FamiliarLimits]:
     """Statistics for `Familiarity`, and the limits beyond which pictures are unlike the training's.
 
@@ -42,6 +47,7 @@ def familiar_from(
         path: (frames, tokens, channels) of `.npy`, in the order in which they were drawn.
         channels: of the model's tokens.
         others: (N, channels), the tokens' means of pictures that it is not for; None: it knows none.
+        drawings: (N, channels), of plain drawings, to be told from the training's beside the others; None: it knows none.
 
     Raises:
         InputError: no such file, of another model, too few frames or others, or others that cannot be told from them.
@@ -64,7 +70,8 @@ def familiar_from(
         raise InputError(msg)
     is_new = np.arange(len(others)) % HELD_OUT == 0
     white = familiarity.white(fitted.astype(np.float32))
-    statistics[-1] = _direction(white, familiarity.white(others[~is_new]))
+    unlike = others[~is_new] if drawings is None else np.concatenate([others[~is_new], drawings])
+    statistics[-1] = _direction(white, familiarity.white(unlike))
     familiarity = Familiarity(statistics)
     limits = FamiliarLimits(
         distance=round(float(np.quantile(familiarity.distances(held_out), QUANTILE)), 4),
@@ -90,16 +97,25 @@ def means_of_pictures(encoder: VisionEncoder, folder: Path) -> F32Array:
     if not paths:
         msg = f"{folder} has no pictures ({', '.join(IMAGES)})"
         raise InputError(msg)
-    return np.stack([_mean(encoder, path) for path in paths])
+    return means_of_images(encoder, map(_read, paths))
 
 
-def _mean(encoder: VisionEncoder, path: Path) -> F32Array:
+def means_of_images(encoder: VisionEncoder, images: Iterable[U8Array]) -> F32Array:
+    """(N, C): the tokens' means of pictures (H, W, 3) RGB."""
+    return np.stack([_mean(encoder, image) for image in images])
+
+
+def _read(path: Path) -> U8Array:
     try:
         image = decoded_picture(cv2, path.read_bytes(), cv2.IMREAD_COLOR)
     except (OSError, InputError) as error:
         msg = f"{path} cannot be read: {error}"
         raise InputError(msg) from error
-    found = [seen for seen in encoder.encode([image[..., ::-1]]) if seen is not None]
+    return image[..., ::-1]
+
+
+def _mean(encoder: VisionEncoder, image: U8Array) -> F32Array:
+    found = [seen for seen in encoder.encode([image]) if seen is not None]
     mean: F32Array = found[-1][0].tokens.mean(axis=0)
     return mean
 

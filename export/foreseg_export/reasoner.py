@@ -52,8 +52,9 @@ from foreseg.reasoner.prompt_card import (
     check_trained,
     read_card,
 )
-from foreseg_export.familiar import familiar_from, means_of_pictures
+from foreseg_export.familiar import familiar_from, means_of_images, means_of_pictures
 from foreseg_export.graphs import export_piece
+from foreseg_export.plain_drawings import plain_drawings
 from foreseg_export.reasoner_graphs import DecoderGraph, VisionGraph, graph_specs
 from foreseg_export.reasoner_precision import PRECISIONS, lower
 from foreseg_export.vlm_quality import ValidationSet
@@ -63,6 +64,7 @@ from foreseg_torch.vlm.loading import LoadedVlm, Precision, load_vlm
 from foreseg_torch.vlm.vision_inputs import prompt_from_messages
 
 LICENCE = "Apache-2.0"
+NUM_DRAWINGS = 1500  # that are told from the training's frames, where other pictures are
 _EXPORTERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 Report = Callable[[str], None]
 
@@ -160,10 +162,14 @@ def _familiar(
     report: Report,
 ) -> NanoManifest:
     """Write what the bundle is to know of pictures, beside its traced graphs."""
-    others = _others(folder / f"fp32-{VISION}", draft, card, options.unlike)
-    statistics, limits = familiar_from(seen, draft.decoder.channels, others)
+    others, drawings = _others(folder / f"fp32-{VISION}", draft, card, options.unlike)
+    statistics, limits = familiar_from(seen, draft.decoder.channels, others, drawings)
     np.save(folder / FAMILIAR, statistics)
-    beside = "" if others is None else f", parted from {len(others)} others at {limits.lean:.1f}"
+    beside = (
+        ""
+        if others is None or drawings is None
+        else f", parted from {len(others)} others and {len(drawings)} plain drawings at {limits.lean:.1f}"
+    )
     report(
         f"answers about pictures at a distance of up to {limits.distance:.2f} from the training's{beside}"
     )
@@ -172,10 +178,10 @@ def _familiar(
 
 def _others(
     vision: Path, draft: NanoManifest, card: PromptCard, folders: Sequence[Path]
-) -> F32Array | None:
-    """What the tower makes of pictures that the reasoner is not for; None where there are none."""
+) -> tuple[F32Array, F32Array] | tuple[None, None]:
+    """What the tower makes of pictures that the reasoner is not for, and of plain drawings; None where there are no pictures."""
     if not folders:
-        return None
+        return None, None
     encoder = VisionEncoder(
         OnnxEngine("vision", vision.read_bytes()),
         draft.images,
@@ -183,7 +189,8 @@ def _others(
         frame_pixels=card.frame_pixels,
         max_bytes=0,
     )
-    return np.concatenate([means_of_pictures(encoder, folder) for folder in folders])
+    others = np.concatenate([means_of_pictures(encoder, folder) for folder in folders])
+    return others, means_of_images(encoder, plain_drawings(NUM_DRAWINGS))
 
 
 def _lowest(

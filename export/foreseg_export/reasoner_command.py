@@ -74,8 +74,8 @@ def _add_what_it_knows(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="pictures that it is not for, such as photographs: what looks like them is left to"
-        " another reasoner, too; may be repeated",
+        help="pictures that it is not for, such as photographs: what looks like them, or like a"
+        " plain drawing, is left to another reasoner, too; may be repeated",
     )
     add(
         "--calibration",

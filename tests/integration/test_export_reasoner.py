@@ -88,7 +88,7 @@ def test_the_smallest_weights_that_change_no_answer_are_kept(
     assert limits is not None
     assert 0.5 < limits.distance < 5
     assert limits.lean != 0
-    assert "parted from 120 others" in told
+    assert f"parted from 120 others and {reasoner.NUM_DRAWINGS} plain drawings" in told
     assert {path.name for path in out.iterdir()} == {
         VISION, DECODER, TOKENIZER, CARD, FAMILIAR, CALIBRATION, "manifest.json",
     }  # fmt: skip
