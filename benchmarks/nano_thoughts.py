@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/nano_thoughts.py --data RUN --model RUN/model
 
 RUN is what `foreseg-train nano` left; its held-out questions about what was seen, or what comes, are asked. A row gives the truth
-up to one point more than the row before; what it gains over that row is what the part between them costs.
+up to one point more than the row before; what it gains over that row is what the part between them costs. Tracks say what was touched, too.
 """
 
 from __future__ import annotations

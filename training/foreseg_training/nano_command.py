@@ -109,7 +109,7 @@ def train_nano(options: argparse.Namespace) -> None:
     if is_prepared and not options.resume:
         msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
         raise InputError(msg)
-    if is_prepared and not (options.out / "sightings.jsonl").is_file():
+    if is_prepared and not _is_of_today(options.out):
         msg = f"{options.out} was prepared by an earlier foreseg: begin anew with another --out"
         raise InputError(msg)
     try:
@@ -117,6 +117,14 @@ def train_nano(options: argparse.Namespace) -> None:
     except ImportError as error:
         package, extra = str(error.name), "train"
         raise MissingExtraError(package, extra, "training the nano reasoner") from error
+
+
+def _is_of_today(prepared: Path) -> bool:
+    """Whether what an earlier command drew says what thoughts say now: sightings, and told places that are given."""
+    if not all((prepared / name).is_file() for name in ("sightings.jsonl", "told.jsonl")):
+        return False
+    with (prepared / "told.jsonl").open(encoding="utf-8") as told:
+        return '"given": [[' in told.readline()
 
 
 def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:

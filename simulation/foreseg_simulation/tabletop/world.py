@@ -214,14 +214,15 @@ class Renderer:
         mj.mj_comPos(self._model, self._data)
         mj.mj_camlight(self._model, self._data)
         self._inner.update_scene(self._data, "view")
-        image = self._image() if self._needs_images else None
+        image = self._colours()
         self._inner.enable_segmentation_rendering()
         geoms = self._inner.render()[..., 0]
         self._inner.disable_segmentation_rendering()
-        ids = self._owner[geoms]
-        return np.zeros((*ids.shape, 3), np.uint8) if image is None else image, ids
+        return image, self._owner[geoms]
 
-    def _image(self) -> U8Array:
+    def _colours(self) -> U8Array:
+        if not self._needs_images:
+            return np.zeros((self._inner.height, self._inner.width, 3), np.uint8)
         return cv2.GaussianBlur(self._inner.render(), (3, 3), _LENS_PX)
 
     def close(self) -> None:

@@ -322,7 +322,7 @@ def test_recordings_of_which_nothing_is_told_are_refused_in_a_sentence(
             yield [dataclasses.replace(one, seen="") for one in group]
 
     monkeypatch.setattr(preparing, "asked_about", unseen)
-    monkeypatch.setattr(preparing, "write_told", lambda *_: None)
+    monkeypatch.setattr(preparing, "write_told", lambda *_, **__: None)
     recorder = Recorder(size_wh=PREPARATION.size_wh, num_clips=2)
     drawn = [recorder.recording(1, number) for number in range(2)]
     few = dataclasses.replace(PREPARATION, num_recordings=2)
@@ -581,6 +581,10 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
             main(["nano", "--out", str(tmp_path), *words])
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["nano", "--out", str(tmp_path), "--resume"])
-    assert "was prepared by an earlier foreseg" in capsys.readouterr().err
+    for told in (None, "", '{"frames": [], "asked": [[1, 2]], "num_prompt": [1]}\n'):
+        if told is not None:
+            (tmp_path / "sightings.jsonl").touch()
+            (tmp_path / "told.jsonl").write_text(told, encoding="utf-8")
+        with pytest.raises(SystemExit):
+            main(["nano", "--out", str(tmp_path), "--resume"])
+        assert "was prepared by an earlier foreseg" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from .drill_scene import (
     rounded,
     twins,
 )
-from .tracks import before_words, here_words, place_words, step_words, way_words
+from .tracks import add_touch, before_words, here_words, step_words, way_words
 
 _HITS = (1, 1, 2, 2, 3)  # of a way
 _TOUCH_PX = (17.0, 23.0)  # of middles, when a ball hits
@@ -79,8 +79,7 @@ def draw_hits(
     befallen = [(nearly(rng, things[n][0]), things[n][1]) for n, _ in hits]
     for (where, name), (_, corner) in zip(befallen, hits, strict=True):
         after = int(np.searchsorted(at_px, _along(way)[corner]))
-        shown = min(after + 1, num_places - 1)
-        touched[shown] = f"{touched.get(shown, '')}: {place_words(where)} the {name}"
+        add_touch(touched, after, num_places, where, name)
     began = len(text)
     track = f"The {BALL}: {way_words(places_of(places, size_wh), touched)}. "
     marks = [(began + first, began + end) for first, end in marks_of(track)]

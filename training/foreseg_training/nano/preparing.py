@@ -8,9 +8,7 @@ Does not know: how the language model is trained.
 
 from __future__ import annotations
 
-import bisect
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,14 +51,13 @@ from .questions import (
 )
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
-from .tracks import given_of
+from .told import write_told
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
 _STILL_STEP = 3  # of a scene's few frames the language model is shown every third
 _FIRST_STILL = 1_000_000  # the number of a scene
 _STILL_GLANCES = 3  # of such a scene
-_TRACKS = re.compile(r"(?=The [a-z ]+: \[)")  # where one begins
 _LOG = logging.getLogger(__name__)
 FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
@@ -75,7 +72,7 @@ class Preparation:
         num_held_out: of them, the last ones, which are never learnt from.
         num_told: further scenes, of which nothing is kept but words (`told`).
         num_stills: further scenes of which a few frames each are seen: by the tower, and in listings and glances.
-        is_mirrored: whether each recording that is learnt from is also learnt in a mirror.
+        is_mirrored: whether each recording that is learnt from, and each scene that is told, is also learnt in a mirror.
         num_lessons: short windows of each recording, with a few questions each, to begin with; and as many glances.
         frame_pixels: at which frames are read, at most.
         num_frames: of a prompt, at most.
@@ -192,87 +189,14 @@ def prepare_of(
         )  # fmt: skip
     save_nano_reasoner(model, tokenizer, start)
     _write_card(preparation, start)
-    write_told(preparation, unpictured, start, out)
+    told = _with_mirrors(unpictured) if preparation.is_mirrored else unpictured
+    write_told(told, methods, start, out, seed=preparation.seed)
     _write_windows(preparation, out, recordings, asked, stills, tokenizer, model, geometry)
 
 
-def write_told(
-    preparation: Preparation, recordings: Iterable[Recording], start: Path, out: Path
-) -> None:
-    """Questions in words alone, `told.jsonl`: a thought begins with all that can be seen, and goes on from there.
-
-    Frames are what costs, to draw, to see and to read, and a model that learns from few scenes knows them by heart
-    sooner than it learns what follows from places; of places there can be any number (docs/log.md).
-
-    Args:
-        preparation: of words and forms.
-        recordings: with or without pictures.
-        start: a model's folder, of which the tokenizer is used.
-        out: where the file goes.
-
-    Raises:
-        InputError: there is no such question.
-    """
-    parts, methods = vlm_parts(start), _methods(preparation)
-    rng = np.random.default_rng([preparation.seed, 11])
-
-    def windows() -> Iterator[Window]:
-        for recording in recordings:
-            for one in (recording, mirrored(recording))[: 1 + preparation.is_mirrored]:
-                for group in asked_about(one, methods, rng):
-                    following = [asked for asked in group if asked.seen]
-                    if following:
-                        yield _told(following, parts.tokenizer, parts.geometry)
-
-    path = out / "told.jsonl"
-    write_windows(path, windows())
-    if not path.stat().st_size:
-        msg = (
-            "no question of the scenes that are told goes on from places: let more of them be told"
-        )
-        raise InputError(msg)
-
-
-def _told(group: Sequence[Asked], tokenizer: Any, geometry: ImageGeometry) -> Window:  # noqa: ANN401
-    """Of a clip's questions: their labels without frames, what is there as if it were asked, and tracks as if they were said."""
-    texts = [prompt_from_messages(one.messages, tokenizer, geometry) for one in group]
-    here = [_TRACKS.split(one.seen)[0] for one in group]
-    prompts = [
-        text.replace(geometry.image_token, "") + there
-        for text, there in zip(texts, here, strict=True)
-    ]
-    said = [
-        tokenizer(
-            (one.completion + END).removeprefix(there),
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-        )
-        for one, there in zip(group, here, strict=True)
-    ]
-    given = [
-        _inside(words.offset_mapping, given_of(one.seen.removeprefix(there)))
-        for words, one, there in zip(said, group, here, strict=True)
-    ]
-    window = window_of(
-        [],
-        [tokenizer(text, add_special_tokens=False).input_ids for text in prompts],
-        [words.input_ids for words in said],
-        tokenizer,
-    )
-    return replace(window, given=tuple(given))
-
-
-def _inside(
-    letters: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
-) -> tuple[int, ...]:
-    """Numbers of the tokens whose letters lie in one of some ascending spans."""
-    begins = [first for first, _ in spans]
-    found = []
-    for number, (first, end) in enumerate(letters):
-        at = bisect.bisect_right(begins, first) - 1
-        if at >= 0 and end <= spans[at][1]:
-            found.append(number)
-    return tuple(found)
+def _with_mirrors(recordings: Iterable[Recording]) -> Iterator[Recording]:
+    for recording in recordings:
+        yield from (recording, mirrored(recording))
 
 
 def _methods(preparation: Preparation) -> dict[Form, VeasonMethod]:

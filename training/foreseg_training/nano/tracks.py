@@ -26,6 +26,7 @@ MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
 NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
+_TRACK = re.compile(r"The [a-z ]+: \[")
 _GIVEN = re.compile(r"The [a-z ]+: \[[^\]]*|(?<!\]: )(?<![a-z]: )\[[^\]]*")
 _LEAST_TURN_PX, _TURN_SHARE = (
     4.0,
@@ -84,8 +85,7 @@ def tracks_of(
         found = _toucher(event, shots[first].stamp_ns, told, movers, where, scale_xy)
         if found is not None:
             by, after = found
-            said = touched[by].get(after, "")
-            touched[by][after] = f"{said}: {place_words(where)} the {names[event.target_id]}"
+            add_touch(touched[by], after, len(told), where, names[event.target_id])
     return "".join(
         f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told], touched[i])}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
@@ -101,7 +101,7 @@ def _toucher(
     where: tuple[int, int],
     scale_xy: tuple[float, float],
 ) -> tuple[int, int] | None:
-    """Of the movers the one that was nearest to what was touched, and after which of its places that shows; None: none was near."""
+    """Of the movers the one that was nearest to what was touched, and its first place after that; None: none was near."""
     if event.topic not in _TOUCHES:
         return None
     after = bisect.bisect_left([shot.stamp_ns for shot in told], stamp_ns)
@@ -112,7 +112,7 @@ def _toucher(
         if i != event.target_id and (place := _place(shot, i, scale_xy))
     ]
     away, by = min(ways, default=(math.inf, 0))
-    return (by, min(after + 1, len(told) - 1)) if away <= NEAR_PX else None
+    return (by, after) if away <= NEAR_PX else None
 
 
 def here_of(
@@ -333,6 +333,29 @@ def way_words(
     for n in range(len(places) - 1):
         words[n] += "; " if n in touched or _has_turned(places[: n + 1]) else ", "
     return "".join(words)
+
+
+def add_touch(
+    touched: dict[int, str], after: int, count: int, place: tuple[int, int], name: str
+) -> None:
+    """Add words for `way_words`: what was touched is said a place later, where the way back shows, or with the last one.
+
+    Args:
+        touched: words by the place's number; changed in place.
+        after: number of the first place after the touch.
+        count: of the track's places.
+        place: where it was touched.
+        name: what was touched.
+    """
+    shown = min(after + 1, count - 1)
+    touched[shown] = f"{touched.get(shown, '')}: {place_words(place)} the {name}"
+
+
+def here_and_tracks(seen: str) -> tuple[str, str]:
+    """The beginning of a thought, parted where its first track begins, if there is one."""
+    found = _TRACK.search(seen)
+    at = len(seen) if found is None else found.start()
+    return seen[:at], seen[at:]
 
 
 def given_of(tracks: str) -> list[tuple[int, int]]:
