@@ -109,22 +109,11 @@ def train_nano(options: argparse.Namespace) -> None:
     if is_prepared and not options.resume:
         msg = f"{options.out} holds a run: --resume goes on with it, another --out begins anew"
         raise InputError(msg)
-    if is_prepared and not _is_of_today(options.out):
-        msg = f"{options.out} was prepared by an earlier foreseg: begin anew with another --out"
-        raise InputError(msg)
     try:
         _make(options, is_prepared=is_prepared)
     except ImportError as error:
         package, extra = str(error.name), "train"
         raise MissingExtraError(package, extra, "training the nano reasoner") from error
-
-
-def _is_of_today(prepared: Path) -> bool:
-    """Whether what an earlier command drew says what thoughts say now: sightings, and told places that are given."""
-    if not all((prepared / name).is_file() for name in ("sightings.jsonl", "told.jsonl")):
-        return False
-    with (prepared / "told.jsonl").open(encoding="utf-8") as told:
-        return '"given": [[' in told.readline()
 
 
 def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
@@ -135,9 +124,12 @@ def _make(options: argparse.Namespace, *, is_prepared: bool) -> None:
     from foreseg_simulation.worlds import World, require_world
 
     from .nano.dense import DenseConfig
-    from .nano.preparing import Preparation, prepare
+    from .nano.preparing import Preparation, is_of_today, prepare
     from .nano.training import NanoTraining, train_language
 
+    if is_prepared and not is_of_today(options.out):
+        msg = f"{options.out} was prepared by another foreseg: begin anew with another --out"
+        raise InputError(msg)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     worlds = tuple(World(name) for name in options.world or WORLDS)

@@ -68,7 +68,7 @@ def test_a_way_ahead_goes_on_as_the_last_step_went_or_turns_back_at_an_edge() ->
 def test_what_follows_from_the_list_and_the_places_is_to_be_said() -> None:
     for line in _LINES:
         said = [line.text[first:last] for first, last in line.said]
-        track, *marks, step, ahead = said
+        track, first, *marks, step, ahead = said
         assert set(marks) <= {"], ", "]; ", "]. "}
         assert line.text.endswith(f"{step}{ahead}")
         here, _, rest = line.text.partition(". ")
@@ -78,7 +78,7 @@ def test_what_follows_from_the_list_and_the_places_is_to_be_said() -> None:
         assert "Ahead" not in line.text[: line.said[-1][0]]
         stands = re.search(r"\[(\d+, \d+)\] the " + name[1] + r" \[([^]]*)\]", here)
         assert stands is not None
-        assert track == f"The {name[1]}: [{stands[2]}"
+        assert (track, first) == (f"The {name[1]}: ", f"[{stands[2]}")
         assert step.startswith(f"[{stands[1]}]. ")
 
 

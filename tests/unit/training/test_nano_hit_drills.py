@@ -39,9 +39,9 @@ def touches_of(text: str) -> list[tuple[int, str]]:
 
 
 def words_after(track: str, number: int) -> str:
-    """What follows one of the places of a track, up to the next."""
+    """What follows one of the places of a track, up to the next one's label."""
     places = list(re.finditer(_PLACE, track))
-    return track[places[number].end() : places[number + 1].start()]
+    return track[places[number].end() : places[number + 1].start()].rstrip("0123456789")
 
 
 def ball_of(text: str) -> np.ndarray:

@@ -62,6 +62,7 @@ from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
 from foreseg_training.nano.rollouts import SHARED_ATTENTION  # noqa: E402
 from foreseg_training.nano.tokenizer import MAX_NUMBER, SPECIAL, train_tokenizer  # noqa: E402
+from foreseg_training.nano.tracks import THOUGHTS  # noqa: E402
 from foreseg_training.nano.training import NanoTraining, batch_loss  # noqa: E402
 from foreseg_training.nano.windows import read_windows, rows_of, window_of  # noqa: E402
 
@@ -270,6 +271,13 @@ def test_questions_that_share_their_frames_lose_and_learn_as_each_by_itself(
     batch = batcher.draw(np.random.default_rng(0))
     assert (batch.side >= 0).any()
     assert set(batch.labels[batch.side >= 0].tolist()) <= set(number_ids(tokenizer).tolist())
+    bracket, numbers = tokenizer.convert_tokens_to_ids("["), set(number_ids(tokenizer).tolist())
+    is_label = batch.asked[:, 2:] == bracket
+    said = batch.labels[:, :-2][is_label].tolist()
+    assert sum(token in numbers for token in said) > 5, "no track names its frames"
+    assert (batch.side[:, :-2][is_label] == -1).all(), (
+        "a frame's label is no place: 31 is not nearly 30"
+    )
     batch.side[:] = -1  # the model's own loss knows no near numbers
     grid = GRID_THW
     words, sides = batch_loss(model, batch, number_ids(tokenizer), grid)
@@ -352,14 +360,14 @@ def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> Non
             here = tokenizer.decode(list(ids[:first]))
             tracks = tokenizer.decode(list(ids[first:])).partition("</think>")[0]
             assert re.search(r"(Here|Gone): [^.]*\. $", here)
-            assert not re.search(r"The [a-z ]+: \[", here.partition("<think>")[2])
+            assert not re.search(r"The [a-z ]+: \d+\[", here.partition("<think>")[2])
             row = batcher.batch([window], [Row(0, ids, first, given)]).labels[0]
             unlearnt = [i for i in range(first, len(ids)) if row[i - 1] < 0]
             assert unlearnt == [first + number for number in given]
             assert all(row[i - 1] in (ids[i], -100) for i in range(first, len(ids)))
             said = tokenizer.decode([ids[i] for i in range(first, len(ids)) if i not in unlearnt])
-            assert not re.search(r"The [a-z ]+: \[", said)  # no track's beginning
-            assert bool(given) == bool(re.search(r"The [a-z ]+: \[", tracks))
+            assert not re.search(r"The [a-z ]+: \d+\[", said)  # no track's beginning
+            assert bool(given) == bool(re.search(r"The [a-z ]+: \d+\[", tracks))
             num_given += len(given)
     assert num_given
     batch = batcher.draw(np.random.default_rng(1))
@@ -581,10 +589,9 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_drawn(
             main(["nano", "--out", str(tmp_path), *words])
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
-    for told in (None, "", '{"frames": [], "asked": [[1, 2]], "num_prompt": [1]}\n'):
-        if told is not None:
-            (tmp_path / "sightings.jsonl").touch()
-            (tmp_path / "told.jsonl").write_text(told, encoding="utf-8")
+    for thoughts in (None, "", f"{THOUGHTS - 1}\n"):
+        if thoughts is not None:
+            (tmp_path / "thoughts.txt").write_text(thoughts, encoding="utf-8")
         with pytest.raises(SystemExit):
             main(["nano", "--out", str(tmp_path), "--resume"])
-        assert "was prepared by an earlier foreseg" in capsys.readouterr().err
+        assert "was prepared by another foreseg" in capsys.readouterr().err

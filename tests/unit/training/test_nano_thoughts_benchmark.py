@@ -15,7 +15,7 @@ for name in ("torch", "transformers", "cv2"):
     pytest.importorskip(name, reason="of foreseg's extra train")
 
 TRUE = (
-    "<think>Here: [20, 11] the cup [20, 11], [81, 42] the ball [9, 40]. The ball: [75, 40], [81, 42]."
+    "<think>Here: [20, 11] the cup [20, 11], [81, 42] the ball [9, 40]. The ball: 6[75, 40], 8[81, 42]."
     " It moves right 6 down 2. Before: [9, 40] the can. Ahead, the ball: [87, 44]. Near it: [20, 11] the cup."
     " The ball is rolling to the right. So the ball will hit the cup next. At [20, 11].</think>\n"
     '<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [[10, 1, 30, 21]]}</answer>'
@@ -39,7 +39,7 @@ def test_a_thought_is_given_part_by_part(thoughts: ModuleType) -> None:
     points = thoughts.points_of(TRUE)
     assert list(points) == list(thoughts.POINTS)
     parts = [TRUE[a:b] for a, b in zip(points.values(), [*points.values()][1:], strict=False)]
-    begins = ("<think>Here:", "The ball: [", "Before:", "Ahead,", "The ball is rolling")
+    begins = ("<think>Here:", "The ball: 6[", "Before:", "Ahead,", "The ball is rolling")
     assert [part.startswith(begin) for part, begin in zip(parts, begins, strict=True)] == [
         True
     ] * 5

@@ -48,28 +48,28 @@ def shot(at: int = 0, **places: tuple[int, int]) -> Shot:
 
 def test_the_place_of_what_moves_is_said_frame_by_frame_and_its_last_step() -> None:
     shots = [shot(i1=(10 + 20 * n, 50 - n * n), i2=(150, 50)) for n in range(5)]
-    said = tracks_of(shots, {1: "ball", 2: "red cube"}, _SIZE, (0.5, 1.0))
-    places = "[5, 50], [15, 49], [25, 46], [35, 41], [45, 34]"
+    said = tracks_of(shots, {1: "ball", 2: "red cube"}, _SIZE, (0.5, 1.0), [7, 9, 11, 13, 15])
+    places = "7[5, 50], 9[15, 49], 11[25, 46], 13[35, 41], 15[45, 34]"
     assert said == f"The ball: {places}. It moves right 10 up 7. "
 
 
 def test_what_came_or_went_is_said_with_empty_brackets() -> None:
     shots = [shot(i1=(20, 20), i2=(50, 50)), shot(i2=(50, 50)), shot(i2=(50, 50), i3=(90, 90))]
-    said = tracks_of(shots, {1: "ball", 2: "cube", 3: "cup"}, _SIZE, (1.0, 1.0))
+    said = tracks_of(shots, {1: "ball", 2: "cube", 3: "cup"}, _SIZE, (1.0, 1.0), range(3))
     assert (
-        said == "The cup: [], [], [90, 90]. The ball: [20, 20], [], []. "
+        said == "The cup: 0[], 1[], 2[90, 90]. The ball: 0[20, 20], 1[], 2[]. "
     )  # what is there comes first
 
 
 def test_what_was_hidden_for_a_while_did_not_move() -> None:
     shots = [shot(i1=(20, 20)), shot(), shot(i1=(20, 20))]
-    assert tracks_of(shots, {1: "ball", 2: "unseen"}, _SIZE, (1.0, 1.0)) == ""
+    assert tracks_of(shots, {1: "ball", 2: "unseen"}, _SIZE, (1.0, 1.0), range(3)) == ""
 
 
 def test_what_came_to_rest_lies_still() -> None:
     shots = [shot(i1=(20, 20)), shot(i1=(60, 20)), shot(i1=(60, 20))]
-    said = tracks_of(shots, {1: "ball"}, _SIZE, (1.0, 1.0))
-    assert said == "The ball: [20, 20], [60, 20], [60, 20]. It lies still. "
+    said = tracks_of(shots, {1: "ball"}, _SIZE, (1.0, 1.0), range(3))
+    assert said == "The ball: 0[20, 20], 1[60, 20], 2[60, 20]. It lies still. "
 
 
 @pytest.mark.parametrize("num_things", [1, 2, 3, 4, 9])
@@ -77,7 +77,7 @@ def test_what_came_to_rest_lies_still() -> None:
 def test_it_stays_short_and_ends_with_the_last_frame(num_things: int, num_shots: int) -> None:
     names = {i: f"thing {i}" for i in range(1, num_things + 1)}
     shots = [shot(**{f"i{i}": (10 + 7 * n + i, 10 * i) for i in names}) for n in range(num_shots)]
-    said = tracks_of(shots, names, _SIZE, (1.0, 1.0))
+    said = tracks_of(shots, names, _SIZE, (1.0, 1.0), range(100, 100 + num_shots))
     assert told_shots(shots, names, _SIZE)[-1] is shots[-1]
     if num_shots == 1:
         assert said == ""
@@ -87,7 +87,9 @@ def test_it_stays_short_and_ends_with_the_last_frame(num_things: int, num_shots:
     for sentence in re.findall(r"The [^.]*", said):
         number = int(re.findall("thing ([0-9]+)", sentence)[0])
         last = 10 + 7 * (num_shots - 1) + number
-        assert sentence.endswith(f"[{last}, {10 * number}]")
+        assert sentence.endswith(f" {99 + num_shots}[{last}, {10 * number}]")
+        for label, x in re.findall(r"(\d+)\[(\d+), ", sentence):
+            assert int(x) == 10 + 7 * (int(label) - 100) + number
 
 
 def test_what_moves_on_is_followed_to_the_event_in_steps_of_the_last_two_places() -> None:
@@ -164,30 +166,32 @@ def test_what_a_thing_touched_is_said_where_its_track_shows_it(topic: Topic) -> 
 
     def said(*positions: int) -> str:
         events = [PastEvent(topic=topic, target_id=2, position=p) for p in positions]
-        tracks = tracks_of(shots, names, _SIZE, (1.0, 1.0), range(6), events)
+        tracks = tracks_of(shots, names, _SIZE, (1.0, 1.0), range(6), range(6), events)
         return tracks.removeprefix("The ball: ").partition(". ")[0]
 
-    unsaid = "[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50], [10, 50]"
+    unsaid = "0[20, 50], 1[50, 50], 2[90, 50], 3[60, 50]; 4[30, 50], 5[10, 50]"
     assert said() == unsaid
     if topic not in (Topic.HIT, Topic.PUSH, Topic.KNOCK, Topic.REACH):
         assert said(3) == unsaid
         return
     cup = ": [110, 50] the cup"
-    assert said(3) == f"[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50]{cup}; [10, 50]"
-    assert said(2, 3) == f"[20, 50], [50, 50], [90, 50], [60, 50]{cup}; [30, 50]{cup}; [10, 50]"
-    assert said(3, 3) == f"[20, 50], [50, 50], [90, 50], [60, 50]; [30, 50]{cup}{cup}; [10, 50]"
+    assert said(3) == f"0[20, 50], 1[50, 50], 2[90, 50], 3[60, 50]; 4[30, 50]{cup}; 5[10, 50]"
+    assert (
+        said(2, 3) == f"0[20, 50], 1[50, 50], 2[90, 50], 3[60, 50]{cup}; 4[30, 50]{cup}; 5[10, 50]"
+    )
+    assert (
+        said(3, 3) == f"0[20, 50], 1[50, 50], 2[90, 50], 3[60, 50]; 4[30, 50]{cup}{cup}; 5[10, 50]"
+    )
     assert said(5) == unsaid  # the ball was far away by then
     last = [shot(n, i1=(80 + 10 * n, 50), i2=(110, 50)) for n in range(3)]
     events = [PastEvent(topic=topic, target_id=2, position=2)]
-    tracks = tracks_of(last, names, _SIZE, (1.0, 1.0), range(3), events)
-    assert tracks == f"The ball: [80, 50], [90, 50], [100, 50]{cup}. It moves right 10. "
+    tracks = tracks_of(last, names, _SIZE, (1.0, 1.0), range(3), range(3), events)
+    assert tracks == f"The ball: 0[80, 50], 1[90, 50], 2[100, 50]{cup}. It moves right 10. "
 
 
 def test_of_tracks_only_places_and_whose_they_are_are_given() -> None:
-    track = (
-        "The ball: [9, 4], []; [9, 6]: [1, 2] the cup: [3, 4] the can; [0, 1]: [5, 6] the cup. "
-    )
-    told = f"{track}It moves left 3. The can: [1, 1]. It lies still. "
+    track = "The ball: 6[9, 4], 8[]; 10[9, 6]: [1, 2] the cup: [3, 4] the can; 12[0, 1]: [5, 6] the cup. "
+    told = f"{track}It moves left 3. The can: 6[1, 1]. It lies still. "
     kept, end = "", 0
     for first, last in given_of(told):
         kept += told[end:first] + "_"
@@ -200,18 +204,21 @@ def test_of_tracks_only_places_and_whose_they_are_are_given() -> None:
 
 
 def test_a_semicolon_follows_the_place_that_shows_a_turn() -> None:
-    assert way_words([(0, 0), (9, 0), (18, 0), (18, 9), (18, 18)]) == (
-        "[0, 0], [9, 0], [18, 0], [18, 9]; [18, 18]"
+    def said(*places: tuple[int, int] | None) -> str:
+        return way_words(places, range(2, 2 + 2 * len(places), 2))
+
+    assert said((0, 0), (9, 0), (18, 0), (18, 9), (18, 18)) == (
+        "2[0, 0], 4[9, 0], 6[18, 0], 8[18, 9]; 10[18, 18]"
     )
-    assert way_words([(5, 5), (5, 5), (9, 9), (13, 13), (13, 13), (13, 13)]) == (
-        "[5, 5], [5, 5], [9, 9]; [13, 13], [13, 13]; [13, 13]"
+    assert said((5, 5), (5, 5), (9, 9), (13, 13), (13, 13), (13, 13)) == (
+        "2[5, 5], 4[5, 5], 6[9, 9]; 8[13, 13], 10[13, 13]; 12[13, 13]"
     )
-    assert (
-        way_words([(0, 0), None, (9, 0), (0, 0), (9, 0)]) == "[0, 0], [], [9, 0], [0, 0], [9, 0]"
+    assert said((0, 0), None, (9, 0), (0, 0), (9, 0)) == (
+        "2[0, 0], 4[], 6[9, 0], 8[0, 0], 10[9, 0]"
     )
-    assert way_words([(0, 0), (3, 0), (3, 3), (3, 3)]) == "[0, 0], [3, 0], [3, 3]; [3, 3]"
-    assert way_words([(7, 8)]) == "[7, 8]"
-    assert way_words([]) == ""
+    assert said((0, 0), (3, 0), (3, 3), (3, 3)) == "2[0, 0], 4[3, 0], 6[3, 3]; 8[3, 3]"
+    assert said((7, 8)) == "2[7, 8]"
+    assert said() == ""
 
 
 def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it_was_first() -> (
@@ -237,8 +244,8 @@ def test_all_that_the_last_frame_shows_is_listed_from_left_to_right_and_where_it
 
 def test_tracks_come_in_the_order_of_the_list() -> None:
     shots = [shot(i1=(90, 20), i2=(60, 50)), shot(i1=(100, 60), i2=(20, 50))]
-    said = tracks_of(shots, {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0))
+    said = tracks_of(shots, {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0), range(2))
     assert said.index("The cup") < said.index("The ball")
     assert tracks_of(
-        [*shots, shot(i1=(30, 60))], {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0)
+        [*shots, shot(i1=(30, 60))], {1: "ball", 2: "cup"}, _SIZE, (1.0, 1.0), range(3)
     ).startswith("The ball")

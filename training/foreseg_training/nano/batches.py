@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from .features import FrameStore
 from .numbers import numbers_by_id
@@ -96,6 +97,7 @@ class Batcher:
         self._pad = int(tokenizer.pad_token_id)
         self._numbers = numbers_by_id(tokenizer)
         self._keyframe = int(tokenizer.convert_tokens_to_ids(KEYFRAME_BEGIN))
+        self._bracket = int(tokenizer.convert_tokens_to_ids("["))
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """A batch at random."""
@@ -137,7 +139,8 @@ class Batcher:
             is_there[n, :count] = True
             labels[n, first - 1 : count - 1] = ids[n, first:count]
             labels[n, [first - 1 + number for number in row.given]] = -100
-        is_place = (labels >= 0) & (ids != self._keyframe)  # of numbers, all but a frame's label
+        is_label = (ids == self._keyframe) | self._is_before_bracket(ids)
+        is_place = (labels >= 0) & ~is_label  # of numbers
         side = torch.where(is_place, self._numbers[labels.clamp(min=0)], -1)
         return Batch(
             beginning=torch.tensor([window.beginning for window in windows]),
@@ -149,3 +152,7 @@ class Batcher:
             labels=labels,
             side=side,
         )
+
+    def _is_before_bracket(self, ids: torch.Tensor) -> torch.Tensor:
+        """(S, L) bool: whether a bracket follows what is said next: a number there is a frame's label, before a place."""
+        return functional.pad(ids[:, 2:], (0, 2), value=self._pad) == self._bracket

@@ -23,6 +23,7 @@ EDGE_PX, APART_PX, TOUCH_PX = (
     24.0,
     22.0,
 )  # of middles: from the edges, from each other, of a ball and what it hits
+_FIRST_LABEL, _LABEL_STEP = 250, 12  # of the frames of a line's places, at most
 Standing = tuple[tuple[int, int], str]  # a place, and the name of what is there
 
 
@@ -89,6 +90,12 @@ def rounded(place: np.ndarray) -> tuple[int, int]:
 def places_of(way: Sequence[np.ndarray], size_wh: tuple[int, int]) -> list[tuple[int, int] | None]:
     """A way in whole pixels; None where it is out of the frame."""
     return [rounded(place) if is_seen(place, size_wh) else None for place in way]
+
+
+def draw_labels(rng: np.random.Generator, count: int) -> list[int]:
+    """Labels of frames that are evenly apart."""
+    first, step = rng.integers(_FIRST_LABEL + 1), rng.integers(1, _LABEL_STEP + 1)
+    return [int(first + n * step) for n in range(count)]
 
 
 def marks_of(track: str) -> list[tuple[int, int]]:

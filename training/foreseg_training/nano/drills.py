@@ -23,6 +23,7 @@ from .drill_scene import (
     TOUCH_PX,
     Drill,
     Standing,
+    draw_labels,
     draw_names,
     draw_standing,
     is_seen,
@@ -87,7 +88,7 @@ def draw_drill(
     num_places: int = 2,
     num_standing: int = 0,
 ) -> Drill:
-    """Draw a line such as `Here: [20, 38] the ball [9, 40], [44, 36] the cup [44, 36]. The ball: [9, 40], [20, 38]. It moves right 11 up 2. Ahead, the ball: [31, 36]. `.
+    """Draw a line such as `Here: [20, 38] the ball [9, 40], [44, 36] the cup [44, 36]. The ball: 6[9, 40], 12[20, 38]. It moves right 11 up 2. Ahead, the ball: [31, 36]. `.
 
     To be said are what moved, with its first place and its last one, its step, and the way ahead.
 
@@ -99,17 +100,19 @@ def draw_drill(
         num_standing: things that stand in the way, or beside it.
     """
     names = draw_names(rng, num_things + num_standing)
-    things = [_Thing(rng, size_wh, name, num_places) for name in names[:num_things]]
+    labels = draw_labels(rng, num_places)
+    things = [_Thing(rng, size_wh, name, labels) for name in names[:num_things]]
     standing = draw_standing(rng, size_wh, names[num_things:], [thing.last for thing in things])
     standing = twins(rng, standing)
     stood = [(place, name, nearly(rng, place)) for place, name in standing]
     moving = [(rounded(thing.last), thing.name, thing.first) for thing in things]
     text, said = here_words(sorted([*stood, *moving], key=lambda thing: thing[:2])), []
     for thing in sorted(things, key=lambda thing: rounded(thing.last)):
-        began = len(text)
+        began, first = len(text), thing.track.index("[")
         text += thing.track
-        said.append((began, began + len(thing.track.split("]")[0])))
-        said += [(began + first, began + end) for first, end in marks_of(thing.track)]
+        said.append((began, began + len(f"The {thing.name}: ")))  # no label: no frame shows it
+        said.append((began + first, began + thing.track.index("]")))
+        said += [(began + mark, began + end) for mark, end in marks_of(thing.track)]
         said.append((began + thing.track.rindex("["), len(text + thing.step)))
         text += thing.step
     num_ahead = int(rng.integers(*_AHEAD))
@@ -123,8 +126,9 @@ class _Thing:
     """What moves, its places as they are seen, and its last step."""
 
     def __init__(
-        self, rng: np.random.Generator, size_wh: tuple[int, int], name: str, num_places: int
+        self, rng: np.random.Generator, size_wh: tuple[int, int], name: str, labels: Sequence[int]
     ) -> None:
+        num_places = len(labels)
         self._rng, self._size_wh, self.name = rng, size_wh, name
         self._is_ball = name == BALL
         self._seen = self._way(num_places)
@@ -133,7 +137,7 @@ class _Thing:
         before, last = (rounded(p) if is_seen(p, size_wh) else None for p in self._seen[-2:])
         self.last = self._seen[-1]
         self.first = rounded(self._seen[0]) if is_seen(self._seen[0], size_wh) else None
-        self.track = f"The {self.name}: {way_words(places_of(self._seen, size_wh))}. "
+        self.track = f"The {self.name}: {way_words(places_of(self._seen, size_wh), labels)}. "
         self.step = step_words(before, last)
         self._went = None if before is None or last is None else np.subtract(last, before)
 

@@ -18,6 +18,7 @@ from .drill_scene import (
     EDGE_PX,
     Drill,
     Standing,
+    draw_labels,
     draw_names,
     draw_standing,
     marks_of,
@@ -48,7 +49,7 @@ def draw_hits(
     num_places: int = 12,
     num_standing: int = 4,
 ) -> Drill:
-    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: [90, 60], ..., [63, 45]. It moves right 7 up 6. Before: [20, 69] the star. `.
+    """Draw a line such as `Here: [20, 69] the star [20, 69], [63, 45] the ball [90, 60]. The ball: 6[90, 60], ..., 72[63, 45]. It moves right 7 up 6. Before: [20, 69] the star. `.
 
     To be said are the turns, what was hit, where its track shows it and after it, and the step.
 
@@ -81,7 +82,8 @@ def draw_hits(
         after = int(np.searchsorted(at_px, _along(way)[corner]))
         add_touch(touched, after, num_places, where, name)
     began = len(text)
-    track = f"The {BALL}: {way_words(places_of(places, size_wh), touched)}. "
+    labels = draw_labels(rng, num_places)
+    track = f"The {BALL}: {way_words(places_of(places, size_wh), labels, touched)}. "
     marks = [(began + first, began + end) for first, end in marks_of(track)]
     text += track
     said = step_words(rounded(places[-2]), last) + before_words(befallen)

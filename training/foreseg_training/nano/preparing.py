@@ -2,7 +2,8 @@
 """From nothing to rows: draw recordings, make the tokenizer, teach the tower, keep what it sees.
 
 Leaves `start/` (a model folder whose tower sees), `frames.npy`, and windows with questions: `listings.jsonl`, `places.jsonl`,
-`lessons.jsonl`, `glances.jsonl`, `sightings.jsonl`, `told.jsonl`, `windows.jsonl` and `held_out.jsonl`.
+`lessons.jsonl`, `glances.jsonl`, `sightings.jsonl`, `told.jsonl`, `windows.jsonl` and `held_out.jsonl`; `thoughts.txt` says
+which words their thoughts have.
 Does not know: how the language model is trained.
 """
 
@@ -52,6 +53,7 @@ from .questions import (
 from .recordings import Recorder, Recording
 from .tokenizer import END, phrases_of, train_tokenizer
 from .told import write_told
+from .tracks import THOUGHTS
 from .windows import Window, window_of, write_windows
 
 _PLACES_ASKED = 6  # of each frame
@@ -59,6 +61,7 @@ _STILL_STEP = 3  # of a scene's few frames the language model is shown every thi
 _FIRST_STILL = 1_000_000  # the number of a scene
 _STILL_GLANCES = 3  # of such a scene
 _LOG = logging.getLogger(__name__)
+_THOUGHTS = "thoughts.txt"
 FORMS = (Form.THINK_FIRST, Form.ANSWER_FIRST, Form.ANSWER_ONLY)
 
 
@@ -140,6 +143,12 @@ def prepare(preparation: Preparation, out: Path, executor: Executor) -> None:
     further = range(end, end + preparation.num_told)
     told = _drawn(executor, unpictured, further, "scene told")
     prepare_of(preparation, recordings, out, told, stills)
+
+
+def is_of_today(out: Path) -> bool:
+    """Whether thoughts in what was prepared say what was seen in the words of now (`tracks.THOUGHTS`)."""
+    path = out / _THOUGHTS
+    return path.is_file() and path.read_text("utf-8").strip() == str(THOUGHTS)
 
 
 def _drawn(
@@ -285,6 +294,7 @@ def _write_windows(
     write_windows(out / "sightings.jsonl", _sightings(places, learnt, wording, rng))
     write_windows(out / "windows.jsonl", windows(range(first_held_out)))
     write_windows(out / "held_out.partial", windows(range(first_held_out, len(recordings))))
+    (out / _THOUGHTS).write_text(f"{THOUGHTS}\n", encoding="utf-8")
     (out / "held_out.partial").replace(out / "held_out.jsonl")  # last: it says that all is there
 
 

@@ -153,7 +153,7 @@ def sightings_about(
         asked = _asked(clip, expression, method, places, recording, _offset(rng), stride)
         newest = Frame(ref=_ref(clip, len(taken) - 1, stride), image=_black(clip.size_wh))
         scale_xy = method.scale_xy(newest)
-        seen = f"<think>{_seen(clip, taken, scale_xy)}"
+        seen = f"<think>{_seen(clip, taken, scale_xy, list(asked.boxes))}"
         yield replace(asked, completion=seen, seen=seen)
 
 
@@ -227,7 +227,7 @@ def _asked(
     is_naming = expression.skill is Skill.NAMING
     shots, scale = [clip.shots[i] for i in taken], method.scale_xy(keyframe)
     numbers = [places[id(shot)] for shot in shots]
-    begin = "" if is_naming else _seen(clip, shots, scale, numbers, recording.events)
+    begin = "" if is_naming else _seen(clip, shots, scale, list(boxes), numbers, recording.events)
     first = "" if is_naming else begin + _told(clip, expression, shots, places, recording, scale)
     middles = [box.scaled(scale).centre_xy for box in told]
     last = at_words([(round(x), round(y)) for x, y in middles])
@@ -249,12 +249,13 @@ def _seen(
     clip: Clip,
     shots: Sequence[Shot],
     scale_xy: tuple[float, float],
+    labels: Sequence[int],
     numbers: Sequence[int] = (),
     events: Sequence[PastEvent] = (),
 ) -> str:
     """What a thought says first: what is there, and tracks."""
     return here_of(shots, clip.names, scale_xy) + tracks_of(
-        shots, clip.names, clip.size_wh, scale_xy, numbers, events
+        shots, clip.names, clip.size_wh, scale_xy, labels, numbers, events
     )
 
 

@@ -19,6 +19,7 @@ from foreseg_simulation.foresight import Topic
 from foreseg_simulation.questions import PastEvent
 from foreseg_simulation.recording import Shot
 
+THOUGHTS = 4  # which way of saying what was seen this is: raised when the words change
 MAX_MOVERS = 4
 MAX_PLACES = 24  # of all movers together
 MAX_AHEAD = 10  # places of each of these
@@ -26,8 +27,8 @@ MAX_MOVERS_AHEAD = 2
 MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
 NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
-_TRACK = re.compile(r"The [a-z ]+: \[")
-_GIVEN = re.compile(r"The [a-z ]+: \[[^\]]*|(?<!\]: )(?<![a-z]: )\[[^\]]*")
+_TRACK = re.compile(r"The [a-z ]+: \d+\[")
+_GIVEN = re.compile(r"(?:The [a-z ]+: )?\d+\[[^\]]*")
 _LEAST_TURN_PX, _TURN_SHARE = (
     4.0,
     0.5,
@@ -61,10 +62,11 @@ def tracks_of(
     names: Mapping[int, str],
     size_wh: tuple[int, int],
     scale_xy: tuple[float, float],
+    labels: Sequence[int],
     places: Sequence[int] = (),
     events: Sequence[PastEvent] = (),
 ) -> str:
-    """Sentences such as `The ball: [81, 42], [75, 40], [69, 38]. It moves left 6 up 2. `, as `way_words` writes places.
+    """Sentences such as `The ball: 30[81, 42], 36[75, 40], 42[69, 38]. It moves left 6 up 2. `, as `way_words` writes places.
 
     Places are centres of boxes, of the things that moved farthest, came or went, on `told_shots`; in the order of
     `here_of`, then those that the last frame does not show. What one of them touched is said where its track shows it.
@@ -74,10 +76,13 @@ def tracks_of(
         names: of objects, by instance id.
         size_wh: of the shots, pixels.
         scale_xy: from there to the pixels in which places are said.
+        labels: of each shot, as the prompt shows it.
         places: of each shot, its number in the recording; for events.
         events: of the recording.
     """
     told = told_shots(shots, names, size_wh)
+    label_of = {id(shot): label for shot, label in zip(shots, labels, strict=True)}
+    labelled = [label_of[id(shot)] for shot in told]
     movers = _movers(shots, names, size_wh)[:MAX_MOVERS]
     here = [i for _, i in _seen(shots[-1], names, scale_xy) if i in movers]
     touched: dict[int, dict[int, str]] = {i: {} for i in movers}
@@ -87,7 +92,7 @@ def tracks_of(
             by, after = found
             add_touch(touched[by], after, len(told), where, names[event.target_id])
     return "".join(
-        f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told], touched[i])}. "
+        f"The {names[i]}: {way_words([_place(shot, i, scale_xy) for shot in told], labelled, touched[i])}. "
         + step_words(*(_place(shot, i, scale_xy) for shot in (told[0], *told)[-2:]))
         for i in (*here, *(i for i in movers if i not in here))
     )
@@ -317,19 +322,26 @@ def _place(shot: Shot, instance_id: int, scale_xy: tuple[float, float]) -> tuple
 
 
 def way_words(
-    places: Sequence[tuple[int, int] | None], touched: Mapping[int, str] = MappingProxyType({})
+    places: Sequence[tuple[int, int] | None],
+    labels: Sequence[int],
+    touched: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
-    """`[81, 42], [75, 40]; [69, 48]`: places one after the other, empty brackets where a thing cannot be seen.
+    """`30[81, 42], 36[75, 40]; 42[69, 48]`: places one after the other, empty brackets where a thing cannot be seen.
 
-    A semicolon follows the place from which it can be told that the thing turned, set out or stopped, and words such as
+    Before each stands its frame's label: without it whoever goes on has to count where places repeat, and is soon a frame
+    too far (docs/log.md). A semicolon follows the place from which it can be told that the thing turned, set out or stopped, and words such as
     `: [80, 50] the cup` a place from which it can be told what it touched: whoever must say what befell reads it off there,
     and need not search all of a way (docs/log.md). A turn is never told of the last place.
 
     Args:
         places: oldest first.
+        labels: of their frames.
         touched: such words, by the place's number.
     """
-    words = [place_words(place) + touched.get(n, "") for n, place in enumerate(places)]
+    words = [
+        f"{label}{place_words(place)}{touched.get(n, '')}"
+        for n, (label, place) in enumerate(zip(labels, places, strict=True))
+    ]
     for n in range(len(places) - 1):
         words[n] += "; " if n in touched or _has_turned(places[: n + 1]) else ", "
     return "".join(words)
@@ -359,7 +371,7 @@ def here_and_tracks(seen: str) -> tuple[str, str]:
 
 
 def given_of(tracks: str) -> list[tuple[int, int]]:
-    """Where the letters of tracks are that only frames can tell: whose they are, and all places but of what was touched.
+    """Where the letters of tracks are that only frames can tell: whose they are, and all labels and places but of what was touched.
 
     The bracket after a place is none of them: what comes after it may be in one token with it.
     """
