@@ -35,7 +35,7 @@ from foreseg_training.precision import add_precision_argument, is_bf16
 
 POINTS = ("nothing", "what is there", "tracks", "what befell", "ways ahead", "the whole thought")
 """Up to which a thought is given; of those that it does not have, up to the next."""
-_PARTS = (r"<think>|Here:|Gone:", r"The [a-z ]+: \d+\[|It (moves|lies still)", r"Before:", r"Ahead|Near it:")  # fmt: skip
+_PARTS = (r"<think>|Here:|Gone:", r"The [a-z ]+: \d+\[|It (moves|lies still)", r"At first:|Before:", r"Ahead|Near it:")  # fmt: skip
 _SENTENCES = re.compile(r"(?<=\. )")
 _THING = re.compile(r"\[(\d+), (\d+)\] the ([a-z ]+?) \[")
 _NEAR_PX, _LEAST_IOU = 4.0, 0.5

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ pytest.importorskip("transformers", reason="the nano reasoner is built from tran
 from tests.support.prepared_nano import PREPARATION  # noqa: E402
 
 from foreseg.methods.veason import VeasonMethod  # noqa: E402
+from foreseg_simulation.clip import CLIP_RATE_HZ  # noqa: E402
 from foreseg_training.nano.preparing import FORMS  # noqa: E402
-from foreseg_training.nano.questions import Asked, asked_about  # noqa: E402
+from foreseg_training.nano.questions import UNMOVED, Asked, asked_about  # noqa: E402
 from foreseg_training.nano.recordings import Recorder, Recording  # noqa: E402
 from foreseg_training.rewards import grammar_reward  # noqa: E402
 
@@ -144,3 +146,28 @@ def test_the_way_ahead_is_said_of_events_to_come_alone(
                 assert not says or lead is not None
                 told.add(says)
     assert told == {True, False}
+
+
+def test_what_comes_after_the_recording_s_end_is_not_asked(
+    recordings: Sequence[Recording],
+) -> None:
+    methods = {form: PREPARATION.method(form) for form in FORMS}
+    num_cut = 0
+    for recording in recordings:
+        for clip in recording.clips:
+            last = next(n for n, shot in enumerate(recording.shots) if shot is clip.shots[-1])
+            short = replace(recording, shots=recording.shots[: last + 2], clips=[clip])
+            texts = [
+                str(one.messages[-1].content)
+                for window in asked_about(short, methods, np.random.default_rng(0))
+                for one in window
+            ]
+            for e in clip.expressions:
+                is_told = e.lead_s is None or e.skill in UNMOVED or e.lead_s < 1 / CLIP_RATE_HZ
+                num_cut += not is_told
+                assert any(e.text in text for text in texts) == is_told, e.text
+    assert num_cut > 3
+    story = Recorder(size_wh=(160, 120), story_share=1.0).recording(2, 0)
+    assert sum(len(w) for w in asked_about(story, methods, np.random.default_rng(0))) >= len(
+        story.clips[0].expressions
+    )  # nothing of it is known but what is observed

@@ -367,6 +367,7 @@ def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> Non
             assert all(row[i - 1] in (ids[i], -100) for i in range(first, len(ids)))
             said = tokenizer.decode([ids[i] for i in range(first, len(ids)) if i not in unlearnt])
             assert not re.search(r"The [a-z ]+: \d+\[", said)  # no track's beginning
+            assert bool(given) == bool(re.search(r"\d+\]", said))  # but labels, without places
             assert bool(given) == bool(re.search(r"The [a-z ]+: \d+\[", tracks))
             num_given += len(given)
     assert num_given

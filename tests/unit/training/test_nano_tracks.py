@@ -150,10 +150,14 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     def event(target_id: int, position: int) -> PastEvent:
         return PastEvent(topic=Topic.HIT, target_id=target_id, position=position)
 
-    events = [event(2, 0), event(1, 3), event(2, 4), event(1, 6), event(9, 4), event(2, 7)]
+    events = [event(1, 3), event(2, 4), event(1, 6), event(9, 4), event(2, 7)]
     said = events_of(shots, [0, 3, 6], events, names, (1.0, 0.5))
     assert said == "Before: [25, 10] the cup, [55, 25] the red cube, [25, 10] the cup. "
     assert events_of(shots, [0, 3, 6], [], names, (1.0, 1.0)) == ""
+    events = [event(1, 2), event(1, 0), event(9, 0), event(2, 0)]
+    assert events_of(shots, [0, 3, 6], events, names, (1.0, 1.0)) == (
+        "At first: [20, 20] the cup, [50, 50] the red cube. Before: [25, 20] the cup. "
+    )
     many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, (1.0, 1.0))
     assert many.count("red cube") == MAX_EVENTS
 
@@ -197,8 +201,8 @@ def test_of_tracks_only_places_and_whose_they_are_are_given() -> None:
         kept += told[end:first] + "_"
         end = last
     assert kept + told[end:] == (
-        "_], _]; _]: [1, 2] the cup: [3, 4] the can; _]: [5, 6] the cup. It moves left 3. _]."
-        " It lies still. "
+        "_6_], 8_]; 10_]: [1, 2] the cup: [3, 4] the can; 12_]: [5, 6] the cup. It moves left 3."
+        " _6_]. It lies still. "
     )
     assert given_of("") == []
 

@@ -100,5 +100,8 @@ def draw_labels(rng: np.random.Generator, count: int) -> list[int]:
 
 def marks_of(track: str) -> list[tuple[int, int]]:
     """Where the letters are, after each place, that tell whether a way has turned, and what was touched (`way_words`)."""
-    given = given_of(track)
-    return [(end, first) for (_, end), (first, _) in itertools.pairwise([*given, (len(track), 0)])]
+    places = given_of(track)[1:]  # behind the name
+    ends = [
+        (end, first) for (_, end), (first, _) in itertools.pairwise([*places, (len(track), 0)])
+    ]
+    return [(end, end + len(track[end:first].rstrip("0123456789"))) for end, first in ends]

@@ -37,7 +37,7 @@ _COUNTED_ON = 0.5  # of the windows, whose labels do not begin at 0
 _KEEP_ABSENT = 0.25  # of the lessons that ask for what is not there
 _ALSO = 0.4  # of the questions, which are asked without a thought, or with it last, too
 _NAMES_ASKED = 3  # of the frames of a lesson, at most
-_UNMOVED = (
+UNMOVED = (
     Skill.HABIT,
     Skill.GOAL,
     Skill.AFFORDANCE,
@@ -78,7 +78,7 @@ def asked_about(
 ) -> Iterator[list[Asked]]:
     """Every question of a recording, those about one clip together: they show the same frames.
 
-    Each is asked with the thought first, some without one or with it last, too; and each clip is asked for
+    Each whose future was recorded is asked with the thought first, some without one or with it last, too; and each clip is asked for
     something by its name, as a lesson.
 
     Args:
@@ -89,7 +89,9 @@ def asked_about(
     for clip in recording.clips:
         named = naming_clip(rng, clip.shots, recording.names, clip.size_wh)
         extra = () if named is None else _kept(rng, named.expressions)
-        yield _all_asked(recording, clip, [*clip.expressions, *extra], methods, rng)
+        asked = _all_asked(recording, clip, [*clip.expressions, *extra], methods, rng)
+        if asked:
+            yield asked
 
 
 def lessons_about(
@@ -174,6 +176,7 @@ def _all_asked(
     rng: np.random.Generator,
 ) -> list[Asked]:
     places = {id(shot): number for number, shot in enumerate(recording.shots)}
+    expressions = [e for e in expressions if _is_recorded(clip, e, recording)]
     offset = _offset(rng)
     stride = int(rng.integers(1, MAX_LABEL_STRIDE + 1))
     other = (Form.ANSWER_FIRST, Form.ANSWER_ONLY)
@@ -186,6 +189,15 @@ def _all_asked(
         for expression, its in zip(expressions, forms, strict=True)
         for form in its
     ]
+
+
+def _is_recorded(clip: Clip, expression: Expression, recording: Recording) -> bool:
+    """Whether all that a thought says of what comes is in the recording, of which some clips end near the end."""
+    is_whole = len(clip.shots) == len(recording.shots)  # a story: its thoughts say nothing of it
+    if is_whole or expression.lead_s is None or expression.skill in UNMOVED:
+        return True
+    until_ns = clip.shots[-1].stamp_ns + expression.lead_s * 1e9
+    return recording.shots[-1].stamp_ns >= until_ns
 
 
 def _asked(
@@ -271,12 +283,12 @@ def _told(
     names, size_wh = clip.names, clip.size_wh
     numbers = [places[id(shot)] for shot in shots]
     told = events_of(shots, numbers, recording.events, names, scale_xy)
-    if expression.lead_s is None or expression.skill in _UNMOVED:
+    if expression.lead_s is None or expression.skill in UNMOVED:
         return told
     later = recording.shots[numbers[-1] + 1 :]
+    if not later:
+        return told
     until_ns = shots[-1].stamp_ns + expression.lead_s * 1e9
-    if not later or later[-1].stamp_ns < until_ns:
-        return told  # it was recorded no farther
     slack_ns = (later[0].stamp_ns - shots[-1].stamp_ns) / 2
     later = [shot for shot in later if shot.stamp_ns <= until_ns + slack_ns]
     return told + ahead_of(told_shots(shots, names, size_wh), later, names, size_wh, scale_xy)

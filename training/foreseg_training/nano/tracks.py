@@ -28,7 +28,7 @@ MAX_EVENTS = 8  # the last ones
 MAX_HERE = 8
 NEAR_PX = 40.0  # of middles, in the pixels in which places are said: a thing that touches another, and a step
 _TRACK = re.compile(r"The [a-z ]+: \d+\[")
-_GIVEN = re.compile(r"(?:The [a-z ]+: )?\d+\[[^\]]*")
+_GIVEN = re.compile(r"The [a-z ]+: (?=\d+\[)|(?<=\d)\[[^\]]*")
 _LEAST_TURN_PX, _TURN_SHARE = (
     4.0,
     0.5,
@@ -190,7 +190,10 @@ def events_of(
     names: Mapping[int, str],
     scale_xy: tuple[float, float],
 ) -> str:
-    """A sentence such as `Before: [81, 42] the red cross, [20, 11] the cup. `: what something befell, in order, where it was.
+    """Sentences such as `At first: [81, 42] the red cross. Before: [20, 11] the cup. `: what something befell, in order, where it was.
+
+    What befell just as the first frame was taken comes first: no question about the past counts it, but an order that repeats
+    itself may begin with it (a clip begins where its evidence does).
 
     Args:
         shots: as shown, oldest first.
@@ -199,8 +202,15 @@ def events_of(
         names: of objects, by instance id.
         scale_xy: from the shots' pixels to those in which places are said.
     """
+    first = [
+        (_place(shots[0], event.target_id, scale_xy), names[event.target_id])
+        for event in events
+        if event.position == places[0] and event.target_id in names
+    ]
     found = _seen_events(shots, places, events, names, scale_xy)
-    return before_words([(where, names[event.target_id]) for event, _, where in found])
+    return at_first_words(first) + before_words(
+        [(where, names[event.target_id]) for event, _, where in found]
+    )
 
 
 def _seen_events(
@@ -227,6 +237,12 @@ def before_words(things: Sequence[tuple[tuple[int, int] | None, str]]) -> str:
     """The sentence of what was befallen, of the last `MAX_EVENTS`; "" of nothing."""
     listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things[-MAX_EVENTS:])
     return f"Before: {listed}. " if listed else ""
+
+
+def at_first_words(things: Sequence[tuple[tuple[int, int] | None, str]]) -> str:
+    """The sentence of what was befallen as the first frame was taken; "" of nothing."""
+    listed = ", ".join(f"{place_words(place)} the {name}" for place, name in things)
+    return f"At first: {listed}. " if listed else ""
 
 
 def ahead_of(
@@ -371,7 +387,7 @@ def here_and_tracks(seen: str) -> tuple[str, str]:
 
 
 def given_of(tracks: str) -> list[tuple[int, int]]:
-    """Where the letters of tracks are that only frames can tell: whose they are, and all labels and places but of what was touched.
+    """Where the letters of tracks are that only frames can tell: whose they are, and all places but of what was touched.
 
     The bracket after a place is none of them: what comes after it may be in one token with it.
     """
