@@ -127,6 +127,16 @@ def test_the_likeliest_tokens_are_those_of_the_models_own_loop(prepared: Path) -
     assert groups[0][0].ids == groups[0][1].ids == out[0, row["num_prompt"] :].tolist()
 
 
+def test_no_true_completion_is_cut(prepared: Path) -> None:
+    lengths = [
+        len(ids) - num_prompt
+        for name in ("windows", "held_out")
+        for window in read_windows(prepared / f"{name}.jsonl")
+        for ids, num_prompt in zip(window.asked, window.num_prompt, strict=True)
+    ]
+    assert 200 < max(lengths) < NanoGrpo().max_tokens
+
+
 def test_what_is_true_gets_every_reward(prepared: Path) -> None:
     rewards, run = GroupRewards(), run_of(prepared)
     kinds = set()

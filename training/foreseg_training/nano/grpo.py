@@ -34,7 +34,7 @@ from foreseg_training.vlm.rewards_veason import VeasonRewards
 from .architecture import read_nano_reasoner
 from .batches import Batch, Batcher, Row
 from .features import FrameStore, SeenFrames
-from .held_out import HeldOutExam, prompt_of, true_completion
+from .held_out import MAX_TOKENS, HeldOutExam, prompt_of, true_completion
 from .preparing import FORMS
 from .rollouts import SHARED_ATTENTION, Said, say, texts_of
 from .shared_frames import run_questions
@@ -57,7 +57,7 @@ class NanoGrpo:
         minutes: of the thread's own processor time; answering held-out questions is not counted.
         num_questions: a step, each about a window of its own.
         num_generations: completions of a question.
-        max_tokens: of a completion.
+        max_tokens: of a completion: fewer than a true thought takes, and what is cut is called wrong.
         is_scaled: advantages are divided by their group's deviation, as the papers do. A group whose
             rewards nearly agree then pulls as hard as one that is torn, by differences of a pixel: the
             mean of twelve steps agreed less with that of twelve others (docs/log.md).
@@ -71,7 +71,7 @@ class NanoGrpo:
     minutes: float = 20.0
     num_questions: int = 8
     num_generations: int = 8
-    max_tokens: int = 256
+    max_tokens: int = MAX_TOKENS
     is_scaled: bool = False
     learning_rate: float = 1e-4
     kl_beta: float = 0.005

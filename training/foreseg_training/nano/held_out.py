@@ -25,6 +25,7 @@ from .rollouts import say, texts_of
 from .tokenizer import END
 from .windows import Window, read_windows
 
+MAX_TOKENS = 512  # of a completion; the longest true ones of both worlds have 470
 _LEAST_IOU = 0.5
 _T = TypeVar("_T")
 
@@ -69,7 +70,7 @@ class HeldOutExam:
         count: int,
         bf16: bool,
         num_at_once: int = 12,
-        max_tokens: int = 420,
+        max_tokens: int = MAX_TOKENS,
     ) -> None:
         """Choose the questions.
 
