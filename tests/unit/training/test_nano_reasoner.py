@@ -338,6 +338,19 @@ def test_recordings_of_which_nothing_is_told_are_refused_in_a_sentence(
         preparing.prepare_of(few, drawn, tmp_path, [], [])
 
 
+def test_labels_are_no_nearly_right_numbers_however_large(prepared: Path) -> None:
+    tokenizer = vlm_parts(prepared / "start").tokenizer
+    window = read_windows(prepared / "windows.jsonl")[0]
+    batcher = Batcher(
+        [window], FrameStore(prepared / "frames.npy"), tokenizer, num_windows=1, num_asked=1
+    )
+    said = "The ball: 31[7, 8], 850[]; 1234[9, 10]. "
+    answer = '{"keyframe_timestamp": 1234, "bbox_2d_list": [[5, 6, 11, 12]]}'
+    ids = tokenizer(f"\n{said}{answer}", add_special_tokens=False).input_ids
+    side = batcher.batch([window], [Row(0, ids, 1)]).side[0]
+    assert side[side >= 0].tolist() == [7, 8, 9, 10, 5, 6, 11, 12]
+
+
 def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> None:
     start = prepared / "start"
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
@@ -354,7 +367,8 @@ def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> Non
             assert rest.endswith("</answer><|im_end|>")
     store = FrameStore(prepared / "frames.npy")
     batcher = Batcher(windows, store, tokenizer, num_windows=2, num_asked=2)
-    num_given = 0
+    num_given = num_labels = 0
+    bracket = tokenizer.convert_tokens_to_ids("[")
     for window in windows:
         for ids, first, given in zip(window.asked, window.num_prompt, window.given, strict=True):
             here = tokenizer.decode(list(ids[:first]))
@@ -367,10 +381,13 @@ def test_questions_in_words_alone_go_on_from_what_is_seen(prepared: Path) -> Non
             assert all(row[i - 1] in (ids[i], -100) for i in range(first, len(ids)))
             said = tokenizer.decode([ids[i] for i in range(first, len(ids)) if i not in unlearnt])
             assert not re.search(r"The [a-z ]+: \d+\[", said)  # no track's beginning
-            assert bool(given) == bool(re.search(r"\d+\]", said))  # but labels, without places
+            numbers = [ids[first + n - 1] for n in given if ids[first + n] == bracket]
+            learnt = [row[first + n - 2] for n in given if ids[first + n] == bracket]
+            assert numbers == learnt, "labels of places are learnt"
+            num_labels += len(learnt)
             assert bool(given) == bool(re.search(r"The [a-z ]+: \d+\[", tracks))
             num_given += len(given)
-    assert num_given
+    assert num_given > num_labels > 100
     batch = batcher.draw(np.random.default_rng(1))
     batch.side[:] = -1
     words, _ = batch_loss(model, batch, number_ids(tokenizer), GRID_THW)

@@ -158,6 +158,7 @@ def test_what_befell_what_is_said_in_order_where_it_was_seen() -> None:
     assert events_of(shots, [0, 3, 6], events, names, (1.0, 1.0)) == (
         "At first: [20, 20] the cup, [50, 50] the red cube. Before: [25, 20] the cup. "
     )
+    assert events_of(shots, [1, 3, 6], [event(2, 0)], names, (1.0, 1.0)) == "", "it was before"
     many = events_of(shots, [0, 3, 6], 20 * [event(2, 4)], names, (1.0, 1.0))
     assert many.count("red cube") == MAX_EVENTS
 

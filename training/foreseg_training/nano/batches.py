@@ -139,8 +139,7 @@ class Batcher:
             is_there[n, :count] = True
             labels[n, first - 1 : count - 1] = ids[n, first:count]
             labels[n, [first - 1 + number for number in row.given]] = -100
-        is_label = (ids == self._keyframe) | self._is_before_bracket(ids)
-        is_place = (labels >= 0) & ~is_label  # of numbers
+        is_place = (labels >= 0) & ~self._is_label(ids)  # of numbers
         side = torch.where(is_place, self._numbers[labels.clamp(min=0)], -1)
         return Batch(
             beginning=torch.tensor([window.beginning for window in windows]),
@@ -153,6 +152,12 @@ class Batcher:
             side=side,
         )
 
-    def _is_before_bracket(self, ids: torch.Tensor) -> torch.Tensor:
-        """(S, L) bool: whether a bracket follows what is said next: a number there is a frame's label, before a place."""
-        return functional.pad(ids[:, 2:], (0, 2), value=self._pad) == self._bracket
+    def _is_label(self, ids: torch.Tensor) -> torch.Tensor:
+        """(S, L) bool: whether a number that is said next is a frame's label: 31 is no more nearly 30 than 7 is.
+
+        In an answer, or before a place in a track; a label above the largest number of one token (`tokenizer.MAX_NUMBER`)
+        is said in parts, one number right after another.
+        """
+        after = functional.pad(ids[:, 2:], (0, 2), value=self._pad)
+        is_part = (self._numbers[ids] >= 0) | (self._numbers[after] >= 0)
+        return (ids == self._keyframe) | (after == self._bracket) | is_part
